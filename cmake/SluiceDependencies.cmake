@@ -1,0 +1,21 @@
+# Third-party libraries, all from Debian packages. Why each one: docs/dependencies.md.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(gRPC REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(fmt REQUIRED)
+find_package(prometheus-cpp REQUIRED)
+find_package(RocksDB REQUIRED)
+pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
+
+# Sanitizer builds keep the system's allocator: the leak checker trips on tcmalloc.
+if(NOT SLUICE_SANITIZE)
+  find_library(TCMALLOC_LIBRARY NAMES tcmalloc_minimal REQUIRED)
+endif()
+if(SLUICE_TESTS)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()

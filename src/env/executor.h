@@ -1,0 +1,47 @@
+// Where work runs: a single-threaded queue of tasks with timers.
+//
+//   executor.Post([this] { Step(); });
+//   env::TimerId timer = executor.PostAfter(std::chrono::milliseconds(10), [this] { Tick(); });
+//
+// Tasks of one executor run one after another, in the order of Post, never inside Post itself. Post, PostAfter and
+// Cancel may be called from any thread. A task must not block, except on executors that exist for blocking work
+// (the log writer, blob threads, hashing). The real executor is a thread of its own; the simulated one is a
+// queue in virtual time, so that everything above runs from one seed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "env/clock.h"
+
+namespace sluice::env {
+
+using Task = absl::AnyInvocable<void()>;
+enum class TimerId : uint64_t { kNone = 0 };
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual void Post(Task task) = 0;
+  // Runs `task` once, not earlier than `delay` from now.
+  virtual TimerId PostAfter(Duration delay, Task task) = 0;
+  // Best effort: a timer that is already due may still run. kNone and unknown ids are ignored.
+  virtual void Cancel(TimerId timer) = 0;
+  // True on the executor's own thread (in the simulator: while one of its tasks runs).
+  virtual bool RunsHere() const = 0;
+};
+
+// Makes executors; owns none of them.
+class Executors {
+ public:
+  virtual ~Executors() = default;
+  // A new executor with a thread named `name` (15 bytes are kept). Its destructor runs what was posted before, drops
+  // timers, and joins; it must not be destroyed from its own thread.
+  virtual std::unique_ptr<Executor> NewExecutor(const std::string& name) = 0;
+};
+
+Executors& RealExecutors();
+
+}  // namespace sluice::env
