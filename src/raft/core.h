@@ -1,0 +1,150 @@
+// The consensus of one group as a pure state machine: inputs in, effects out. No I/O, no clock, no threads.
+//
+//   core.Step(from, message);  core.Tick();  auto first = core.Propose(payloads);
+//   Effects effects = core.TakeEffects();    // do them, then:
+//   core.Persisted({term, index});           // entries up to here are durable
+//
+// Threading: lives on one shard. Equal inputs give equal effects (randomness is a seed given at construction). A call
+// never waits. Input from peers that cannot be right is dropped and counted, never fatal; our own invariants are
+// checked before and after every input. After: Ongaro's dissertation (pre-vote, check-quorum, leadership transfer,
+// read index) and the etcd/raft core; wire rules from Apache Ratis (first entry has index 0; a new leader appends a
+// configuration entry of its term and is ready once that is committed).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "raft/effects.h"
+#include "raft/types.h"
+
+namespace sluice::raft {
+
+struct CoreOptions {
+  PeerId self;
+  // In ticks. The election timeout is drawn anew from [min, max] each time.
+  uint32_t election_ticks_min = 100;
+  uint32_t election_ticks_max = 200;
+  uint32_t heartbeat_ticks = 25;
+  // Appends in flight per peer; one before its first reply, and while probing.
+  uint32_t inflight_appends_max = 128;
+  uint64_t inflight_bytes_max = 16u << 20;
+  // Entries of one append message, by payload bytes; a single larger entry still travels alone.
+  uint64_t append_batch_bytes_max = 4u << 20;
+  // Proposals beyond this many uncommitted payload bytes are refused with RESOURCE_EXHAUSTED.
+  uint64_t uncommitted_bytes_max = 64u << 20;
+  uint32_t uncommitted_entries_max = 65536;
+  uint64_t seed = 1;
+  // False for a server whose folder was empty (F-20) or whose hard state is lost (F-08): it never votes and never
+  // campaigns, but follows and acknowledges entries.
+  bool may_vote = true;
+};
+
+// What consensus needs to remember of an entry; payload stays with the caller.
+struct EntryInfo {
+  Term term;
+  EntryKind kind = EntryKind::kCommand;
+  uint64_t bytes = 0;
+  Bytes configuration;  // payload, for kConfiguration only
+};
+
+// What was found on disk.
+struct InitialState {
+  HardState hard_state;
+  // The log starts after this entry (index kNoIndex: at entry 0); everything up to it is applied and committed.
+  TermIndex snapshot{Term{0}, kNoIndex};
+  // In force at `snapshot`, or the one that the group was bootstrapped with.
+  Configuration configuration;
+  // entries[i] has index snapshot.index + 1 + i.
+  std::vector<EntryInfo> entries;
+  // Known committed (at least the snapshot's index).
+  Index commit = kNoIndex;
+  // Set when entries were damaged on disk (F-04…F-07): the last entry that this server once held and may have
+  // acknowledged. `entries` ends before the damage. Until the log has caught up with it (by term, then index), the
+  // server does not campaign, and grants votes only to candidates whose log is at least this far.
+  std::optional<TermIndex> promised_last;
+};
+
+class Core {
+ public:
+  Core(CoreOptions options, InitialState state);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // --- Inputs ---------------------------------------------------------------------------------------------------
+  // One coarse tick of the shard's timer.
+  void Tick(uint32_t ticks = 1);
+  // A message from a peer. `from` may be anybody: unknown peers are answered as the protocol demands.
+  void Step(const PeerId& from, Message message);
+  // Appends commands to the leader's log; gives the index of the first. FAILED_PRECONDITION: not the leader (see
+  // leader()). UNAVAILABLE: leadership is being transferred. RESOURCE_EXHAUSTED: too much is uncommitted.
+  absl::StatusOr<Index> Propose(std::vector<Bytes> payloads);
+  // Appends a configuration entry; one may be uncommitted at a time (FAILED_PRECONDITION).
+  absl::StatusOr<Index> ProposeConfiguration(const Configuration& configuration);
+  // Leader: brings `peer` up to date and makes it campaign. Given up after one election timeout.
+  absl::Status TransferTo(const PeerId& peer);
+  // Leader: becomes a follower now.
+  void StepDown();
+  // Campaign now (tests, and a group of one that wants no wait). Ignored unless this server may campaign.
+  void Campaign();
+  // Asks for a read index; answered in Effects::reads with the same token, at a follower by asking the leader.
+  void RequestRead(uint64_t token);
+  // Entries up to this one are durable here. Ignored if the log has since been truncated below it.
+  void Persisted(TermIndex upto);
+  void HardStatePersisted(uint64_t version);
+  // Entries up to here are applied; they can be compacted.
+  void Applied(Index upto);
+  // The log drops entries up to `upto` (applied); messages no longer offer them.
+  void Compact(Index upto);
+  // Nothing reaches this peer: back to probing.
+  void Unreachable(const PeerId& peer);
+  // The transfer that Effects::send_snapshot asked for ended; the peer holds everything up to `at` if ok.
+  void SnapshotDone(const PeerId& peer, bool ok, Index at);
+  // Follower: the caller has durably replaced log and state by a snapshot. Ignored if it is not newer.
+  void SnapshotInstalled(TermIndex at, Configuration configuration);
+  // The disk failed (F-10): leader steps down; this server neither votes, campaigns nor acknowledges any more.
+  void StorageFailed();
+
+  // --- Output ---------------------------------------------------------------------------------------------------
+  bool HasEffects() const;
+  Effects TakeEffects();
+
+  // --- Facts, for status, routing and tests -----------------------------------------------------------------------
+  Role role() const;
+  Term term() const;
+  const PeerId& leader() const;  // empty: unknown
+  bool ready() const;            // leader whose own term's first entry is committed
+  Index commit() const;
+  TermIndex last() const;
+  Index first_index() const;     // lowest index still in the log
+  std::optional<Term> TermAt(Index index) const;
+  const Configuration& configuration() const;        // in force (appended, maybe uncommitted)
+  Index configuration_index() const;
+  // True while damaged entries wait for their repair by a leader (promised_last is not reached).
+  bool repairing() const;
+  struct PeerProgress {
+    PeerId id;
+    Index match;
+    Index next;
+    Index commit;  // as the peer last told
+    bool active = false;  // heard from within an election timeout
+    bool learner = false;
+    enum class State : uint8_t { kProbe, kReplicate, kSnapshot } state = State::kProbe;
+  };
+  std::vector<PeerProgress> Progress() const;  // leader only, else empty
+  // Messages that were dropped because they could not be right.
+  uint64_t impossible_messages() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice::raft
