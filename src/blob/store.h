@@ -1,0 +1,71 @@
+// The bytes of one server: stages (may vanish), sealed stages and linked contents (may not).
+//
+//   ASSIGN_OR_RETURN(auto store, Store::Open(files, executors, clock, dir, options));
+//   ASSIGN_OR_RETURN(auto upload, store->Create(spec));      // stage/ID
+//   ... upload->Append, upload->Seal ...
+//   RETURN_IF_ERROR(store->Link(id));                        // the log says that it exists: blobs/xx/ID
+//   ASSIGN_OR_RETURN(auto source, store->OpenSource(id));
+//
+// Contents are known by the id of the upload that brought them; names and digests are the index's matter, who refers
+// to a content is the caller's. Opening lists the stage folder only, never the contents. Threading: thread-safe;
+// Create, Link, Remove, OpenSource and SyncLinks do file operations and block: never on a shard thread. Format:
+// docs/formats/blob.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blob/index.h"
+#include "blob/source.h"
+#include "blob/upload.h"
+#include "env/clock.h"
+
+namespace sluice::blob {
+
+struct StoreOptions {
+  uint32_t threads = 2;                  // blob threads; an upload stays on one
+  uint64_t writeback_bytes = 8u << 20;   // how often early write-back is asked for
+  uint32_t uploads_max = 4096;           // open stages; Create answers RESOURCE_EXHAUSTED beyond
+  uint64_t reserve_bytes = 256u << 20;   // free space that uploads leave to the log (F-28)
+};
+
+class Store {
+ public:
+  static absl::StatusOr<std::unique_ptr<Store>> Open(env::Files& files, env::Executors& executors,
+                                                     const env::Clock& clock, const std::string& dir,
+                                                     StoreOptions options);
+  virtual ~Store() = default;
+
+  // Makes a new empty stage. ALREADY_EXISTS if the id has a stage. (A linked content may have one beside it: that is
+  // how a damaged copy is replaced.)
+  virtual absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec) = 0;
+  // The stage with this id, open or sealed, also one from before a restart; nullptr if there is none.
+  virtual std::shared_ptr<Upload> Find(const UploadId& id) = 0;
+  // All stages.
+  virtual std::vector<std::shared_ptr<Upload>> Stages() = 0;
+
+  // Turns the sealed stage into content. Fine if it is content already. NOT_FOUND if there is neither;
+  // FAILED_PRECONDITION if the stage is not sealed. Durable after SyncLinks.
+  virtual absl::Status Link(const UploadId& id) = 0;
+  // Makes all links and removals so far durable. Call it before the index entry that relies on them is flushed.
+  virtual absl::Status SyncLinks() = 0;
+  // The state of a sealed stage or content; nullopt if there is none or it is open.
+  virtual absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) = 0;
+  // Opens sealed stage or content. NOT_FOUND if there is none, DATA_LOSS if its footer is damaged.
+  virtual absl::StatusOr<std::shared_ptr<Source>> OpenSource(const UploadId& id) = 0;
+  // Frees content (not a stage); the last source that reads it keeps it until then. Fine if there is none.
+  virtual absl::Status Remove(const UploadId& id) = 0;
+
+  // What inspect and status show.
+  struct Stats {
+    uint64_t stages = 0;
+    uint64_t staged_bytes = 0;
+    uint64_t damaged_chunks = 0;
+    uint64_t free_bytes = 0;
+  };
+  virtual Stats stats() = 0;
+};
+
+}  // namespace sluice::blob
