@@ -1,0 +1,129 @@
+// What node needs from the network; edges implement it over sockets, the simulator over packets.
+//
+// Threading: every method may be called from any thread; results are posted to the executor that the caller names.
+// Nothing here is reliable: messages may be lost or late, calls end with a status after their deadline at the latest.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "blob/upload.h"
+#include "env/executor.h"
+#include "node/request.h"
+#include "raft/types.h"
+
+namespace sluice::node {
+
+// A snapshot of a group as a file of this server, to be brought to a follower (format: docs/formats/snapshot.md).
+struct SnapshotOffer {
+  GroupId group;
+  Term leader_term;
+  TermIndex at;
+  raft::Configuration configuration;  // in force at `at`
+  std::string path;
+  uint64_t bytes = 0;
+};
+
+// Order lane: best effort, bounded, reports unreachable peers through Host::Unreachable.
+class PeerTransport {
+ public:
+  virtual ~PeerTransport() = default;
+  // Sends `message`; a full queue drops it. Replies (their `call` echoes a request given to Host::Step) go back the way
+  // the request came.
+  virtual void Send(const GroupId& group, const raft::Peer& to, raft::Message message) = 0;
+  // Brings a snapshot; `done` gets ok once the peer has installed it.
+  virtual void SendSnapshot(const SnapshotOffer& offer, const raft::Peer& to, env::Executor* reply_on,
+                            absl::AnyInvocable<void(absl::Status)> done) = 0;
+};
+
+// How an upload travels: who receives it from the client, and who passes it to whom.
+struct Route {
+  PeerId primary;
+  // successors[x]: to whom x passes the bytes on. Absent table (`given` false): the primary to every other voter.
+  bool given = false;
+  std::vector<std::pair<PeerId, std::vector<PeerId>>> successors;
+};
+
+// Everything that opens an upload.
+struct StreamHeader {
+  GroupId group;
+  UploadId upload;
+  Route route;
+  BlobHeader blob;
+  Bytes raw;  // the header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make and read it
+};
+
+// One upload's stream to one successor. Lives on the executor it was opened on; dropping it gives the stream up.
+class ByteSink {
+ public:
+  virtual ~ByteSink() = default;
+  using Done = absl::AnyInvocable<void(absl::Status)>;
+  // Sends a piece; `done` gets the successor's answer. Pieces are answered in order.
+  virtual void Append(uint64_t offset, Bytes piece, Done done) = 0;
+  // Sends CLOSE at `offset`; ok means that the successor holds the upload sealed.
+  virtual void Close(uint64_t offset, Done done) = 0;
+};
+
+enum class HoldState : uint8_t { kNone = 0, kOpen = 1, kSealed = 2 };
+
+// A server's answer to "what do you hold of this upload?".
+struct HaveReply {
+  HoldState state = HoldState::kNone;
+  blob::Sealed sealed;          // kSealed
+  uint64_t durable_length = 0;  // kOpen
+};
+
+// An upload that a majority holds sealed, with what the log needs to know of it (D-11).
+struct SealedUpload {
+  UploadId upload;
+  BlobHeader header;
+  blob::Sealed sealed;
+  std::vector<PeerId> holders;
+};
+
+// What a primary that does not lead asks of the leader (D-12): enter this upload, or these bytes (D-16).
+struct PublishRequest {
+  GroupId group;
+  SealedUpload upload;
+  std::optional<Bytes> inline_bytes;
+};
+
+// A small operation by name that any server passes on to the leader.
+struct RemoveRequest {
+  GroupId group;
+  std::string name;
+  ClientId client;
+  CallId call;
+};
+
+// Byte lane (D-06). Open and the sink use DataStream packets; the others are the small service of D-03, and Fetch is
+// ByteStream.Read by upload id.
+class ByteTransport {
+ public:
+  template <typename T>
+  using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+  virtual ~ByteTransport() = default;
+
+  virtual std::unique_ptr<ByteSink> Open(env::Executor* home, const raft::Peer& to, const StreamHeader& header) = 0;
+  virtual void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+                    Done<HaveReply> done) = 0;
+  // Tells the leader who holds a sealed upload.
+  virtual void TellSealed(const raft::Peer& to, const GroupId& group, const SealedUpload& upload,
+                          env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // Asks `to` to fetch the sealed upload from `from` and answers once it holds it sealed.
+  virtual void OrderFetch(const raft::Peer& to, const GroupId& group, const SealedUpload& upload,
+                          env::Executor* reply_on, Done<HaveReply> done) = 0;
+  virtual void Publish(const raft::Peer& to, const PublishRequest& request, env::Executor* reply_on,
+                       absl::AnyInvocable<void(ClientReply)> done) = 0;
+  virtual void Remove(const raft::Peer& to, const RemoveRequest& request, env::Executor* reply_on,
+                      absl::AnyInvocable<void(ClientReply)> done) = 0;
+  // Reads [offset, offset + count) of a sealed upload held by `to`; exactly that many bytes or an error.
+  virtual void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
+                     uint64_t count, env::Executor* reply_on, Done<Bytes> done) = 0;
+};
+
+}  // namespace sluice::node
