@@ -1,5 +1,5 @@
-// Time as a seam. MonotonicNow() drives every timeout (CLOCK_BOOTTIME: it counts suspension); WallNow() is only for
-// display and for stamps that a leader puts into the log.
+// Time as a seam. MonotonicNow() drives every timeout (CLOCK_BOOTTIME: it counts suspension); WallNow() is
+// only for display and for stamps that a leader puts into the log.
 //
 //   const env::Instant deadline = clock.MonotonicNow() + std::chrono::seconds(1);
 //

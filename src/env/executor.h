@@ -3,10 +3,10 @@
 //   executor.Post([this] { Step(); });
 //   env::TimerId timer = executor.PostAfter(std::chrono::milliseconds(10), [this] { Tick(); });
 //
-// Tasks of one executor run one after another, in the order of Post, never inside Post itself. Post, PostAfter and
-// Cancel may be called from any thread. A task must not block, except on executors that exist for blocking work
-// (the log writer, blob threads, hashing). The real executor is a thread of its own; the simulated one is a
-// queue in virtual time, so that everything above runs from one seed.
+// Tasks of one executor run one after another, in the order of Post, never inside Post itself. Post,
+// PostAfter and Cancel may be called from any thread. A task must not block, except on executors that exist
+// for blocking work (the log writer, blob threads, hashing). The real executor is a thread of its own; the
+// simulated one is a queue in virtual time, so that everything above runs from one seed.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,8 @@ class Executor {
 class Executors {
  public:
   virtual ~Executors() = default;
-  // A new executor with a thread named `name` (15 bytes are kept). Its destructor runs what was posted before, drops
-  // timers, and joins; it must not be destroyed from its own thread.
+  // A new executor with a thread named `name` (15 bytes are kept). Its destructor runs what was posted
+  // before, drops timers, and joins; it must not be destroyed from its own thread.
   virtual std::unique_ptr<Executor> NewExecutor(const std::string& name) = 0;
 };
 

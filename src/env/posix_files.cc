@@ -1,0 +1,312 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "base/check.h"
+#include "env/files.h"
+
+namespace sluice::env {
+namespace {
+
+constexpr size_t kBlockBytes = 4096;
+// One O_DIRECT write copies at most this much; more becomes several synced writes.
+constexpr size_t kDirectBytesMax = 4 << 20;
+
+absl::Status PosixError(const char* operation, const std::string& path, int error) {
+  const std::string message =
+      fmt::format("{} {}: {} (errno {})", operation, path, strerrordesc_np(error), error);
+  switch (error) {
+    case ENOENT:
+      return absl::NotFoundError(message);
+    case EEXIST:
+      return absl::AlreadyExistsError(message);
+    case ENOSPC:
+    case EDQUOT:
+    case EMFILE:
+    case ENFILE:
+      return absl::ResourceExhaustedError(message);
+    case EIO:
+      return absl::DataLossError(message);
+    default:
+      return absl::InternalError(message);
+  }
+}
+
+// Repeats a system call that a signal interrupted.
+template <typename Call>
+auto Retry(Call call) {
+  auto result = call();
+  while (result == -1 && errno == EINTR) result = call();
+  return result;
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+struct FreeMemory {
+  void operator()(char* memory) const { std::free(memory); }
+};
+
+class PosixFile final : public File {
+ public:
+  PosixFile(std::string path, Descriptor fd, Descriptor direct_fd)
+      : path_(std::move(path)), fd_(std::move(fd)), direct_fd_(std::move(direct_fd)) {}
+
+  absl::StatusOr<size_t> ReadAt(uint64_t offset, char* out, size_t count) override {
+    size_t done = 0;
+    while (done < count) {
+      const ssize_t n = Retry(
+          [&] { return pread(fd_.get(), out + done, count - done, static_cast<off_t>(offset + done)); });
+      if (n < 0) return PosixError("read", path_, errno);
+      if (n == 0) break;
+      done += static_cast<size_t>(n);
+    }
+    return done;
+  }
+
+  absl::Status WriteAt(uint64_t offset, const Bytes& data) override {
+    const int error = WriteVector(offset, data, 0);
+    return error == 0 ? absl::OkStatus() : PosixError("write", path_, error);
+  }
+
+  absl::Status WriteDurably(uint64_t offset, const Bytes& data) override {
+    SLUICE_CHECK(offset % kBlockBytes == 0 && data.size() % kBlockBytes == 0)
+        << path_ << ": " << data.size() << " bytes at " << offset << " are not whole blocks";
+    for (size_t done = 0; done < data.size() && direct_fd_.valid();) {
+      const Bytes piece = data.Slice(done, kDirectBytesMax);
+      ASSIGN_OR_RETURN(const bool written, WriteDirectly(offset + done, piece));
+      if (!written) {
+        direct_fd_ = Descriptor();
+        return WriteBufferedDurably(offset + done, data.Slice(done, data.size()));
+      }
+      done += piece.size();
+    }
+    if (direct_fd_.valid()) return absl::OkStatus();
+    return WriteBufferedDurably(offset, data);
+  }
+
+  absl::Status Sync() override {
+    if (Retry([&] { return fdatasync(fd_.get()); }) != 0) return PosixError("sync", path_, errno);
+    return absl::OkStatus();
+  }
+
+  void StartWriteback(uint64_t offset, uint64_t count) override {
+    (void)sync_file_range(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(count),
+                          SYNC_FILE_RANGE_WRITE);
+  }
+
+  absl::StatusOr<uint64_t> Size() override {
+    struct stat status {};
+    if (fstat(fd_.get(), &status) != 0) return PosixError("stat", path_, errno);
+    return static_cast<uint64_t>(status.st_size);
+  }
+
+  absl::Status Truncate(uint64_t size) override {
+    if (Retry([&] { return ftruncate(fd_.get(), static_cast<off_t>(size)); }) != 0) {
+      return PosixError("truncate", path_, errno);
+    }
+    return absl::OkStatus();
+  }
+
+  void DropCache() override { (void)posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED); }
+
+ private:
+  // Writes all of `data`, however many chunks it has and however little each call takes. Returns an errno or
+  // 0.
+  int WriteVector(uint64_t offset, const Bytes& data, int flags) {
+    std::vector<iovec> pieces;
+    data.ForEachChunk([&](std::string_view chunk) {
+      pieces.push_back({const_cast<char*>(chunk.data()), chunk.size()});
+    });
+    for (size_t first = 0; first < pieces.size();) {
+      const int count = static_cast<int>(std::min<size_t>(pieces.size() - first, IOV_MAX));
+      const ssize_t n = Retry(
+          [&] { return pwritev2(fd_.get(), &pieces[first], count, static_cast<off_t>(offset), flags); });
+      if (n < 0) return errno;
+      if (n == 0) return EIO;
+      offset += static_cast<uint64_t>(n);
+      size_t left = static_cast<size_t>(n);
+      while (first < pieces.size() && left >= pieces[first].iov_len) left -= pieces[first++].iov_len;
+      if (left > 0) {
+        pieces[first].iov_base = static_cast<char*>(pieces[first].iov_base) + left;
+        pieces[first].iov_len -= left;
+      }
+    }
+    return 0;
+  }
+
+  absl::Status WriteBufferedDurably(uint64_t offset, const Bytes& data) {
+    if (has_dsync_) {
+      const int error = WriteVector(offset, data, RWF_DSYNC);
+      if (error == 0) return absl::OkStatus();
+      if (error != EOPNOTSUPP && error != ENOSYS) return PosixError("write durably", path_, error);
+      has_dsync_ = false;
+    }
+    RETURN_IF_ERROR(WriteAt(offset, data));
+    return Sync();
+  }
+
+  // False when this file system refuses O_DIRECT or RWF_DSYNC: nothing is promised then about the range.
+  absl::StatusOr<bool> WriteDirectly(uint64_t offset, const Bytes& data) {
+    if (aligned_bytes_ < data.size()) {
+      aligned_.reset(static_cast<char*>(std::aligned_alloc(kBlockBytes, data.size())));
+      if (aligned_ == nullptr) return PosixError("allocate for", path_, ENOMEM);
+      aligned_bytes_ = data.size();
+    }
+    data.CopyTo(aligned_.get());
+    for (size_t done = 0; done < data.size();) {
+      iovec piece{aligned_.get() + done, data.size() - done};
+      const ssize_t n = Retry([&] {
+        return pwritev2(direct_fd_.get(), &piece, 1, static_cast<off_t>(offset + done), RWF_DSYNC);
+      });
+      if (n < 0 && (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)) return false;
+      if (n < 0) return PosixError("write", path_, errno);
+      const size_t whole_blocks = static_cast<size_t>(n) / kBlockBytes * kBlockBytes;
+      if (whole_blocks == 0) return PosixError("write", path_, EIO);
+      done += whole_blocks;
+    }
+    return true;
+  }
+
+  const std::string path_;
+  const Descriptor fd_;
+  Descriptor direct_fd_;  // with O_DIRECT; invalid when not wanted or not possible
+  bool has_dsync_ = true;
+  std::unique_ptr<char, FreeMemory> aligned_;
+  size_t aligned_bytes_ = 0;
+};
+
+class PosixLock final : public FileLock {
+ public:
+  explicit PosixLock(Descriptor fd) : fd_(std::move(fd)) {}
+
+ private:
+  const Descriptor fd_;  // closing it gives the lock back
+};
+
+class PosixFiles final : public Files {
+ public:
+  absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) override {
+    int flags = O_CLOEXEC | (options.read_only ? O_RDONLY : O_RDWR);
+    if (options.create) flags |= O_CREAT;
+    if (options.create && options.exclusive) flags |= O_EXCL;
+    Descriptor fd(Retry([&] { return open(path.c_str(), flags, 0644); }));
+    if (!fd.valid()) return PosixError("open", path, errno);
+    Descriptor direct_fd;
+    if (options.direct && !options.read_only) {
+      direct_fd = Descriptor(Retry([&] { return open(path.c_str(), O_CLOEXEC | O_RDWR | O_DIRECT); }));
+      if (!direct_fd.valid() && errno != EINVAL) return PosixError("open", path, errno);
+    }
+    return std::make_unique<PosixFile>(path, std::move(fd), std::move(direct_fd));
+  }
+
+  absl::Status Remove(const std::string& path) override {
+    if (::remove(path.c_str()) != 0) return PosixError("remove", path, errno);
+    return absl::OkStatus();
+  }
+
+  absl::Status Rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) return PosixError("rename", from + " to " + to, errno);
+    return absl::OkStatus();
+  }
+
+  absl::Status MakeDirs(const std::string& path) override {
+    for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+      const std::string folder = path.substr(0, end);
+      if (mkdir(folder.c_str(), 0755) == 0) {
+        const size_t slash = folder.find_last_of('/');
+        RETURN_IF_ERROR(
+            SyncDir(slash == std::string::npos ? "." : folder.substr(0, std::max<size_t>(slash, 1))));
+      } else if (errno != EEXIST) {
+        return PosixError("make folder", folder, errno);
+      }
+      if (end == std::string::npos) break;
+    }
+    struct stat status {};
+    if (stat(path.c_str(), &status) != 0) return PosixError("stat", path, errno);
+    return S_ISDIR(status.st_mode) ? absl::OkStatus() : PosixError("make folder", path, EEXIST);
+  }
+
+  absl::Status SyncDir(const std::string& path) override {
+    const Descriptor fd(Retry([&] { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+    if (!fd.valid()) return PosixError("open folder", path, errno);
+    if (Retry([&] { return fsync(fd.get()); }) != 0) return PosixError("sync folder", path, errno);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<std::string>> List(const std::string& path) override {
+    DIR* folder = opendir(path.c_str());
+    if (folder == nullptr) return PosixError("list", path, errno);
+    const auto close_folder = absl::MakeCleanup([&] { closedir(folder); });
+    std::vector<std::string> names;
+    for (;;) {
+      errno = 0;
+      const dirent* entry = readdir(folder);
+      if (entry == nullptr) break;
+      const std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+    }
+    if (errno != 0) return PosixError("list", path, errno);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  absl::StatusOr<bool> Exists(const std::string& path) override {
+    struct stat status {};
+    if (stat(path.c_str(), &status) == 0) return true;
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    return PosixError("stat", path, errno);
+  }
+
+  absl::StatusOr<std::unique_ptr<FileLock>> LockFile(const std::string& path) override {
+    Descriptor fd(Retry([&] { return open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644); }));
+    if (!fd.valid()) return PosixError("open lock", path, errno);
+    if (Retry([&] { return flock(fd.get(), LOCK_EX | LOCK_NB); }) != 0) {
+      if (errno != EWOULDBLOCK) return PosixError("lock", path, errno);
+      return absl::FailedPreconditionError(fmt::format("{} is locked by another process", path));
+    }
+    return std::make_unique<PosixLock>(std::move(fd));
+  }
+
+  absl::StatusOr<uint64_t> FreeBytes(const std::string& path) override {
+    struct statvfs status {};
+    if (statvfs(path.c_str(), &status) != 0) return PosixError("statvfs", path, errno);
+    return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+  }
+};
+
+}  // namespace
+
+Files& RealFiles() {
+  static PosixFiles files;
+  return files;
+}
+
+}  // namespace sluice::env
