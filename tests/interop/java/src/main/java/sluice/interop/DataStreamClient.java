@@ -11,6 +11,7 @@ import java.util.Random;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import org.apache.ratis.client.RaftClient;
 import org.apache.ratis.client.api.DataStreamOutput;
 import org.apache.ratis.io.StandardWriteOption;
@@ -20,6 +21,7 @@ import org.apache.ratis.protocol.RaftGroup;
 import org.apache.ratis.protocol.RaftPeer;
 import org.apache.ratis.protocol.RaftPeerId;
 import org.apache.ratis.protocol.RoutingTable;
+import org.apache.ratis.protocol.exceptions.TimeoutIOException;
 import org.apache.ratis.thirdparty.com.google.protobuf.ByteString;
 
 /**
@@ -174,6 +176,11 @@ public final class DataStreamClient {
     try (RaftClient client = Clients.openStreaming(group, peers.get(0))) {
       reply = stream(client, header, chain(peers.get(0)), data, 400);
     } catch (Exception expected) {
+      for (Throwable cause = expected; cause != null; cause = cause.getCause()) {
+        if (cause instanceof TimeoutException || cause instanceof TimeoutIOException) {
+          throw expected; // silence is no refusal
+        }
+      }
       return "refused: " + String.valueOf(expected.getMessage()).split("\n")[0];
     }
     if (!reply.isSuccess()) {
