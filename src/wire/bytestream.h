@@ -1,0 +1,33 @@
+// google.bytestream messages that carry payload, parsed and built without copying it.
+//
+//   ASSIGN_OR_RETURN(WriteRequest request, ParseWriteRequest(message));   // message: the slices of a gRPC
+//   buffer call.Write(EncodeReadResponse(data));
+//
+// What comes out refers to the memory that went in. Pure functions; any thread. INVALID_ARGUMENT for bytes
+// that protobuf would refuse too, and for names above kMaxNameBytes; unknown fields are skipped. Offsets and
+// names are otherwise for the caller to judge. The size of a message is bounded by the caller's transport.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/bytes.h"
+
+namespace sluice::wire {
+
+struct WriteRequest {
+  std::string resource_name;
+  int64_t write_offset = 0;
+  bool finish_write = false;
+  Bytes data{};
+};
+
+absl::StatusOr<WriteRequest> ParseWriteRequest(const Bytes& message);
+Bytes EncodeWriteRequest(const WriteRequest& request);
+
+// The message is its data.
+absl::StatusOr<Bytes> ParseReadResponse(const Bytes& message);
+Bytes EncodeReadResponse(const Bytes& data);
+
+}  // namespace sluice::wire
