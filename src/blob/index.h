@@ -4,11 +4,11 @@
 //   RETURN_IF_ERROR(index->Write(batch));          // atomic, visible at once, not yet durable
 //   RETURN_IF_ERROR(index->Flush());               // everything written so far is durable
 //
-// There is no write-ahead log: the Raft log is that. After a crash the index is as it was after some Write at or after
-// the last Flush, never a part of a batch, never an earlier batch missing. Keys are ordered by unsigned bytes.
-// Threading: thread-safe. Get and Scan answer from memory or disk and may block on a disk read; Flush blocks: a
-// group calls them on its apply executor, never on a shard. Two implementations behind one contract test: RocksDB in
-// the product, an ordered map with checkpoints in the simulator.
+// There is no write-ahead log: the Raft log is that. After a crash the index is as it was after some Write at
+// or after the last Flush, never a part of a batch, never an earlier batch missing. Keys are ordered by
+// unsigned bytes. Threading: thread-safe. Get and Scan answer from memory or disk and may block on a disk
+// read; Flush blocks: a group calls them on its apply executor, never on a shard. Two implementations behind
+// one contract test: RocksDB in the product, an ordered map with checkpoints in the simulator.
 #pragma once
 
 #include <cstdint>
@@ -46,8 +46,9 @@ class Index {
   virtual absl::StatusOr<std::optional<std::string>> Get(std::string_view key) = 0;
   virtual absl::Status Write(const IndexBatch& batch) = 0;
   // Visits entries with key >= `from` that start with `prefix`, in order, until `visit` answers false.
-  virtual absl::Status Scan(std::string_view prefix, std::string_view from,
-                            const std::function<bool(std::string_view key, std::string_view value)>& visit) = 0;
+  virtual absl::Status Scan(
+      std::string_view prefix, std::string_view from,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) = 0;
   // Deletes every key that starts with `prefix`.
   virtual absl::Status DeletePrefix(std::string_view prefix) = 0;
   virtual absl::Status Flush() = 0;

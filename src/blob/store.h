@@ -6,10 +6,12 @@
 //   RETURN_IF_ERROR(store->Link(id));                        // the log says that it exists: blobs/xx/ID
 //   ASSIGN_OR_RETURN(auto source, store->OpenSource(id));
 //
-// Contents are known by the id of the upload that brought them; names and digests are the index's matter, who refers
-// to a content is the caller's. Opening lists the stage folder only, never the contents. Threading: thread-safe;
-// Create, Link, Remove, OpenSource and SyncLinks do file operations and block: never on a shard thread. Format:
-// docs/formats/blob.md.
+// Contents are known by the id of the upload that brought them; names and digests are the index's matter, who
+// refers to a content is the caller's. Opening lists the stage folder only, never the contents. Threading:
+// thread-safe; Create, Link, Remove, OpenSource, SealedState, SyncLinks and stats do file operations and
+// block: never on a shard thread. Uploads and sources may outlive the store but must not be called then;
+// calls under way when the store is destroyed may stay unanswered. A sync of folders that failed is final:
+// SyncLinks, Flush and Seal then fail (F-10). Format: docs/formats/blob.md.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +27,13 @@
 namespace sluice::blob {
 
 struct StoreOptions {
-  uint32_t threads = 2;                  // blob threads; an upload stays on one
-  uint64_t writeback_bytes = 8u << 20;   // how often early write-back is asked for
-  uint32_t uploads_max = 4096;           // open stages; Create answers RESOURCE_EXHAUSTED beyond
-  uint64_t reserve_bytes = 256u << 20;   // free space that uploads leave to the log (F-28)
+  uint32_t threads = 2;                 // blob threads; an upload stays on one
+  uint64_t writeback_bytes = 8u << 20;  // how often early write-back is asked for
+  uint32_t uploads_max = 4096;          // open stages; Create answers RESOURCE_EXHAUSTED beyond
+  uint64_t reserve_bytes = 256u << 20;  // free space that uploads leave to the log (F-28)
+  uint64_t queue_bytes = 16u << 20;  // queued and not yet answered, of one upload; RESOURCE_EXHAUSTED beyond
+  uint32_t read_threads = 2;         // sources read beside uploads, not behind their syncs
+  uint32_t hash_threads = 1;         // SHA-256; an upload stays on one
 };
 
 class Store {
@@ -38,8 +43,8 @@ class Store {
                                                      StoreOptions options);
   virtual ~Store() = default;
 
-  // Makes a new empty stage. ALREADY_EXISTS if the id has a stage. (A linked content may have one beside it: that is
-  // how a damaged copy is replaced.)
+  // Makes a new empty stage. ALREADY_EXISTS if the id has a stage. (A linked content may have one beside it:
+  // that is how a damaged copy is replaced.)
   virtual absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec) = 0;
   // The stage with this id, open or sealed, also one from before a restart; nullptr if there is none.
   virtual std::shared_ptr<Upload> Find(const UploadId& id) = 0;
@@ -49,7 +54,8 @@ class Store {
   // Turns the sealed stage into content. Fine if it is content already. NOT_FOUND if there is neither;
   // FAILED_PRECONDITION if the stage is not sealed. Durable after SyncLinks.
   virtual absl::Status Link(const UploadId& id) = 0;
-  // Makes all links and removals so far durable. Call it before the index entry that relies on them is flushed.
+  // Makes all links and removals so far durable. Call it before the index entry that relies on them is
+  // flushed.
   virtual absl::Status SyncLinks() = 0;
   // The state of a sealed stage or content; nullopt if there is none or it is open.
   virtual absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) = 0;
@@ -66,6 +72,11 @@ class Store {
     uint64_t free_bytes = 0;
   };
   virtual Stats stats() = 0;
+
+  // Contents found damaged by reads since the last call, at most kDamagedMax of them: the caller has them
+  // replaced.
+  static constexpr size_t kDamagedMax = 1024;
+  virtual std::vector<UploadId> TakeDamaged() = 0;
 };
 
 }  // namespace sluice::blob

@@ -3,12 +3,12 @@
 //   upload->Append(0, bytes, &executor, [](absl::StatusOr<uint64_t> appended) { ... });
 //   upload->Seal({.length = 4096}, &executor, [](absl::StatusOr<Sealed> sealed) { ... });
 //
-// Every call is carried out by the upload's blob thread in call order; `done` is posted to the executor that the caller
-// names. Calls may be made from any thread; whoever makes them defines the order. The object may be dropped at any
-// time: the stage stays until it is linked, aborted or reclaimed. Payload is copied only from page to disk.
-// Errors: INVALID_ARGUMENT for an offset that is not the current length (nothing is written), FAILED_PRECONDITION once
-// sealed, aborted, taken over or failed, RESOURCE_EXHAUSTED for a full disk, DATA_LOSS for a disk error. After a disk
-// error the upload is failed for good.
+// Every call is carried out by the upload's blob thread in call order; `done` is posted to the executor that
+// the caller names. Calls may be made from any thread; whoever makes them defines the order. The object may
+// be dropped at any time: the stage stays until it is linked, aborted or reclaimed. Payload is copied only
+// from page to disk. Errors: INVALID_ARGUMENT for an offset that is not the current length (nothing is
+// written), FAILED_PRECONDITION once sealed, aborted, taken over or failed, RESOURCE_EXHAUSTED for a full
+// disk, DATA_LOSS for a disk error. After a disk error the upload is failed for good.
 #pragma once
 
 #include <cstdint>
@@ -47,9 +47,9 @@ struct Sealed {
 
 // What the bytes must be; INVALID_ARGUMENT and the stage is dropped if they are not.
 struct SealExpectation {
-  std::optional<uint64_t> length;
-  std::optional<Sha256> digest;  // compared only if the stage computes one
-  std::optional<uint32_t> checksum;
+  std::optional<uint64_t> length = std::nullopt;
+  std::optional<Sha256> digest = std::nullopt;  // compared only if the stage computes one
+  std::optional<uint32_t> checksum = std::nullopt;
 };
 
 class Upload {
@@ -61,7 +61,8 @@ class Upload {
   virtual const UploadSpec& spec() const = 0;
   // Appends `data` at `offset`, which must be the current length; gives the new length.
   virtual void Append(uint64_t offset, Bytes data, env::Executor* reply_on, Done<uint64_t> done) = 0;
-  // Makes everything appended so far durable, with its checksums; gives the durable length, which never decreases.
+  // Makes everything appended so far durable, with its checksums; gives the durable length, which never
+  // decreases.
   virtual void Flush(env::Executor* reply_on, Done<uint64_t> done) = 0;
   // Makes the stage durable and final. Sealing a sealed stage gives the same answer again.
   virtual void Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) = 0;

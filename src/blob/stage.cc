@@ -1,0 +1,318 @@
+#include "blob/stage.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "blob/sealed_file.h"
+
+namespace sluice::blob {
+namespace {
+
+// Adjacent appends of one burst are written together up to this size.
+constexpr uint64_t kRunBytesMax = 1u << 20;
+// What a queued call counts beside its payload, so that empty calls are bounded too.
+constexpr uint64_t kCallBytes = 256;
+constexpr uint64_t kHashPieceBytes = 1u << 20;
+
+template <typename T>
+void Reply(env::Executor* on, Upload::Done<T> done, absl::StatusOr<T> result) {
+  on->Post([done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
+}
+
+}  // namespace
+
+Stage::Stage(StagePlace& place, Threads threads, UploadSpec spec, uint64_t creation,
+             std::unique_ptr<StageFile> file)
+    : place_(place),
+      threads_(threads),
+      spec_(std::move(spec)),
+      path_(place.StagePath(spec_.id)),
+      creation_(creation),
+      last_progress_(place.clock().MonotonicNow().count()),
+      file_(std::move(file)) {}
+
+Stage::Stage(StagePlace& place, Threads threads, SideState found)
+    : place_(place),
+      threads_(threads),
+      spec_(found.spec),
+      path_(place.StagePath(spec_.id)),
+      creation_(0),
+      length_(found.sealed ? found.sealed->length : found.durable.length()),
+      durable_length_(length_.load()),
+      last_progress_(place.clock().MonotonicNow().count()),
+      sealed_(found.sealed.has_value()),
+      sealed_state_(found.sealed.value_or(Sealed{})) {
+  if (!sealed_) found_ = std::move(found);
+}
+
+void Stage::Append(uint64_t offset, Bytes data, env::Executor* reply_on, Done<uint64_t> done) {
+  if (absl::Status room = Reserve(data.size()); !room.ok())
+    return Reply<uint64_t>(reply_on, std::move(done), room);
+  Enqueue(AppendCall{offset, std::move(data), reply_on, std::move(done)});
+}
+
+void Stage::Flush(env::Executor* reply_on, Done<uint64_t> done) {
+  if (absl::Status room = Reserve(0); !room.ok()) return Reply<uint64_t>(reply_on, std::move(done), room);
+  Enqueue(FlushCall{reply_on, std::move(done)});
+}
+
+void Stage::Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) {
+  if (absl::Status room = Reserve(0); !room.ok()) return Reply<Sealed>(reply_on, std::move(done), room);
+  Enqueue(SealCall{std::move(expected), reply_on, std::move(done)});
+}
+
+absl::Status Stage::Reserve(uint64_t bytes) {
+  const uint64_t wanted = bytes + kCallBytes;
+  const uint64_t queued = queued_bytes_.fetch_add(wanted);
+  if (queued + wanted <= place_.options().queue_bytes) return absl::OkStatus();
+  queued_bytes_ -= wanted;
+  return absl::ResourceExhaustedError(
+      fmt::format("{}: {} bytes are queued already, {} more are too many", Name(), queued, bytes));
+}
+
+void Stage::Release(uint64_t bytes) { queued_bytes_ -= bytes + kCallBytes; }
+
+void Stage::CloseFiles() { file_.reset(); }
+
+void Stage::Abort() { place_.Drop(this); }
+
+void Stage::Enqueue(Call call) {
+  bool post;
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(call));
+    post = !std::exchange(drain_posted_, true);
+  }
+  if (post) threads_.disk.Post([self = shared_from_this()] { self->Drain(); });
+}
+
+void Stage::Drain() {
+  std::vector<Call> calls;
+  {
+    std::lock_guard lock(mutex_);
+    calls.swap(queue_);
+    drain_posted_ = false;
+  }
+  std::move(calls.begin(), calls.end(), std::back_inserter(pending_));
+  Process();
+}
+
+void Stage::Process() {
+  while (!pending_.empty() && !sealing_) {
+    Call call = std::move(pending_.front());
+    pending_.pop_front();
+    std::visit([this](auto& one) { Run(std::move(one)); }, call);
+  }
+}
+
+absl::Status Stage::Usable() {
+  if (dropped_) return absl::FailedPreconditionError(fmt::format("{} was aborted", Name()));
+  if (!failure_.ok()) {
+    return absl::FailedPreconditionError(fmt::format("{} has failed: {}", Name(), Message(failure_)));
+  }
+  if (sealed_) return absl::FailedPreconditionError(fmt::format("{} is sealed", Name()));
+  return OpenFiles();
+}
+
+absl::Status Stage::OpenFiles() {
+  if (file_ != nullptr) return absl::OkStatus();
+  auto file = StageFile::Reopen(place_.files(), path_, *found_);
+  if (!file.ok()) {
+    // Too few descriptors or no memory may pass; damage does not.
+    return absl::IsResourceExhausted(file.status()) ? file.status() : Fail(file.status());
+  }
+  file_ = std::move(file).value();
+  found_.reset();
+  return absl::OkStatus();
+}
+
+absl::Status Stage::Fail(absl::Status status) {
+  LogError("{} has failed: {}", Name(), Message(status));
+  failure_ = status;
+  file_.reset();
+  return status;
+}
+
+void Stage::Run(AppendCall first) {
+  const uint64_t offset = length_;
+  Bytes run = first.data;
+  absl::Status status = Usable();
+#ifndef SLUICE_BREAK_WRONG_OFFSET
+  if (status.ok() && first.offset != offset) {
+    status = absl::InvalidArgumentError(
+        fmt::format("append at {} to {}: expected offset {}", first.offset, Name(), offset));
+  }
+#endif
+  size_t more = status.ok() ? GatherRun(first, run) : 0;
+  std::vector<AppendCall> calls;
+  calls.push_back(std::move(first));
+  for (; more > 0; --more) {
+    calls.push_back(std::move(std::get<AppendCall>(pending_.front())));
+    pending_.pop_front();
+  }
+  if (status.ok()) status = WriteRun(run);
+  if (!spec_.compute_digest) return Answer(std::move(calls), status, offset);
+  // Refusals take the same way, so that answers keep the order of the calls.
+  threads_.hash.Post(
+      [self = shared_from_this(), run = std::move(run), calls = std::move(calls), status, offset]() mutable {
+        if (status.ok()) run.ForEachChunk([&](std::string_view piece) { self->builder_->Update(piece); });
+        self->Answer(std::move(calls), status, offset);
+      });
+}
+
+// How many of the next calls continue `first`, their bytes added to `run`.
+size_t Stage::GatherRun(const AppendCall& first, Bytes& run) const {
+  uint64_t expected = first.offset + first.data.size();
+  size_t count = 0;
+  for (const Call& call : pending_) {
+    const auto* append = std::get_if<AppendCall>(&call);
+    if (append == nullptr || append->offset != expected || run.size() + append->data.size() > kRunBytesMax)
+      break;
+    run.Append(append->data);
+    expected += append->data.size();
+    ++count;
+  }
+  return count;
+}
+
+absl::Status Stage::WriteRun(const Bytes& run) {
+  RETURN_IF_ERROR(place_.Admit(run.size()));
+  if (spec_.compute_digest) StartHashing();
+  if (absl::Status status = file_->Append(run); !status.ok()) {
+    return absl::IsResourceExhausted(status) ? status : Fail(status);
+  }
+  length_ = file_->chunks().length();
+  last_progress_ = place_.clock().MonotonicNow().count();
+  if (file_->unwritten_back() >= place_.options().writeback_bytes) file_->StartWriteback();
+  return absl::OkStatus();
+}
+
+void Stage::Answer(std::vector<AppendCall> calls, const absl::Status& status, uint64_t offset) {
+  for (AppendCall& call : calls) {
+    offset += call.data.size();
+    Release(call.data.size());
+    absl::StatusOr<uint64_t> result = offset;
+    if (!status.ok()) result = status;
+    Reply(call.reply_on, std::move(call.done), std::move(result));
+  }
+}
+
+void Stage::Run(FlushCall call) {
+  Release(0);
+  if (sealed_ && !dropped_) return Reply<uint64_t>(call.reply_on, std::move(call.done), length_.load());
+  Reply(call.reply_on, std::move(call.done), FlushNow());
+}
+
+absl::StatusOr<uint64_t> Stage::FlushNow() {
+  RETURN_IF_ERROR(Usable());
+  if (durable_length_ == length_) return durable_length_.load();
+  if (absl::Status status = file_->Flush(); !status.ok()) return Fail(status);
+  if (absl::Status status = place_.SyncCreation(creation_); !status.ok()) return Fail(status);
+  durable_length_ = file_->durable_length();
+  return durable_length_.load();
+}
+
+void Stage::Run(SealCall call) {
+  Release(0);
+  if (sealed_ && !dropped_) {
+    // The stage is final: a call that expects something else changes nothing.
+    const absl::Status match = CheckExpectation(call.expected, sealed_state_);
+    absl::StatusOr<Sealed> result = sealed_state_;
+    if (!match.ok()) result = match;
+    return Reply(call.reply_on, std::move(call.done), std::move(result));
+  }
+  if (absl::Status status = Usable(); !status.ok())
+    return Reply<Sealed>(call.reply_on, std::move(call.done), status);
+  sealing_ = std::move(call);
+  if (!spec_.compute_digest) return FinishSeal(std::optional<Sha256>());
+  if (digested_ && digested_->length == length_) return FinishSeal(std::optional(digested_->digest));
+  file_->StartWriteback();
+  StartHashing();
+  hashing_ = false;  // the builder is spent by what follows
+  threads_.hash.Post([self = shared_from_this()] {
+    absl::StatusOr<std::optional<Sha256>> digest = std::optional<Sha256>();
+    if (self->hash_failure_.ok()) {
+      digest = self->builder_->Finish();
+    } else {
+      digest = self->hash_failure_;
+    }
+    env::Executor& disk = self->threads_.disk;
+    StagePlace& place = self->place_;
+    place.PostUnlessStopping(disk, [self, digest = std::move(digest)] {
+      self->FinishSeal(digest);
+      self->Process();
+    });
+  });
+}
+
+void Stage::FinishSeal(absl::StatusOr<std::optional<Sha256>> digest) {
+  SealCall call = std::move(*sealing_);
+  sealing_.reset();
+  absl::StatusOr<Sealed> result = SealWith(call.expected, std::move(digest));
+  Reply(call.reply_on, std::move(call.done), std::move(result));
+}
+
+absl::StatusOr<Sealed> Stage::SealWith(const SealExpectation& expected,
+                                       absl::StatusOr<std::optional<Sha256>> digest_or) {
+  if (!digest_or.ok()) return Fail(digest_or.status());
+  RETURN_IF_ERROR(Usable());
+  const std::optional<Sha256> digest = *digest_or;
+  if (digest) digested_ = Digested{length_, *digest};
+  const Sealed sealed{length_, file_->chunks().Checksum(), digest};
+  if (absl::Status match = CheckExpectation(expected, sealed); !match.ok()) {
+    Abort();
+    return match;
+  }
+  // Checked here, because a write that fails half-way through sealing is final.
+  RETURN_IF_ERROR(place_.Admit(4 * file_->chunks().crcs().size() + kTrailerBytes));
+  if (absl::Status status = file_->Seal(spec_, sealed); !status.ok()) return Fail(status);
+  if (absl::Status status = place_.SyncCreation(creation_); !status.ok()) return Fail(status);
+  sealed_state_ = sealed;
+  durable_length_ = sealed.length;
+  last_progress_ = place_.clock().MonotonicNow().count();
+  sealed_ = true;
+  file_.reset();
+  return sealed;
+}
+
+absl::Status Stage::CheckExpectation(const SealExpectation& expected, const Sealed& sealed) const {
+  if (expected.length && *expected.length != sealed.length) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} has {} bytes, {} were expected", Name(), sealed.length, *expected.length));
+  }
+  if (expected.checksum && *expected.checksum != sealed.checksum) {
+    return absl::InvalidArgumentError(fmt::format("{} has chunk checksum {:08x}, {:08x} was expected", Name(),
+                                                  sealed.checksum, *expected.checksum));
+  }
+  if (expected.digest && sealed.digest && *expected.digest != *sealed.digest) {
+    return absl::InvalidArgumentError(fmt::format("{} has digest {}, {} was expected", Name(),
+                                                  sealed.digest->ToHex(), expected.digest->ToHex()));
+  }
+  return absl::OkStatus();
+}
+
+void Stage::StartHashing() {
+  if (std::exchange(hashing_, true)) return;
+  // After a restart, or when a seal did not succeed, the bytes so far are read back.
+  threads_.hash.Post([self = shared_from_this(), data = file_->data(), chunks = file_->chunks()] {
+    self->HashAgain(*data, chunks);
+  });
+}
+
+void Stage::HashAgain(env::File& data, const ChunkList& chunks) {
+  builder_.emplace();
+  hash_failure_ = absl::OkStatus();
+  for (uint64_t at = 0; at < chunks.length(); at += kHashPieceBytes) {
+    const uint64_t count = std::min(kHashPieceBytes, chunks.length() - at);
+    auto piece = ReadVerified(data, path_, chunks.length(), chunks.crcs(), at, count);
+    if (!piece.ok()) {
+      hash_failure_ = piece.status();
+      return;
+    }
+    piece->ForEachChunk([this](std::string_view part) { builder_->Update(part); });
+  }
+}
+
+}  // namespace sluice::blob

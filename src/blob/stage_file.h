@@ -1,0 +1,62 @@
+// The two files of one stage, written by one thread: data (with footer once sealed) and side file.
+//
+//   ASSIGN_OR_RETURN(auto stage, StageFile::Create(files, "stage/ID", spec));
+//   RETURN_IF_ERROR(stage->Append(data));
+//   RETURN_IF_ERROR(stage->Flush());          // data and checksums are durable; the folder is the caller's
+//   RETURN_IF_ERROR(stage->Seal(sealed));
+//
+// Every call blocks; blob thread only, except data(), whose ReadAt may run beside anything. After
+// RESOURCE_EXHAUSTED from Append the stage is as before the call. After any other error, of Flush and Seal
+// too, it must not be used again (F-10): the caller sees to that. Format: docs/formats/blob.md.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "blob/chunks.h"
+#include "blob/format.h"
+#include "env/files.h"
+
+namespace sluice::blob {
+
+class StageFile {
+ public:
+  // Makes both files, the spec written and nothing synced. What may have been there under these names is
+  // overwritten.
+  static absl::StatusOr<std::unique_ptr<StageFile>> Create(env::Files& files, const std::string& path,
+                                                           const UploadSpec& spec);
+  // Opens an unsealed stage again: cuts both files to what `side` proves, and checks the last, partial chunk.
+  // DATA_LOSS if the data is shorter or differs.
+  static absl::StatusOr<std::unique_ptr<StageFile>> Reopen(env::Files& files, const std::string& path,
+                                                           SideState side);
+
+  // Writes `data` at the end. No copy: one write and one pass of CRC32C.
+  absl::Status Append(const Bytes& data);
+  // Hints that everything written so far may go to the device.
+  void StartWriteback();
+  // Makes data and a flush record durable.
+  absl::Status Flush();
+  // Writes the footer, makes everything durable, then says so in the side file.
+  absl::Status Seal(const UploadSpec& spec, const Sealed& sealed);
+
+  const ChunkList& chunks() const { return chunks_; }
+  uint64_t durable_length() const { return durable_length_; }
+  uint64_t unwritten_back() const { return chunks_.length() - writeback_to_; }
+  const std::shared_ptr<env::File>& data() const { return data_; }
+
+ private:
+  StageFile(std::shared_ptr<env::File> data, std::unique_ptr<env::File> side)
+      : data_(std::move(data)), side_(std::move(side)) {}
+  absl::Status Write(uint64_t offset, const Bytes& data);
+  absl::Status AppendRecord(std::string record);
+
+  std::shared_ptr<env::File>
+      data_;  // shared with the hashing thread, which may still read after the stage is dropped
+  std::unique_ptr<env::File> side_;
+  ChunkList chunks_;
+  uint64_t side_bytes_ = 0;
+  uint64_t durable_length_ = 0;
+  uint64_t writeback_to_ = 0;
+};
+
+}  // namespace sluice::blob

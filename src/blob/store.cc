@@ -1,0 +1,515 @@
+#include "blob/store.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "base/crc32c.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "blob/sealed_file.h"
+#include "blob/stage.h"
+
+namespace sluice::blob {
+namespace {
+
+// Free space is asked for once per so many bytes, and for each write when it gets short.
+constexpr uint64_t kSpaceCreditBytes = 64u << 20;
+// Bounds what opening reads of one side file: enough for 4 TiB of chunk checksums.
+constexpr size_t kSideBytesMax = 256u << 20;
+
+absl::Status IgnoreNotFound(absl::Status status) {
+  return absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+// Which thread: the same in every process, so that a simulation repeats.
+size_t Spread(const UploadId& id) { return Crc32c(id.ToHex()); }
+
+using Threads = std::vector<std::unique_ptr<env::Executor>>;
+
+Threads NewThreads(env::Executors& executors, const std::string& name, uint32_t count) {
+  Threads threads;
+  for (uint32_t i = 0; i < std::max(count, 1u); ++i) {
+    threads.push_back(executors.NewExecutor(fmt::format("{}-{}", name, i)));
+  }
+  return threads;
+}
+
+class FolderStore final : public Store, public StagePlace {
+ public:
+  FolderStore(env::Files& files, env::Executors& executors, const env::Clock& clock, const std::string& dir,
+              const StoreOptions& options)
+      : files_(files),
+        clock_(clock),
+        options_(options),
+        dir_(dir),
+        stage_dir_(dir + "/stage"),
+        disk_(NewThreads(executors, "blob", options.threads)),
+        read_(NewThreads(executors, "blob-read", options.read_threads)),
+        hash_(NewThreads(executors, "blob-hash", options.hash_threads)) {}
+  ~FolderStore() override;
+
+  absl::Status Recover();
+
+  absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec) override;
+  std::shared_ptr<Upload> Find(const UploadId& id) override { return FindStage(id); }
+  std::vector<std::shared_ptr<Upload>> Stages() override;
+  absl::Status Link(const UploadId& id) override;
+  absl::Status SyncLinks() override;
+  absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) override;
+  absl::StatusOr<std::shared_ptr<Source>> OpenSource(const UploadId& id) override;
+  absl::Status Remove(const UploadId& id) override;
+  Stats stats() override;
+  std::vector<UploadId> TakeDamaged() override;
+
+  // StagePlace
+  env::Files& files() override { return files_; }
+  const env::Clock& clock() const override { return clock_; }
+  const StoreOptions& options() const override { return options_; }
+  std::string StagePath(const UploadId& id) const override { return stage_dir_ + "/" + id.ToHex(); }
+  absl::Status Admit(uint64_t bytes) override;
+  absl::Status SyncCreation(uint64_t creation) override;
+  bool Drop(const Stage* stage) override;
+  bool PostUnlessStopping(env::Executor& executor, env::Task task) override;
+
+  // A read of this content met damage.
+  void NoteDamage(const UploadId& id);
+
+ private:
+  std::string ContentDir(const UploadId& id) const { return dir_ + "/blobs/" + ContentFolder(id); }
+  std::string ContentPath(const UploadId& id) const { return ContentDir(id) + "/" + id.ToHex(); }
+  Stage::Threads ThreadsOf(const UploadId& id) const {
+    const size_t hash = Spread(id);
+    return {*disk_[hash % disk_.size()], *hash_[hash % hash_.size()]};
+  }
+  std::shared_ptr<Stage> FindStage(const UploadId& id);
+  absl::Status RecoverStage(const UploadId& id);
+  absl::Status RemoveDropped(const UploadId& id);
+  absl::Status RemoveStageFiles(const UploadId& id);
+  absl::Status SyncFolders() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
+  absl::Status SyncFoldersOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
+  // Calls `open` with the path of the stage or content. A link may rename the file meanwhile, so what is
+  // found nowhere is looked for once more when no link is under way.
+  template <typename Opener>
+  auto AtItsPlace(const UploadId& id, Opener open) -> decltype(open(std::string())) {
+    if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) {
+      auto opened = open(StagePath(id));
+      if (!absl::IsNotFound(opened.status())) return opened;
+    }
+    auto opened = open(ContentPath(id));
+    if (!absl::IsNotFound(opened.status())) return opened;
+    std::lock_guard lock(links_mutex_);
+    return open(ContentPath(id));
+  }
+
+  env::Files& files_;
+  const env::Clock& clock_;
+  const StoreOptions options_;
+  const std::string dir_;
+  const std::string stage_dir_;
+
+  // Locks are taken in the order of declaration. The first two are held over file operations, mutex_ never
+  // is.
+  std::mutex names_mutex_;  // creations and removals under stage/
+  std::mutex links_mutex_;  // renames out of stage/, and syncs of folders
+  std::set<std::string> unsynced_ ABSL_GUARDED_BY(links_mutex_);  // content folders
+  std::set<UploadId> old_sides_ ABSL_GUARDED_BY(links_mutex_);    // side files to remove after the next sync
+  std::set<std::string> made_folders_ ABSL_GUARDED_BY(links_mutex_);
+  absl::Status sync_failure_ ABSL_GUARDED_BY(links_mutex_);
+  std::mutex mutex_;
+  absl::flat_hash_map<UploadId, std::shared_ptr<Stage>> stages_ ABSL_GUARDED_BY(mutex_);
+  std::map<UploadId, std::shared_ptr<Stage>> dropped_
+      ABSL_GUARDED_BY(mutex_);  // their files still to be removed
+  std::set<UploadId> damaged_ ABSL_GUARDED_BY(mutex_);
+  uint64_t space_credit_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<uint64_t> creations_ = 0;
+  std::atomic<uint64_t> synced_creations_ = 0;
+  std::atomic<uint64_t> damaged_chunks_ = 0;
+  Counter& damage_counter_ =
+      NewCounter("sluice_blob_damaged_chunks_total", "Chunks that did not match their checksum");
+
+  // Last, so that their tasks end before what they use; blob threads end before the hashing threads they post
+  // to.
+  Threads disk_;
+  Threads read_;
+  Threads hash_;
+};
+
+class FileSource final : public Source {
+ public:
+  FileSource(FolderStore& store, env::Executor& reader, UploadId id, std::unique_ptr<SealedFile> file)
+      : store_(store), reader_(reader), id_(id), file_(std::move(file)) {}
+
+  uint64_t length() const override { return file_->length(); }
+
+  void Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Upload::Done<Bytes> done) override {
+    // The task shares the file, so that the source may be dropped meanwhile.
+    reader_.Post([&store = store_, id = id_, file = file_, offset, count, reply_on,
+                  done = std::move(done)]() mutable {
+      absl::StatusOr<Bytes> data = ReadNow(*file, offset, count);
+      if (absl::IsDataLoss(data.status())) store.NoteDamage(id);
+      reply_on->Post([done = std::move(done), data = std::move(data)]() mutable { done(std::move(data)); });
+    });
+  }
+
+ private:
+  static absl::StatusOr<Bytes> ReadNow(SealedFile& file, uint64_t offset, uint64_t count) {
+    if (count > kReadBytesMax) {
+      return absl::InvalidArgumentError(
+          fmt::format("read of {} bytes, at most {} at once", count, kReadBytesMax));
+    }
+    return file.Read(offset, count);
+  }
+
+  FolderStore& store_;
+  env::Executor& reader_;
+  const UploadId id_;
+  const std::shared_ptr<SealedFile> file_;
+};
+
+FolderStore::~FolderStore() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  disk_.clear();
+  read_.clear();
+  hash_.clear();
+}
+
+// ---- start
+
+absl::Status FolderStore::Recover() {
+  RETURN_IF_ERROR(files_.MakeDirs(stage_dir_));
+  RETURN_IF_ERROR(files_.MakeDirs(dir_ + "/blobs"));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, files_.List(stage_dir_));
+  std::set<UploadId> with_data;
+  std::set<UploadId> with_side;
+  for (const std::string& name : names) {
+    const bool side = name.ends_with(kSideSuffix);
+    auto id = UploadId::FromHex(side ? name.substr(0, name.size() - (sizeof(kSideSuffix) - 1)) : name);
+    if (!id || id->ToHex() != name.substr(0, 48)) {
+      LogWarn("{}/{} is no stage: ignored", stage_dir_, Printable(name));
+      continue;
+    }
+    (side ? with_side : with_data).insert(*id);
+  }
+  // What a killed process left unsynced counts from now on, so it must not vanish any more.
+  RETURN_IF_ERROR(files_.SyncDir(stage_dir_));
+  for (const UploadId& id : with_data) {
+    RETURN_IF_ERROR(with_side.contains(id) ? RecoverStage(id) : IgnoreNotFound(files_.Remove(StagePath(id))));
+  }
+  std::lock_guard lock(links_mutex_);
+  for (const UploadId& id : with_side) {
+    if (with_data.contains(id)) continue;
+    // An interrupted link: the side file goes after the content's folder is synced.
+    old_sides_.insert(id);
+    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(id)));
+    if (linked) unsynced_.insert(ContentDir(id));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FolderStore::RecoverStage(const UploadId& id) {
+  const std::string side_path = StagePath(id) + kSideSuffix;
+  {
+    // Records of a killed process may be in the page cache only, and after a failed sync never reach the
+    // device.
+    ASSIGN_OR_RETURN(auto side, files_.Open(side_path, {}));
+    RETURN_IF_ERROR(side->Sync());
+    side->DropCache();
+  }
+  auto text = ReadWholeFile(files_, side_path, kSideBytesMax);
+  if (absl::IsResourceExhausted(text.status())) {
+    LogError("{} is too large: ignored", side_path);
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(text.status());
+  auto state = DecodeSide(*text);
+  if (!state.ok() || state->spec.id != id) {
+    LogWarn("{}: never made durable, removed: {}", side_path,
+            state.ok() ? "the spec is another upload's" : Message(state.status()));
+    return RemoveStageFiles(id);
+  }
+  auto stage = std::make_shared<Stage>(*this, ThreadsOf(id), std::move(state).value());
+  std::lock_guard lock(mutex_);
+  stages_.emplace(id, std::move(stage));
+  return absl::OkStatus();
+}
+
+// ---- stages
+
+absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
+  if (spec.context.size() > kContextBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("context of {} bytes, at most {}", spec.context.size(), kContextBytesMax));
+  }
+  RETURN_IF_ERROR(Admit(spec.context.size()));
+  const UploadId id = spec.id;
+  std::lock_guard names(names_mutex_);
+  RETURN_IF_ERROR(RemoveDropped(id));
+  {
+    std::lock_guard links(links_mutex_);
+    if (old_sides_.contains(id))
+      RETURN_IF_ERROR(SyncFolders());  // its link still depends on the old side file
+    std::lock_guard lock(mutex_);
+    if (stages_.contains(id)) {
+      return absl::AlreadyExistsError(fmt::format("upload {} has a stage", id.ToHex()));
+    }
+    if (stages_.size() + dropped_.size() >= options_.uploads_max) {
+      return absl::ResourceExhaustedError(
+          fmt::format("{} uploads are open, the limit", options_.uploads_max));
+    }
+  }
+  auto file = StageFile::Create(files_, StagePath(id), spec);
+  if (!file.ok()) {
+    if (absl::Status removed = RemoveStageFiles(id); !removed.ok()) {
+      LogWarn("after a failed creation: {}", Message(removed));
+    }
+    return file.status();
+  }
+  auto stage =
+      std::make_shared<Stage>(*this, ThreadsOf(id), std::move(spec), ++creations_, std::move(file).value());
+  std::lock_guard lock(mutex_);
+  stages_.emplace(id, stage);
+  return stage;
+}
+
+std::shared_ptr<Stage> FolderStore::FindStage(const UploadId& id) {
+  std::lock_guard lock(mutex_);
+  const auto at = stages_.find(id);
+  return at == stages_.end() ? nullptr : at->second;
+}
+
+std::vector<std::shared_ptr<Upload>> FolderStore::Stages() {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<Upload>> stages;
+  for (const auto& [id, stage] : stages_) stages.push_back(stage);
+  // Not in the order of a hash table: callers' decisions must not depend on it.
+  std::sort(stages.begin(), stages.end(), [](auto& a, auto& b) { return a->spec().id < b->spec().id; });
+  return stages;
+}
+
+bool FolderStore::Drop(const Stage* stage) {
+  const UploadId id = stage->spec().id;
+  std::shared_ptr<Stage> dropped;
+  {
+    std::lock_guard lock(mutex_);
+    const auto at = stages_.find(id);
+    if (at == stages_.end() || at->second.get() != stage) return false;
+    dropped = std::move(at->second);
+    stages_.erase(at);
+    dropped->MarkDropped();
+    dropped_[id] = dropped;
+  }
+  PostUnlessStopping(ThreadsOf(id).disk, [this, id, dropped] {
+    dropped->CloseFiles();
+    std::lock_guard names(names_mutex_);
+    if (absl::Status status = RemoveDropped(id); !status.ok())
+      LogError("removing a stage: {}", Message(status));
+  });
+  return true;
+}
+
+// Under names_mutex_. Whoever needs the names gone first removes them: the blob thread, a new Create, or
+// SyncLinks.
+absl::Status FolderStore::RemoveDropped(const UploadId& id) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!dropped_.contains(id)) return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(RemoveStageFiles(id));
+  std::lock_guard lock(mutex_);
+  dropped_.erase(id);
+  return absl::OkStatus();
+}
+
+// The data first: a side file alone is harmless.
+absl::Status FolderStore::RemoveStageFiles(const UploadId& id) {
+  RETURN_IF_ERROR(IgnoreNotFound(files_.Remove(StagePath(id))));
+  return IgnoreNotFound(files_.Remove(StagePath(id) + kSideSuffix));
+}
+
+bool FolderStore::PostUnlessStopping(env::Executor& executor, env::Task task) {
+  std::lock_guard lock(mutex_);
+  if (stopping_) return false;
+  executor.Post(std::move(task));
+  return true;
+}
+
+absl::Status FolderStore::Admit(uint64_t bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    if (bytes <= space_credit_) {
+      space_credit_ -= bytes;
+      return absl::OkStatus();
+    }
+  }
+  ASSIGN_OR_RETURN(const uint64_t free, files_.FreeBytes(dir_));
+  if (free < options_.reserve_bytes || free - options_.reserve_bytes < bytes) {
+    return absl::ResourceExhaustedError(fmt::format("{}: {} bytes free, {} are reserved and {} wanted", dir_,
+                                                    free, options_.reserve_bytes, bytes));
+  }
+  std::lock_guard lock(mutex_);
+  space_credit_ = std::min(free - options_.reserve_bytes - bytes, kSpaceCreditBytes);
+  return absl::OkStatus();
+}
+
+absl::Status FolderStore::SyncCreation(uint64_t creation) {
+  if (creation <= synced_creations_) return absl::OkStatus();
+  std::lock_guard lock(links_mutex_);
+  if (creation <= synced_creations_) return absl::OkStatus();
+  return SyncFolders();
+}
+
+// ---- contents
+
+absl::Status FolderStore::Link(const UploadId& id) {
+  std::lock_guard lock(links_mutex_);
+  std::shared_ptr<Stage> stage;
+  {
+    std::lock_guard map_lock(mutex_);
+    const auto at = stages_.find(id);
+    if (at != stages_.end()) {
+      if (!at->second->sealed()) {
+        return absl::FailedPreconditionError(
+            fmt::format("link of upload {}, which is not sealed", id.ToHex()));
+      }
+      // Out of the map first: an abort that comes now must not remove what is being linked.
+      stage = std::move(at->second);
+      stages_.erase(at);
+    }
+  }
+  if (stage == nullptr) {
+    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(id)));
+    if (!linked)
+      return absl::NotFoundError(fmt::format("link of upload {}: neither stage nor content", id.ToHex()));
+    unsynced_.insert(ContentDir(id));  // a link before a restart may not be durable yet
+    return absl::OkStatus();
+  }
+  const std::string folder = ContentDir(id);
+  absl::Status status = made_folders_.contains(folder) ? absl::OkStatus() : files_.MakeDirs(folder);
+  if (status.ok()) {
+    made_folders_.insert(folder);
+    status = files_.Rename(StagePath(id), ContentPath(id));
+  }
+  if (!status.ok()) {
+    std::lock_guard map_lock(mutex_);
+    stages_.emplace(id, std::move(stage));
+    return status;
+  }
+  old_sides_.insert(id);
+  unsynced_.insert(folder);
+  return absl::OkStatus();
+}
+
+absl::Status FolderStore::SyncLinks() {
+  std::vector<UploadId> dropped;
+  std::lock_guard names(names_mutex_);
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, stage] : dropped_) dropped.push_back(id);
+  }
+  for (const UploadId& id : dropped) RETURN_IF_ERROR(RemoveDropped(id));
+  std::lock_guard lock(links_mutex_);
+  return SyncFolders();
+}
+
+absl::Status FolderStore::SyncFolders() {
+  if (!sync_failure_.ok()) return sync_failure_;
+  sync_failure_ = SyncFoldersOnce();
+  if (!sync_failure_.ok()) LogError("sync of blob folders failed, for good: {}", Message(sync_failure_));
+  return sync_failure_;
+}
+
+// New names of links first, then stage/, where their old names are: no crash finds a link under neither.
+absl::Status FolderStore::SyncFoldersOnce() {
+  const uint64_t creations = creations_;
+  for (const std::string& folder : unsynced_) RETURN_IF_ERROR(files_.SyncDir(folder));
+  RETURN_IF_ERROR(files_.SyncDir(stage_dir_));
+  synced_creations_ = creations;
+  unsynced_.clear();
+  // A side file that cannot be removed now is tried again at the next sync.
+  std::erase_if(old_sides_, [this](const UploadId& id) {
+    return IgnoreNotFound(files_.Remove(StagePath(id) + kSideSuffix)).ok();
+  });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<Sealed>> FolderStore::SealedState(const UploadId& id) {
+  if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) return stage->sealed_state();
+  auto footer = AtItsPlace(id, [this](const std::string& path) -> absl::StatusOr<Footer> {
+    ASSIGN_OR_RETURN(auto file, files_.Open(path, {.read_only = true}));
+    return ReadFooter(*file, path);
+  });
+  if (absl::IsNotFound(footer.status())) return std::nullopt;
+  if (absl::IsDataLoss(footer.status())) NoteDamage(id);
+  RETURN_IF_ERROR(footer.status());
+  return footer->sealed;
+}
+
+absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& id) {
+  auto file = AtItsPlace(id, [this](const std::string& path) { return SealedFile::Open(files_, path); });
+  if (absl::IsNotFound(file.status())) {
+    return absl::NotFoundError(fmt::format("no sealed bytes of upload {}", id.ToHex()));
+  }
+  if (file.ok() && (*file)->footer().id != id) {
+    file =
+        absl::DataLossError(fmt::format("{} holds upload {}", (*file)->path(), (*file)->footer().id.ToHex()));
+  }
+  if (absl::IsDataLoss(file.status())) NoteDamage(id);
+  RETURN_IF_ERROR(file.status());
+  env::Executor& reader = *read_[Spread(id) % read_.size()];
+  return std::make_shared<FileSource>(*this, reader, id, std::move(file).value());
+}
+
+absl::Status FolderStore::Remove(const UploadId& id) {
+  std::lock_guard lock(links_mutex_);
+  const absl::Status removed = files_.Remove(ContentPath(id));
+  if (removed.ok()) unsynced_.insert(ContentDir(id));
+  return IgnoreNotFound(removed);
+}
+
+void FolderStore::NoteDamage(const UploadId& id) {
+  ++damaged_chunks_;
+  damage_counter_.Increment();
+  std::lock_guard lock(mutex_);
+  if (damaged_.size() < kDamagedMax) damaged_.insert(id);
+}
+
+std::vector<UploadId> FolderStore::TakeDamaged() {
+  std::lock_guard lock(mutex_);
+  std::vector<UploadId> damaged(damaged_.begin(), damaged_.end());
+  damaged_.clear();
+  return damaged;
+}
+
+Store::Stats FolderStore::stats() {
+  Stats stats;
+  {
+    std::lock_guard lock(mutex_);
+    stats.stages = stages_.size();
+    for (const auto& [id, stage] : stages_) stats.staged_bytes += stage->length();
+  }
+  stats.damaged_chunks = damaged_chunks_;
+  if (auto free = files_.FreeBytes(dir_); free.ok()) stats.free_bytes = *free;
+  return stats;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(env::Files& files, env::Executors& executors,
+                                                   const env::Clock& clock, const std::string& dir,
+                                                   StoreOptions options) {
+  auto store = std::make_unique<FolderStore>(files, executors, clock, dir, options);
+  RETURN_IF_ERROR(store->Recover());
+  return store;
+}
+
+}  // namespace sluice::blob
