@@ -10,11 +10,14 @@ import java.util.List;
 import java.util.Random;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import org.apache.ratis.client.RaftClient;
 import org.apache.ratis.client.api.DataStreamOutput;
+import org.apache.ratis.datastream.impl.DataStreamReplyByteBuffer;
 import org.apache.ratis.io.StandardWriteOption;
+import org.apache.ratis.proto.RaftProtos.RaftClientReplyProto;
 import org.apache.ratis.protocol.DataStreamReply;
 import org.apache.ratis.protocol.RaftClientReply;
 import org.apache.ratis.protocol.RaftGroup;
@@ -121,7 +124,8 @@ public final class DataStreamClient {
         thread.join();
       }
     }
-    Report.check(failures.isEmpty(), "%d of 8 streams failed: %s", failures.size(), failures);
+    Report.check(failures.isEmpty(), "%d of 8 streams failed: %s", failures.size(),
+        failures.isEmpty() ? "" : Report.brief(failures.get(0)));
     return "";
   }
 
@@ -138,22 +142,43 @@ public final class DataStreamClient {
       boolean end = at + length == data.length;
       replies.add(end ? out.writeAsync(packet, StandardWriteOption.SYNC) : out.writeAsync(packet));
     }
-    DataStreamReply closed = out.closeAsync().get(TIMEOUT_SECONDS, TimeUnit.SECONDS);
+    CompletableFuture<DataStreamReply> close = out.closeAsync();
     long written = 0;
     for (CompletableFuture<DataStreamReply> future : replies) {
-      DataStreamReply reply = future.get(TIMEOUT_SECONDS, TimeUnit.SECONDS);
-      if (!reply.isSuccess()) {
-        throw new IOException("a packet failed: " + reply);
-      }
-      written += reply.getBytesWritten();
+      written += succeeded(future, replies).getBytesWritten();
     }
-    if (!closed.isSuccess()) {
-      throw new IOException("close failed: " + closed);
-    }
+    succeeded(close, replies);
     if (written != data.length) {
       throw new IOException("the replies say that " + written + " of " + data.length + " bytes were written");
     }
     return out.getRaftClientReplyFuture().get(TIMEOUT_SECONDS, TimeUnit.SECONDS);
+  }
+
+  /** The Java client fails all packets of a stream when one is refused; the refused one has the server's words. */
+  private static DataStreamReply succeeded(CompletableFuture<DataStreamReply> future,
+      List<CompletableFuture<DataStreamReply>> all) throws Exception {
+    DataStreamReply reply;
+    try {
+      reply = future.get(TIMEOUT_SECONDS, TimeUnit.SECONDS);
+    } catch (ExecutionException e) {
+      reply = all.stream().filter(other -> other.isDone() && !other.isCompletedExceptionally())
+          .map(CompletableFuture::join).filter(other -> !other.isSuccess()).findFirst().orElse(null);
+      if (reply == null) {
+        throw e;
+      }
+    }
+    if (!reply.isSuccess()) {
+      throw new IOException(wordsOf(reply));
+    }
+    return reply;
+  }
+
+  private static String wordsOf(DataStreamReply reply) throws IOException {
+    if (!(reply instanceof DataStreamReplyByteBuffer) || reply.getDataLength() == 0) {
+      return "a failure without words: " + reply;
+    }
+    RaftClientReplyProto body = RaftClientReplyProto.parseFrom(((DataStreamReplyByteBuffer) reply).slice());
+    return reply.getType() + " at " + reply.getStreamOffset() + ": " + body.getDataStreamException().getErrorMessage();
   }
 
   private void checkStored(RaftClientReply reply, int length) throws IOException {
@@ -181,7 +206,7 @@ public final class DataStreamClient {
           throw expected; // silence is no refusal
         }
       }
-      return "refused: " + String.valueOf(expected.getMessage()).split("\n")[0];
+      return "refused: " + Report.brief(expected);
     }
     if (!reply.isSuccess()) {
       return "refused by the log: " + reply.getException();

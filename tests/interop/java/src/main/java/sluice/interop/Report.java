@@ -26,7 +26,7 @@ final class Report {
       print("ok   %s/%s (%d ms) %s", peer, name, millisSince(start), remark);
     } catch (Exception | AssertionError e) {
       failed++;
-      print("FAIL %s/%s (%d ms): %s", peer, name, millisSince(start), e);
+      print("FAIL %s/%s (%d ms): %s", peer, name, millisSince(start), brief(e));
     }
   }
 
@@ -46,6 +46,12 @@ final class Report {
     if (!expectation) {
       throw new AssertionError(String.format(format, args));
     }
+  }
+
+  /** One line: Ratis lists every packet that was outstanding. */
+  static String brief(Throwable failure) {
+    String text = failure.toString().replaceAll("Request\\{[^}]*\\}, ", "").split("\n")[0];
+    return text.length() > 400 ? text.substring(0, 400) + "…" : text;
   }
 
   private static long millisSince(long start) {
