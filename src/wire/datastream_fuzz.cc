@@ -76,9 +76,9 @@ Outcome DecodeReplies(std::string_view input, size_t step) {
 
 void CompareWithProtobuf(std::string_view input) {
   ratis::common::DataStreamRequestHeaderProto proto;
-  const auto& packet = proto.packet_header();
-  const bool valid = proto.ParseFromArray(input.data(), static_cast<int>(input.size())) &&
-                     packet.client_id().size() == 16 && packet.type() >= 0 && packet.type() <= 1;
+  const bool parsed = proto.ParseFromArray(input.data(), static_cast<int>(input.size()));
+  const auto& packet = proto.packet_header();  // only now: another object before the parse
+  const bool valid = parsed && packet.client_id().size() == 16 && packet.type() >= 0 && packet.type() <= 1;
   PacketHeader header;
   Require(ParseRequestHeader(input, &header).ok() == valid);
   if (!valid) return;
