@@ -1,0 +1,136 @@
+// One contract, both implementations. What they keep through a power loss is in blob_crash_test.cc.
+#include "blob/index.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+namespace sluice::blob {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+
+using OpenIndex = absl::StatusOr<std::unique_ptr<Index>> (*)(env::Files&, const std::string&);
+
+class IndexContract : public ::testing::TestWithParam<OpenIndex> {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "index_test.XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    dir_ = pattern;
+    Open();
+  }
+  void TearDown() override {
+    index_.reset();
+    fs::remove_all(dir_);
+  }
+  void Open() {
+    index_.reset();
+    auto index = GetParam()(env::RealFiles(), dir_ + "/a/index");
+    ASSERT_TRUE(index.ok()) << index.status();
+    index_ = std::move(index).value();
+  }
+  void Put(const std::vector<std::pair<std::string, std::string>>& entries) {
+    IndexBatch batch;
+    for (const auto& [key, value] : entries) batch.Put(key, value);
+    ASSERT_TRUE(index_->Write(batch).ok());
+  }
+  std::vector<std::string> Keys(std::string_view prefix, std::string_view from = "", size_t limit = 100) {
+    std::vector<std::string> keys;
+    EXPECT_TRUE(index_
+                    ->Scan(prefix, from,
+                           [&](std::string_view key, std::string_view) {
+                             keys.emplace_back(key);
+                             return keys.size() < limit;
+                           })
+                    .ok());
+    return keys;
+  }
+
+  std::string dir_;
+  std::unique_ptr<Index> index_;
+};
+
+TEST_P(IndexContract, D23_BatchesAreVisibleAtOnceAndInOrder) {
+  IndexBatch batch;
+  EXPECT_TRUE(batch.empty());
+  batch.Put("a", "1");
+  batch.Put("a", "2");
+  batch.Put("b", "1");
+  batch.Delete("b");
+  batch.Put(std::string("z\0z", 3), std::string(100'000, 'v'));
+  ASSERT_TRUE(index_->Write(batch).ok());
+  EXPECT_EQ(**index_->Get("a"), "2");
+  EXPECT_EQ(*index_->Get("b"), std::nullopt);
+  EXPECT_EQ(*index_->Get("nothing"), std::nullopt);
+  EXPECT_EQ(**index_->Get(std::string_view("z\0z", 3)), std::string(100'000, 'v'));
+  ASSERT_TRUE(index_->Write(IndexBatch()).ok());
+}
+
+TEST_P(IndexContract, D23_ScansFollowUnsignedBytes) {
+  Put({{"n/\xff", ""}, {"n/a", ""}, {"n/", ""}, {"m", ""}, {"n0", ""}, {"n/\x01", ""}, {"n/a/b", ""}});
+  EXPECT_THAT(Keys("n/"), ElementsAre("n/", "n/\x01", "n/a", "n/a/b", "n/\xff"));
+  EXPECT_THAT(Keys("n/", "n/a"), ElementsAre("n/a", "n/a/b", "n/\xff"));
+  EXPECT_THAT(Keys("n/", "m"), ElementsAre("n/", "n/\x01", "n/a", "n/a/b", "n/\xff"));
+  EXPECT_THAT(Keys("n/", "n/", 2), ElementsAre("n/", "n/\x01"));
+  EXPECT_THAT(Keys("n/", "n1"), ElementsAre());
+  EXPECT_THAT(Keys("", "n0"), ElementsAre("n0"));
+  EXPECT_EQ(Keys("").size(), 7u);
+}
+
+TEST_P(IndexContract, DeletePrefixTakesExactlyThePrefix) {
+  Put({{"a", ""},
+       {"b", ""},
+       {"b\xff", ""},
+       {"b\xff\xff", ""},
+       {"b/1", ""},
+       {"c", ""},
+       {"\xff", ""},
+       {"\xff\xff", ""}});
+  ASSERT_TRUE(index_->DeletePrefix("b").ok());
+  EXPECT_THAT(Keys(""), ElementsAre("a", "c", "\xff", "\xff\xff"));
+  ASSERT_TRUE(index_->DeletePrefix("\xff\xff").ok());
+  EXPECT_THAT(Keys(""), ElementsAre("a", "c", "\xff"));
+  ASSERT_TRUE(index_->DeletePrefix("none").ok());
+  EXPECT_THAT(Keys(""), ElementsAre("a", "c", "\xff"));
+  ASSERT_TRUE(index_->DeletePrefix("").ok());
+  EXPECT_THAT(Keys(""), ElementsAre());
+  ASSERT_TRUE(index_->DeletePrefix("").ok());
+}
+
+TEST_P(IndexContract, FlushedEntriesAreThereAfterOpening) {
+  Put({{"a", "1"}, {"b", "2"}});
+  IndexBatch batch;
+  batch.Delete("b");
+  ASSERT_TRUE(index_->Write(batch).ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  Open();
+  EXPECT_EQ(**index_->Get("a"), "1");
+  EXPECT_EQ(*index_->Get("b"), std::nullopt);
+  Put({{"c", "3"}});
+  ASSERT_TRUE(index_->Flush().ok());
+  Open();
+  EXPECT_THAT(Keys(""), ElementsAre("a", "c"));
+}
+
+TEST_P(IndexContract, AScanMayWrite) {
+  Put({{"a", ""}, {"b", ""}, {"c", ""}});
+  ASSERT_TRUE(index_
+                  ->Scan("", "",
+                         [&](std::string_view key, std::string_view) {
+                           IndexBatch batch;
+                           batch.Delete(std::string(key));
+                           return index_->Write(batch).ok();
+                         })
+                  .ok());
+  EXPECT_THAT(Keys(""), ElementsAre());
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, IndexContract, ::testing::Values(&OpenRocksIndex, &OpenMapIndex),
+                         [](const auto& test) { return test.index == 0 ? "Rocks" : "Map"; });
+
+}  // namespace
+}  // namespace sluice::blob
