@@ -4,11 +4,12 @@
 //   Effects effects = core.TakeEffects();    // do them, then:
 //   core.Persisted({term, index});           // entries up to here are durable
 //
-// Threading: lives on one shard. Equal inputs give equal effects (randomness is a seed given at construction). A call
-// never waits. Input from peers that cannot be right is dropped and counted, never fatal; our own invariants are
-// checked before and after every input. After: Ongaro's dissertation (pre-vote, check-quorum, leadership transfer,
-// read index) and the etcd/raft core; wire rules from Apache Ratis (first entry has index 0; a new leader appends a
-// configuration entry of its term and is ready once that is committed).
+// Threading: lives on one shard. Equal inputs give equal effects (randomness is a seed given at
+// construction). A call never waits. Input from peers that cannot be right is dropped and counted, never
+// fatal; our own invariants are checked before and after every input. After: Ongaro's dissertation (pre-vote,
+// check-quorum, leadership transfer, read index) and the etcd/raft core; wire rules from Apache Ratis (first
+// entry has index 0; a new leader appends a configuration entry of its term and is ready once that is
+// committed).
 #pragma once
 
 #include <cstdint>
@@ -41,9 +42,16 @@ struct CoreOptions {
   uint64_t uncommitted_bytes_max = 64u << 20;
   uint32_t uncommitted_entries_max = 65536;
   uint64_t seed = 1;
-  // False for a server whose folder was empty (F-20) or whose hard state is lost (F-08): it never votes and never
-  // campaigns, but follows and acknowledges entries.
+  // False for a server whose folder was empty (F-20) or whose hard state is lost (F-08): it never votes and
+  // never campaigns, and accepts entries without promising them (AppendReply::match), so that it counts in no
+  // majority.
   bool may_vote = true;
+  // False in a group with Java peers: a candidate that has commits then ignores the votes of voters with an
+  // empty log, as Ratis does, because a wiped Java server votes. Ours does not (may_vote), so that an empty
+  // voter can be trusted.
+  bool trust_empty_voters = true;
+  // Reads that wait for their index; further ones are answered with ok = false.
+  uint32_t reads_max = 65536;
 };
 
 // What consensus needs to remember of an entry; payload stays with the caller.
@@ -57,7 +65,8 @@ struct EntryInfo {
 // What was found on disk.
 struct InitialState {
   HardState hard_state;
-  // The log starts after this entry (index kNoIndex: at entry 0); everything up to it is applied and committed.
+  // The log starts after this entry (index kNoIndex: at entry 0); everything up to it is applied and
+  // committed.
   TermIndex snapshot{Term{0}, kNoIndex};
   // In force at `snapshot`, or the one that the group was bootstrapped with.
   Configuration configuration;
@@ -66,8 +75,8 @@ struct InitialState {
   // Known committed (at least the snapshot's index).
   Index commit = kNoIndex;
   // Set when entries were damaged on disk (F-04…F-07): the last entry that this server once held and may have
-  // acknowledged. `entries` ends before the damage. Until the log has caught up with it (by term, then index), the
-  // server does not campaign, and grants votes only to candidates whose log is at least this far.
+  // acknowledged. `entries` ends before the damage. Until the log has caught up with it (by term, then
+  // index), the server does not campaign, and grants votes only to candidates whose log is at least this far.
   std::optional<TermIndex> promised_last;
 };
 
@@ -78,15 +87,18 @@ class Core {
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
-  // --- Inputs ---------------------------------------------------------------------------------------------------
-  // One coarse tick of the shard's timer.
+  // --- Inputs
+  // --------------------------------------------------------------------------------------------------- One
+  // coarse tick of the shard's timer.
   void Tick(uint32_t ticks = 1);
   // A message from a peer. `from` may be anybody: unknown peers are answered as the protocol demands.
   void Step(const PeerId& from, Message message);
-  // Appends commands to the leader's log; gives the index of the first. FAILED_PRECONDITION: not the leader (see
-  // leader()). UNAVAILABLE: leadership is being transferred. RESOURCE_EXHAUSTED: too much is uncommitted.
+  // Appends commands to the leader's log; gives the index of the first. FAILED_PRECONDITION: not the leader
+  // (see leader()). UNAVAILABLE: leadership is being transferred. RESOURCE_EXHAUSTED: too much is uncommitted
+  // (never when nothing is). INVALID_ARGUMENT: no payloads.
   absl::StatusOr<Index> Propose(std::vector<Bytes> payloads);
-  // Appends a configuration entry; one may be uncommitted at a time (FAILED_PRECONDITION).
+  // Appends a configuration entry; one may be uncommitted at a time (FAILED_PRECONDITION). Other refusals as
+  // above.
   absl::StatusOr<Index> ProposeConfiguration(const Configuration& configuration);
   // Leader: brings `peer` up to date and makes it campaign. Given up after one election timeout.
   absl::Status TransferTo(const PeerId& peer);
@@ -94,9 +106,12 @@ class Core {
   void StepDown();
   // Campaign now (tests, and a group of one that wants no wait). Ignored unless this server may campaign.
   void Campaign();
-  // Asks for a read index; answered in Effects::reads with the same token, at a follower by asking the leader.
+  // Asks for a read index; answered in Effects::reads with the same token, at a follower by asking the
+  // leader.
   void RequestRead(uint64_t token);
-  // Entries up to this one are durable here. Ignored if the log has since been truncated below it.
+  // Entries up to this one are durable here. To be called for each Effects::append, in order, with its last
+  // entry; a report for several at once is fine as long as none of them truncated. Ignored if the log was
+  // truncated since.
   void Persisted(TermIndex upto);
   void HardStatePersisted(uint64_t version);
   // Entries up to here are applied; they can be compacted.
@@ -107,25 +122,32 @@ class Core {
   void Unreachable(const PeerId& peer);
   // The transfer that Effects::send_snapshot asked for ended; the peer holds everything up to `at` if ok.
   void SnapshotDone(const PeerId& peer, bool ok, Index at);
-  // Follower: the caller has durably replaced log and state by a snapshot. Ignored if it is not newer.
+  // Follower: the caller has durably replaced log (log::Log::Restart) and state by a snapshot. Ignored if it
+  // is not newer than what is committed here.
   void SnapshotInstalled(TermIndex at, Configuration configuration);
-  // The disk failed (F-10): leader steps down; this server neither votes, campaigns nor acknowledges any more.
+  // Ask this before a snapshot replaces the log: false if the log already holds what the snapshot stands for.
+  bool WantsSnapshot(TermIndex at) const;
+  // The disk failed (F-10): leader steps down; this server neither votes, campaigns nor acknowledges any
+  // more.
   void StorageFailed();
 
-  // --- Output ---------------------------------------------------------------------------------------------------
+  // --- Output
+  // ---------------------------------------------------------------------------------------------------
   bool HasEffects() const;
   Effects TakeEffects();
 
-  // --- Facts, for status, routing and tests -----------------------------------------------------------------------
+  // --- Facts, for status, routing and tests
+  // -----------------------------------------------------------------------
   Role role() const;
   Term term() const;
   const PeerId& leader() const;  // empty: unknown
   bool ready() const;            // leader whose own term's first entry is committed
   Index commit() const;
   TermIndex last() const;
-  Index first_index() const;     // lowest index still in the log
+  Index durable() const;      // own entries up to here are durable
+  Index first_index() const;  // lowest index still in the log
   std::optional<Term> TermAt(Index index) const;
-  const Configuration& configuration() const;        // in force (appended, maybe uncommitted)
+  const Configuration& configuration() const;  // in force (appended, maybe uncommitted)
   Index configuration_index() const;
   // True while damaged entries wait for their repair by a leader (promised_last is not reached).
   bool repairing() const;
@@ -133,7 +155,7 @@ class Core {
     PeerId id;
     Index match;
     Index next;
-    Index commit;  // as the peer last told
+    Index commit;         // as the peer last told
     bool active = false;  // heard from within an election timeout
     bool learner = false;
     enum class State : uint8_t { kProbe, kReplicate, kSnapshot } state = State::kProbe;
@@ -144,6 +166,9 @@ class Core {
 
  private:
   class Impl;
+  template <typename Input>
+  auto Guarded(Input input);
+
   std::unique_ptr<Impl> impl_;
 };
 

@@ -17,8 +17,8 @@ namespace sluice::raft {
 
 enum class Role : uint8_t { kFollower, kCandidate, kLeader, kLearner };
 
-// A message to a peer. For an AppendRequest the entries are named by range [entries_from, entries_end) and are put in
-// by the sender (they may have to be read); `message.entries` is empty here.
+// A message to a peer. For an AppendRequest the entries are named by range [entries_from, entries_end) and
+// are put in by the sender (they may have to be read); `message.entries` is empty here.
 struct Outgoing {
   PeerId to;
   Message message;
@@ -29,7 +29,7 @@ struct Outgoing {
 // A message that must not leave before the disk is that far.
 struct OutgoingAfter {
   Outgoing outgoing;
-  TermIndex entry;             // waits until Persisted() covered this entry (index kNoIndex: does not wait for one)
+  TermIndex entry;  // waits until Persisted() covered this entry (index kNoIndex: does not wait for one)
   uint64_t hard_state_version = 0;  // waits until HardStatePersisted() reached it (0: does not wait)
 };
 
@@ -52,7 +52,8 @@ struct RoleChange {
 struct Effects {
   std::optional<HardState> hard_state;
   uint64_t hard_state_version = 0;
-  // Entries to append. If the first one's index is not beyond the log's end, the log is truncated there first.
+  // Entries to append. If the first one's index is not beyond the log's end, the log is truncated there
+  // first.
   std::vector<Entry> append;
   std::vector<Outgoing> send_now;
   std::vector<OutgoingAfter> send_after;

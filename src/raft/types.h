@@ -1,7 +1,7 @@
 // The nouns of consensus: entries, hard state, configurations and the messages between peers. Plain values.
 //
-// The shapes follow Apache Ratis (its proto package ratis.common), so that edge/ratis translates field by field; names
-// follow the Raft paper where the two differ. Threading: immutable values.
+// The shapes follow Apache Ratis (its proto package ratis.common), so that edge/ratis translates field by
+// field; names follow the Raft paper where the two differ. Threading: immutable values.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@
 
 namespace sluice::raft {
 
-// A server of a group. Addresses are "host:port" text that consensus never reads; empty means "same as address".
+// A server of a group. Addresses are "host:port" text that consensus never reads; empty means "same as
+// address".
 struct Peer {
   PeerId id;
   std::string address;
@@ -27,8 +28,8 @@ struct Peer {
   auto operator<=>(const Peer&) const = default;
 };
 
-// Who votes and who only listens. While `old_voters` is not empty the configuration is joint: every decision needs a
-// majority of both. Learners receive entries and never count.
+// Who votes and who only listens. While `old_voters` is not empty the configuration is joint: every decision
+// needs a majority of both. Learners receive entries and never count.
 struct Configuration {
   std::vector<Peer> voters;
   std::vector<Peer> old_voters;
@@ -36,9 +37,9 @@ struct Configuration {
   std::vector<Peer> old_learners;
 
   bool joint() const { return !old_voters.empty(); }
-  bool IsVoter(const PeerId& id) const;                 // of either configuration
-  const Peer* Find(const PeerId& id) const;             // among all four lists; nullptr if absent
-  std::vector<Peer> AllPeers() const;                   // each id once, sorted by id
+  bool IsVoter(const PeerId& id) const;      // of either configuration
+  const Peer* Find(const PeerId& id) const;  // among all four lists; nullptr if absent
+  std::vector<Peer> AllPeers() const;        // each id once, sorted by id
   bool operator==(const Configuration&) const = default;
 };
 
@@ -46,11 +47,14 @@ struct Configuration {
 // INVALID_ARGUMENT for anything that Encode cannot have written.
 Bytes EncodeConfiguration(const Configuration& configuration);
 absl::StatusOr<Configuration> DecodeConfiguration(const Bytes& payload);
+// INVALID_ARGUMENT: an id is empty or listed twice, a list or a text is too long.
+absl::Status CheckConfiguration(const Configuration& configuration);
 
 enum class EntryKind : uint8_t {
   kCommand = 0,        // payload belongs to node
   kConfiguration = 1,  // payload is EncodeConfiguration(); in force from the moment it is appended
-  kMetadata = 2,       // written by Java leaders: payload is the commit index as 8 bytes little endian; never applied
+  kMetadata =
+      2,  // written by Java leaders: payload is the commit index as 8 bytes little endian; never applied
 };
 
 struct Entry {
@@ -77,9 +81,9 @@ struct VoteReply {
   uint64_t call = 0;
   Term term;  // the voter's current term
   bool granted = false;
-  bool pre_vote = false;   // echo of the request
-  Term request_term;       // echo of the request
-  TermIndex last;          // the voter's last entry
+  bool pre_vote = false;  // echo of the request
+  Term request_term;      // echo of the request
+  TermIndex last;         // the voter's last entry; index kNoIndex: its log is empty
   bool should_shutdown = false;
 };
 struct AppendRequest {
@@ -95,9 +99,12 @@ struct AppendReply {
   uint64_t call = 0;
   Term term;
   AppendResult result = AppendResult::kSuccess;
-  Index next;       // success: one past the last entry of the request (own next index if it had none)
-  Index match;      // success with entries: index of the last one; else kNoIndex, and then it is no progress
-  Index commit;     // the follower's commit index
+  Index next;  // success: one past the last entry of the request (own next index if it had none)
+  // Success with entries: index of the last one, durable at the follower. Else kNoIndex, which is no
+  // progress; so a server that may not vote (CoreOptions::may_vote) accepts entries with `next` beyond them
+  // and this kNoIndex: the leader goes on sending, but the server counts in no majority.
+  Index match;
+  Index commit;            // the follower's commit index
   bool heartbeat = false;  // the request had no entries
 };
 struct ReadIndexRequest {
@@ -118,8 +125,8 @@ struct TimeoutNowReply {
   bool accepted = false;
 };
 
-using Message = std::variant<VoteRequest, VoteReply, AppendRequest, AppendReply, ReadIndexRequest, ReadIndexReply,
-                             TimeoutNow, TimeoutNowReply>;
+using Message = std::variant<VoteRequest, VoteReply, AppendRequest, AppendReply, ReadIndexRequest,
+                             ReadIndexReply, TimeoutNow, TimeoutNowReply>;
 
 // One line for scripts and debug logs, e.g. "append term=2 prev=3@1 entries=[4..6] commit=3".
 std::string ToString(const Message& message);

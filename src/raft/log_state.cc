@@ -1,0 +1,158 @@
+// The log and the hard state: what was appended, what of it is durable, and what is committed.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "raft/core_impl.h"
+
+namespace sluice::raft {
+
+void Core::Impl::SetHardState(HardState state) {
+  if (state == hard_state_ && hard_state_version_ != 0) return;
+  hard_state_ = std::move(state);
+  effects_.hard_state = hard_state_;
+  effects_.hard_state_version = ++hard_state_version_;
+}
+
+void Core::Impl::HardStatePersisted(uint64_t version) {
+  if (failed_) return;
+  SLUICE_CHECK(version <= hard_state_version_) << "hard state " << version << " was never handed out";
+  hard_state_durable_ = std::max(hard_state_durable_, version);
+  if (role_ == Role::kCandidate && !pre_vote_ && hard_state_durable_ == hard_state_version_) {
+    votes_[options_.self] = true;
+    TallyVotes(/*at_timeout=*/false);
+  }
+}
+
+void Core::Impl::AppendOne(Entry entry, std::optional<Configuration> configuration) {
+  SLUICE_CHECK(entry.at.index == log_.last().index.Next()) << "append " << entry.at.index.value;
+  const uint64_t bytes = entry.payload.size();
+  const bool changes = configuration.has_value();
+  log_.Append(entry.at.term, entry.kind, bytes, std::move(configuration));
+  append_bytes_ += bytes;
+  effects_.append.push_back(std::move(entry));
+  if (changes) ConfigurationChanged();
+}
+
+void Core::Impl::TruncateFrom(Index from) {
+  SLUICE_CHECK(from > commit_) << "truncate at " << from.value << ", committed " << commit_.value;
+  const bool changes = log_.configuration_index() >= from;
+  log_.TruncateFrom(from);
+  durable_ = std::min(durable_, from.Prev());
+  effects_.truncated_from = effects_.truncated_from ? std::min(*effects_.truncated_from, from) : from;
+  while (!effects_.append.empty() && effects_.append.back().at.index >= from) {
+    append_bytes_ -= effects_.append.back().payload.size();
+    effects_.append.pop_back();
+  }
+  // Appends of a leadership that is over, not sent yet: their entries are no longer what they were.
+  std::erase_if(effects_.send_now, [&](const Outgoing& out) { return out.entries_end > from; });
+  std::erase_if(effects_.send_after, [&](const OutgoingAfter& out) {
+    return out.outgoing.entries_end > from || out.entry.index >= from;
+  });
+  if (changes) ConfigurationChanged();
+}
+
+// The same (term, index) can be appended, truncated and appended again while the first append is still on its
+// way to the disk. So a report is matched with the oldest append that it can mean, and never reaches beyond a
+// truncation that is still under way.
+void Core::Impl::Persisted(TermIndex upto) {
+  if (failed_) return;
+  size_t done = 0;
+  for (size_t i = 0; i < unsynced_.size() && done == 0; ++i) {
+    if (unsynced_[i].last == upto) done = i + 1;
+  }
+  if (done == 0 && !log_.Contains(upto)) return;
+  for (; done > 0; --done) {
+    unsynced_bytes_ -= unsynced_.front().bytes;
+    unsynced_.pop_front();
+    unsynced_ticks_ = 0;
+  }
+  Index reach = std::min(upto.index, log_.last().index);
+  for (const Unsynced& append : unsynced_) {
+    if (append.truncates) reach = std::min(reach, append.truncates->Prev());
+  }
+  if (effects_.truncated_from) reach = std::min(reach, effects_.truncated_from->Prev());
+  durable_ = std::max(durable_, reach);
+  CheckRepaired();
+  if (role_ == Role::kLeader) {
+    MaybeCommit();
+  } else {
+    SetCommit(std::min(leader_commit_, durable_));
+  }
+}
+
+void Core::Impl::CheckRepaired() {
+  if (!promised_last_.has_value()) return;
+  // An entry of a later term than the promised one is proof enough: the leader of that term was elected with
+  // all that was committed before it, and our log agrees with its log up to there.
+  if (TermIndex{*log_.TermAt(durable_), durable_} >= *promised_last_) promised_last_.reset();
+}
+
+void Core::Impl::SetCommit(Index commit) {
+  if (commit <= commit_) return;
+  SLUICE_CHECK(commit <= log_.last().index)
+      << "commit " << commit.value << " beyond " << log_.last().index.value;
+  if (role_ == Role::kLeader) {
+    for (Index i = commit_.Next(); i <= commit; i = i.Next()) uncommitted_bytes_ -= log_.BytesAt(i);
+  }
+  commit_ = commit;
+  effects_.commit = commit;
+}
+
+void Core::Impl::Applied(Index upto) {
+  SLUICE_CHECK(upto <= commit_) << "applied " << upto.value << " beyond commit " << commit_.value;
+  applied_ = std::max(applied_, upto);
+}
+
+void Core::Impl::Compact(Index upto) {
+  SLUICE_CHECK(upto <= applied_) << "compact " << upto.value << " beyond applied " << applied_.value;
+  // What is not durable here yet cannot be dropped from the log.
+  log_.CompactTo(std::min(upto, durable_));
+}
+
+bool Core::Impl::WantsSnapshot(TermIndex at) const {
+  return !failed_ && role_ != Role::kLeader && at.index > commit_ && !log_.Contains(at);
+}
+
+void Core::Impl::SnapshotInstalled(TermIndex at, Configuration configuration) {
+  if (failed_ || at.index <= commit_) return;
+  SLUICE_CHECK(role_ != Role::kLeader) << "snapshot " << at.index.value << " at a leader";
+  const TermIndex dropped{*log_.TermAt(durable_), durable_};
+  // Entries that were acknowledged and are gone with the old log: as after damage on disk.
+  if (dropped > at && (!promised_last_ || *promised_last_ < dropped)) promised_last_ = dropped;
+  if (log_.last().index > at.index) effects_.truncated_from = at.index.Next();
+  log_.Reset(at, std::move(configuration));
+  effects_.append.clear();
+  append_bytes_ = 0;
+  effects_.send_after.clear();
+  unsynced_.clear();
+  unsynced_bytes_ = 0;
+  durable_ = commit_ = applied_ = at.index;
+  leader_commit_ = std::max(leader_commit_, at.index);
+  effects_.commit = commit_;
+  if (hard_state_.term < at.term) SetHardState({at.term, PeerId()});
+  CheckRepaired();
+  ConfigurationChanged();
+}
+
+void Core::Impl::ConfigurationChanged() {
+  if (role_ == Role::kLeader) {
+    RebuildProgress();
+  } else if (role_ == Role::kCandidate && !MayCampaign()) {
+    BecomeFollower(hard_state_.term, PeerId());
+  } else if (role_ != Role::kCandidate) {
+    role_ = PassiveRole();
+  }
+}
+
+Effects Core::Impl::TakeEffects() {
+  if (!effects_.append.empty()) {
+    if (unsynced_.empty()) unsynced_ticks_ = 0;
+    unsynced_.push_back({effects_.append.back().at, effects_.truncated_from, append_bytes_});
+    unsynced_bytes_ += append_bytes_;
+    append_bytes_ = 0;
+  }
+  return std::exchange(effects_, Effects());
+}
+
+}  // namespace sluice::raft
