@@ -31,7 +31,7 @@ cluster_ready() {
 
 stop_cluster() {
   trap '' INT TERM
-  kill -INT "$cluster_pid" 2>/dev/null || true
+  kill -TERM "$cluster_pid" 2>/dev/null || true
   wait "$cluster_pid" 2>/dev/null || true
 }
 
