@@ -1,0 +1,107 @@
+#include "sim/oracle.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace sluice::sim {
+namespace {
+
+Oracle::Reader Holding(Oracle::Content content) {
+  return [content](const std::string&) -> absl::StatusOr<Oracle::Content> { return content; };
+}
+bool Allows(const Oracle& oracle, const Oracle::Content& content) {
+  return oracle.Check({Holding(content)}).ok();
+}
+
+TEST(Oracle, AcknowledgedPutMustBeThere) {
+  Oracle oracle;
+  oracle.Acknowledged(oracle.BeginPut("f", "one"));
+  EXPECT_TRUE(Allows(oracle, "one"));
+  EXPECT_FALSE(Allows(oracle, std::nullopt));
+  EXPECT_FALSE(Allows(oracle, "two"));
+  EXPECT_THAT(std::string(oracle.Check({Holding("two")}).message()), testing::HasSubstr("\"one\""));
+}
+
+TEST(Oracle, UnknownPutMayOrMayNotBeThereAndRefusedMayNot) {
+  Oracle oracle;
+  oracle.Unknown(oracle.BeginPut("f", "maybe"));
+  oracle.Refused(oracle.BeginPut("f", "no"));
+  oracle.BeginPut("f", "unanswered");
+  EXPECT_TRUE(Allows(oracle, "maybe") && Allows(oracle, "unanswered") && Allows(oracle, std::nullopt));
+  EXPECT_FALSE(Allows(oracle, "no"));
+  EXPECT_EQ(oracle.unknown(), 2u);
+}
+
+TEST(Oracle, ServersMustAgreeEvenOnTheUnknown) {
+  Oracle oracle;
+  oracle.Unknown(oracle.BeginPut("f", "maybe"));
+  EXPECT_TRUE(oracle.Check({Holding("maybe"), Holding("maybe")}).ok());
+  EXPECT_TRUE(absl::IsDataLoss(oracle.Check({Holding("maybe"), Holding(std::nullopt)})));
+}
+
+TEST(Oracle, LaterWriteHidesOneThatWasOver) {
+  Oracle oracle;
+  oracle.Acknowledged(oracle.BeginPut("f", "one"));
+  oracle.Acknowledged(oracle.BeginPut("f", "two"));
+  EXPECT_FALSE(Allows(oracle, "one"));
+  EXPECT_TRUE(Allows(oracle, "two"));
+  oracle.Acknowledged(oracle.BeginRemove("f"));
+  EXPECT_TRUE(Allows(oracle, std::nullopt));
+  EXPECT_FALSE(Allows(oracle, "two"));
+}
+
+TEST(Oracle, OverlappingWritesMayEndInEitherOrder) {
+  Oracle oracle;
+  const auto one = oracle.BeginPut("f", "one");
+  const auto two = oracle.BeginPut("f", "two");
+  const auto late = oracle.BeginPut("f", "late");
+  oracle.Acknowledged(two);
+  oracle.Acknowledged(one);
+  oracle.Unknown(late);
+  EXPECT_TRUE(Allows(oracle, "one") && Allows(oracle, "two") && Allows(oracle, "late"));
+  EXPECT_FALSE(Allows(oracle, std::nullopt));
+  oracle.Acknowledged(oracle.BeginPut("f", "last"));
+  EXPECT_FALSE(Allows(oracle, "one"));
+  EXPECT_TRUE(Allows(oracle, "last") && Allows(oracle, "late")) << "an unknown write may still take effect";
+}
+
+TEST(Oracle, ReadMaySeeWhatOverlapsItOnly) {
+  Oracle oracle;
+  oracle.Acknowledged(oracle.BeginPut("f", "one"));
+  const auto during = oracle.BeginRead("f");
+  const auto put = oracle.BeginPut("f", "two");
+  const auto other = oracle.BeginRead("f");
+  oracle.Acknowledged(put);
+  EXPECT_TRUE(oracle.EndRead(during, "two").ok());
+  EXPECT_TRUE(oracle.EndRead(other, "one").ok());
+  EXPECT_TRUE(absl::IsDataLoss(oracle.EndRead(oracle.BeginRead("f"), "one")));
+  const auto early = oracle.BeginRead("g");
+  EXPECT_TRUE(absl::IsDataLoss(oracle.EndRead(early, "from the future")));
+}
+
+TEST(Oracle, CountersLieBetweenAcknowledgedAndBegun) {
+  Oracle oracle;
+  for (int i = 0; i < 3; ++i) oracle.Acknowledged(oracle.BeginIncrement("c"));
+  oracle.Unknown(oracle.BeginIncrement("c", 2));
+  oracle.Refused(oracle.BeginIncrement("c", 10));
+  const auto says = [](int64_t value) {
+    return [value](const std::string&) -> absl::StatusOr<int64_t> { return value; };
+  };
+  for (const int64_t fine : {3, 4, 5})
+    EXPECT_TRUE(oracle.CheckCounters({says(fine), says(fine)}).ok()) << fine;
+  for (const int64_t wrong : {2, 6})
+    EXPECT_TRUE(absl::IsDataLoss(oracle.CheckCounters({says(wrong)}))) << wrong;
+  EXPECT_TRUE(absl::IsDataLoss(oracle.CheckCounters({says(3), says(5)})));
+}
+
+TEST(Oracle, ReaderThatFailsFailsTheCheck) {
+  Oracle oracle;
+  oracle.Unknown(oracle.BeginPut("f", "one"));
+  const auto fails = [](const std::string&) -> absl::StatusOr<Oracle::Content> {
+    return absl::UnavailableError("x");
+  };
+  EXPECT_TRUE(absl::IsUnavailable(oracle.Check({fails})));
+}
+
+}  // namespace
+}  // namespace sluice::sim
