@@ -1,0 +1,161 @@
+// What only the real machine has; what it shares with the simulator is tested by sim/*_contract.h.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <future>
+#include <set>
+#include <thread>
+
+#include <asio/ip/tcp.hpp>
+#include <asio/read.hpp>
+#include <asio/write.hpp>
+
+#include "base/check.h"
+#include "env/clock.h"
+#include "env/files.h"
+#include "env/loop.h"
+#include "env/random.h"
+
+namespace sluice::env {
+namespace {
+
+class RealFilesTest : public testing::Test {
+ protected:
+  RealFilesTest() {
+    std::string pattern = testing::TempDir() + "/sluice_env_XXXXXX";
+    SLUICE_CHECK(mkdtemp(pattern.data()) != nullptr) << pattern;
+    root_ = pattern;
+  }
+  ~RealFilesTest() override {
+    std::error_code ignored;
+    std::filesystem::remove_all(root_, ignored);
+  }
+  std::string root_;
+};
+
+TEST_F(RealFilesTest, F14_NoDescriptorsLeftIsResourceExhausted) {
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  const rlimit none{3, old.rlim_max};  // standard input, output and error only
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = RealFiles().Open(root_ + "/f", {.create = true}).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+}
+
+TEST_F(RealFilesTest, F12_FullDeviceIsResourceExhausted) {
+  auto full = RealFiles().Open("/dev/full", {});
+  if (!full.ok()) GTEST_SKIP() << "no /dev/full here";
+  const absl::Status status = (*full)->WriteAt(0, Bytes::Copy("x"));
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("write /dev/full"));
+}
+
+TEST_F(RealFilesTest, DirectWritesWorkOrFallBackInMemoryToo) {
+  const std::string path = fmt::format("/dev/shm/sluice_env_{}", getpid());
+  auto file = RealFiles().Open(path, {.create = true, .direct = true});
+  if (!file.ok()) GTEST_SKIP() << "no /dev/shm here";
+  EXPECT_TRUE((*file)->WriteDurably(0, Bytes::Copy(std::string(8192, 'x'))).ok());
+  EXPECT_EQ(*ReadWholeFile(RealFiles(), path, 8192), std::string(8192, 'x'));
+  EXPECT_TRUE(RealFiles().Remove(path).ok());
+}
+
+TEST_F(RealFilesTest, RelativePathsWork) {
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(root_);
+  EXPECT_TRUE(RealFiles().MakeDirs("a/b").ok());
+  EXPECT_TRUE(WriteFileDurably(RealFiles(), "id", Bytes::Copy("x")).ok());
+  std::filesystem::current_path(before);
+  EXPECT_TRUE(*RealFiles().Exists(root_ + "/a/b"));
+  EXPECT_TRUE(*RealFiles().Exists(root_ + "/id"));
+}
+
+TEST(RealClock, GoesForwardAndKnowsTheCentury) {
+  const Instant first = RealClock().MonotonicNow();
+  EXPECT_LE(first, RealClock().MonotonicNow());
+  EXPECT_GT(RealClock().WallNowMs(), 1'600'000'000'000);
+}
+
+TEST(RealRandom, DoesNotRepeatAcrossThreads) {
+  std::vector<std::vector<uint64_t>> drawn(4);
+  std::vector<std::thread> threads;
+  for (auto& mine : drawn) {
+    threads.emplace_back([&mine] {
+      for (int i = 0; i < 1000; ++i) mine.push_back(RealRandom().Next64());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  std::set<uint64_t> all;
+  for (const auto& mine : drawn) all.insert(mine.begin(), mine.end());
+  EXPECT_EQ(all.size(), 4000u);
+}
+
+TEST(Loop, RunsManyPostersInEachOnesOrder) {
+  auto loop = NewLoop("shard");
+  std::vector<int> last(4, -1);
+  bool ordered = true;
+  std::vector<std::thread> posters;
+  for (size_t p = 0; p < last.size(); ++p) {
+    posters.emplace_back([&, p] {
+      for (int i = 0; i < 5000; ++i) {
+        loop->Post([&, p, i] {
+          ordered &= last[p] == i - 1;
+          last[p] = i;
+        });
+      }
+    });
+  }
+  for (std::thread& poster : posters) poster.join();
+  loop.reset();
+  EXPECT_TRUE(ordered);
+  EXPECT_THAT(last, testing::Each(4999));
+}
+
+TEST(Loop, EarlierTimerOvertakesALaterOneThatIsArmed) {
+  std::promise<void> fired;
+  auto loop = NewLoop("shard");
+  loop->PostAfter(std::chrono::hours(1), [] {});
+  loop->PostAfter(std::chrono::milliseconds(1), [&] { fired.set_value(); });
+  EXPECT_EQ(fired.get_future().wait_for(std::chrono::seconds(30)), std::future_status::ready);
+}
+
+TEST(Loop, CarriesSocketsBesideItsTasks) {
+  using asio::ip::tcp;
+  std::promise<std::string> received;
+  auto loop = NewLoop("edge");
+  struct Sockets {
+    explicit Sockets(asio::io_context& context)
+        : acceptor(context, tcp::endpoint(asio::ip::address_v4::loopback(), 0)),
+          server(context),
+          client(context) {}
+    tcp::acceptor acceptor;
+    tcp::socket server, client;
+    std::array<char, 4> buffer{};
+    bool served_on_loop = false;
+  };
+  std::unique_ptr<Sockets> sockets;
+  loop->Post([&] {
+    sockets = std::make_unique<Sockets>(loop->context());
+    sockets->acceptor.async_accept(sockets->server, [&](std::error_code error) {
+      if (error) return received.set_value(error.message());
+      sockets->served_on_loop = loop->RunsHere();
+      asio::async_read(sockets->server, asio::buffer(sockets->buffer), [&](std::error_code failed, size_t) {
+        received.set_value(failed ? failed.message() : std::string(sockets->buffer.data(), 4));
+      });
+    });
+    sockets->client.async_connect(sockets->acceptor.local_endpoint(), [&](std::error_code) {
+      asio::async_write(sockets->client, asio::buffer("ping", 4), [](std::error_code, size_t) {});
+    });
+  });
+  EXPECT_EQ(received.get_future().get(), "ping");
+  EXPECT_TRUE(sockets->served_on_loop);
+  loop->Post([&] { sockets.reset(); });  // on their own thread, before the loop
+  loop.reset();
+}
+
+}  // namespace
+}  // namespace sluice::env
