@@ -9,7 +9,8 @@
 #
 # What it takes for granted about sluice:
 # - `sluice dev --nodes 3 --dir D --base-port P --group UUID=MACHINE` starts its servers as its own children, each with
-#   `--id n0`, `--id n1`, `--id n2` on its command line and its gRPC port at P + 10·i, DataStream one higher.
+#   `--id n0`, `--id n1`, `--id n2` on its command line and its gRPC port at P + 10·i, DataStream one higher; when it
+#   gets TERM it ends them and itself.
 # - `sluice status --json --server ADDRESSES` exits with 0 once it can answer, and prints
 #     {"servers": [{"id": "n0", "ready": true, …}, …], "groups": [{"id": "UUID", "leader": "n1", …}, …], …}
 #   where `leader` is empty or absent while there is none.
@@ -121,10 +122,16 @@ wait_until_ready() { # gives up after 60 s
       is_ready "$work/status.json" 2>>"$work/status.err"; then
       return 0
     fi
+    if ! kill -0 "$dev_pid" 2>/dev/null; then
+      echo "sluice dev ended by itself:" >&2
+      tail -n 20 "$work/dev.log" >&2
+      return 1
+    fi
     sleep 0.1
   done
   echo "the servers were not ready within 60 s; the last status:" >&2
   cat "$work/status.json" "$work/status.err" >&2
+  tail -n 20 "$work/dev.log" >&2
   return 1
 }
 
