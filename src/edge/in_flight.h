@@ -1,0 +1,56 @@
+// Outgoing calls under way: counted, bounded, and cancelled together when the server stops.
+//
+//   auto context = in_flight.Begin();  if (context == nullptr) return;    // stopping, or too many
+//   stub->async()->requestVote(context.get(), &q, &r, [&, context](grpc::Status s) { ...;
+//   in_flight.End(context.get()); });
+//
+// Threading: any thread. A context lives until its End.
+#pragma once
+
+#include <grpcpp/client_context.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+namespace sluice::edge {
+
+class InFlight {
+ public:
+  explicit InFlight(size_t calls_max) : calls_max_(calls_max) {}
+
+  std::shared_ptr<grpc::ClientContext> Begin() {
+    std::lock_guard lock(mutex_);
+    if (stopping_ || calls_.size() >= calls_max_) return nullptr;
+    auto context = std::make_shared<grpc::ClientContext>();
+    calls_.emplace(context.get(), context);
+    return context;
+  }
+  void End(grpc::ClientContext* context) {
+    std::lock_guard lock(mutex_);
+    calls_.erase(context);
+    if (calls_.empty()) none_.notify_all();
+  }
+  // Cancels everything and waits until all have ended. Idempotent.
+  void Stop() {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    // Again and again: a call that was begun but not yet started takes no notice of the first cancel.
+    while (!calls_.empty()) {
+      for (auto& [key, context] : calls_) context->TryCancel();
+      none_.wait_for(lock, std::chrono::milliseconds(20));
+    }
+  }
+
+ private:
+  const size_t calls_max_;
+  std::mutex mutex_;
+  std::condition_variable none_;
+  bool stopping_ = false;
+  std::unordered_map<grpc::ClientContext*, std::shared_ptr<grpc::ClientContext>>
+      calls_;  // shared with the call
+};
+
+}  // namespace sluice::edge

@@ -1,0 +1,34 @@
+// Channels to other servers: per address one for requests and one for heartbeats, made at first use.
+//
+//   grpc::Channel& channel = *links.Get("127.0.0.1:7101", PeerLinks::kRequests);
+//
+// Threading: any thread. Bounded: beyond kLinksMax addresses the table is emptied (calls under way keep
+// theirs). Failure: none; an unreachable peer shows in the calls.
+#pragma once
+
+#include <grpcpp/channel.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+namespace sluice::edge {
+
+class PeerLinks {
+ public:
+  enum Use { kRequests = 0, kHeartbeats = 1 };
+  static constexpr size_t kLinksMax = 1024;
+
+  explicit PeerLinks(int message_bytes_max) : message_bytes_max_(message_bytes_max) {}
+  std::shared_ptr<grpc::Channel> Get(const std::string& address, Use use);
+
+ private:
+  const int message_bytes_max_;
+  std::mutex mutex_;
+  std::map<std::pair<std::string, Use>, std::shared_ptr<grpc::Channel>>
+      channels_;  // shared: gRPC's own handle
+};
+
+}  // namespace sluice::edge

@@ -1,0 +1,163 @@
+#include "edge/ratis/peer_transport.h"
+
+#include <chrono>
+#include <utility>
+
+#include "base/log.h"
+#include "edge/ratis/snapshot_sender.h"
+
+namespace sluice::edge::ratis {
+namespace {
+
+constexpr int kVoteDeadlineMs = 1000;
+constexpr int kReadIndexDeadlineMs = 3000;
+
+template <typename... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+
+}  // namespace
+
+PeerTransport::PeerTransport(node::Host* host, PeerLinks* links, ReplyTable* replies, env::Executor* disk,
+                             env::Files* files)
+    : host_(host), links_(links), replies_(replies), disk_(disk), files_(files) {}
+
+PeerTransport::~PeerTransport() { Stop(); }
+
+void PeerTransport::Stop() { in_flight_.Stop(); }
+
+void PeerTransport::Send(const GroupId& group, const raft::Peer& to, raft::Message message) {
+  std::visit(Overloaded{
+                 [&](raft::AppendRequest& append) { SendAppend(group, to, append); },
+                 [&](raft::VoteRequest& vote) { SendVote(group, to, vote); },
+                 [&](raft::ReadIndexRequest& request) { SendReadIndex(group, to, request); },
+                 [&](raft::TimeoutNow& request) { SendTimeoutNow(group, to, request); },
+                 // A reply goes back the way its request came.
+                 [&](auto& reply) {
+                   const uint64_t token = reply.call;
+                   if (!replies_->Answer(token, std::move(reply)))
+                     LogDebug("nobody waits for reply {}", token);
+                 },
+             },
+             message);
+}
+
+std::unique_ptr<PeerTransport::Service::Stub> PeerTransport::Stub(const raft::Peer& to, PeerLinks::Use use) {
+  return Service::NewStub(links_->Get(to.address, use));
+}
+
+std::shared_ptr<AppendSender> PeerTransport::Sender(const GroupId& group, const raft::Peer& to,
+                                                    PeerLinks::Use use) {
+  std::lock_guard lock(mutex_);
+  if (senders_.size() >= kSendersMax) senders_.clear();  // calls under way end when their peers close them
+  std::shared_ptr<AppendSender>& sender = senders_[{group, to.id, to.address, use}];
+  if (sender == nullptr) {
+    sender = std::make_shared<AppendSender>(host_, group, to.id, Stub(to, use), &in_flight_);
+  }
+  return sender;
+}
+
+void PeerTransport::SendAppend(const GroupId& group, const raft::Peer& to,
+                               const raft::AppendRequest& append) {
+  const bool heartbeat = append.entries.empty();
+  const std::shared_ptr<AppendSender> sender =
+      Sender(group, to, heartbeat ? PeerLinks::kHeartbeats : PeerLinks::kRequests);
+  if (heartbeat) {
+    sender->CheckSilence();
+    Sender(group, to, PeerLinks::kRequests)->CheckSilence();
+  }
+  if (!sender->Send(append)) host_->Unreachable(group, to.id);
+}
+
+template <typename Request, typename Reply, typename Start, typename Then>
+void PeerTransport::Call(const GroupId& group, const raft::Peer& to, int deadline_ms, Request request,
+                         Start start, Then then) {
+  struct State {
+    std::unique_ptr<Service::Stub> stub;
+    std::shared_ptr<grpc::ClientContext> context;
+    Request request;
+    Reply reply;
+  };
+  auto state = std::make_shared<State>();  // shared: the callback must be copyable
+  state->context = in_flight_.Begin();
+  if (state->context == nullptr) return host_->Unreachable(group, to.id);
+  state->context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(deadline_ms));
+  state->stub = Stub(to, PeerLinks::kRequests);
+  state->request = std::move(request);
+  ToProto(ServerHeader{host_->options().self.id, group, 0}, to.id, state->request.mutable_server_request());
+  start(*state->stub->async(), state->context.get(), &state->request, &state->reply,
+        [this, state, group, peer = to.id, then](const grpc::Status& status) {
+          if (status.ok()) {
+            Step(group, peer, then(state->reply));
+          } else {
+            LogDebug("call to {}: {}", peer.value, Printable(status.error_message()));
+            host_->Unreachable(group, peer);
+          }
+          in_flight_.End(state->context.get());
+        });
+}
+
+void PeerTransport::Step(const GroupId& group, const PeerId& from, absl::StatusOr<raft::Message> reply) {
+  absl::Status status = reply.status();
+  if (reply.ok()) status = host_->Step(group, from, *std::move(reply));
+  if (!status.ok()) LogDebug("reply of {} dropped: {}", from.value, Message(status));
+}
+
+void PeerTransport::SendVote(const GroupId& group, const raft::Peer& to, const raft::VoteRequest& vote) {
+  pb::RequestVoteRequestProto request;
+  ToProto(vote, &request);
+  Call<pb::RequestVoteRequestProto, pb::RequestVoteReplyProto>(
+      group, to, kVoteDeadlineMs, std::move(request),
+      [](auto& async, auto... arguments) { async.requestVote(arguments...); },
+      [vote](const pb::RequestVoteReplyProto& reply) -> absl::StatusOr<raft::Message> {
+        ASSIGN_OR_RETURN(raft::VoteReply voted, FromProto(reply, vote));
+        return raft::Message(voted);
+      });
+}
+
+void PeerTransport::SendReadIndex(const GroupId& group, const raft::Peer& to,
+                                  const raft::ReadIndexRequest& ask) {
+  pb::ReadIndexRequestProto request;
+  // A Java leader reads who asks, and that it is a read.
+  pb::RaftClientRequestProto* client = request.mutable_client_request();
+  client->mutable_read();
+  pb::RaftRpcRequestProto* header = client->mutable_rpc_request();
+  const std::string_view id = GroupId(group).AsBytes();
+  header->set_requestor_id(id.data(), id.size());
+  header->set_reply_id(to.id.value);
+  header->mutable_raft_group_id()->set_id(id.data(), id.size());
+  header->set_call_id(ask.call);
+  Call<pb::ReadIndexRequestProto, pb::ReadIndexReplyProto>(
+      group, to, kReadIndexDeadlineMs, std::move(request),
+      [](auto& async, auto... arguments) { async.readIndex(arguments...); },
+      [call = ask.call](const pb::ReadIndexReplyProto& reply) -> absl::StatusOr<raft::Message> {
+        ASSIGN_OR_RETURN(raft::ReadIndexReply read, FromProto(reply, call));
+        return raft::Message(read);
+      });
+}
+
+void PeerTransport::SendTimeoutNow(const GroupId& group, const raft::Peer& to,
+                                   const raft::TimeoutNow& message) {
+  pb::StartLeaderElectionRequestProto request;
+  ToProto(message, &request);
+  Call<pb::StartLeaderElectionRequestProto, pb::StartLeaderElectionReplyProto>(
+      group, to, kVoteDeadlineMs, std::move(request),
+      [](auto& async, auto... arguments) { async.startLeaderElection(arguments...); },
+      [call = message.call](const pb::StartLeaderElectionReplyProto& reply) -> absl::StatusOr<raft::Message> {
+        return raft::Message(raft::TimeoutNowReply{.call = call, .accepted = reply.server_reply().success()});
+      });
+}
+
+void PeerTransport::SendSnapshot(const node::SnapshotOffer& offer, const raft::Peer& to,
+                                 env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) {
+  StartSnapshotSender({.self = host_->options().self.id, .to = to.id, .offer = offer},
+                      Stub(to, PeerLinks::kRequests), &in_flight_, disk_, files_,
+                      [reply_on, done = std::move(done)](absl::Status status) mutable {
+                        reply_on->Post([done = std::move(done), status = std::move(status)]() mutable {
+                          done(std::move(status));
+                        });
+                      });
+}
+
+}  // namespace sluice::edge::ratis

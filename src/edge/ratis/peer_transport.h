@@ -1,0 +1,65 @@
+// node::PeerTransport over Ratis' server protocol: append streams, unary votes, snapshots in chunks.
+//
+//   PeerTransport peers(host, &links, &replies, disk, files);   host->Start(&peers, ...);   peers.Stop();
+//
+// Threading: Send from any thread, never blocks. Ownership: links, replies, disk and files must outlive
+// Stop(), which cancels every call under way and waits for its end. Failure: what cannot be sent is dropped
+// and reported by Host::Unreachable, so that the core probes.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
+
+#include "edge/in_flight.h"
+#include "edge/peer_links.h"
+#include "edge/ratis/append_sender.h"
+#include "edge/ratis/reply_table.h"
+#include "env/files.h"
+#include "node/host.h"
+#include "node/transports.h"
+
+namespace sluice::edge::ratis {
+
+inline constexpr size_t kCallsMax = 4096;
+inline constexpr size_t kSendersMax = 4096;
+
+class PeerTransport final : public node::PeerTransport {
+ public:
+  PeerTransport(node::Host* host, PeerLinks* links, ReplyTable* replies, env::Executor* disk,
+                env::Files* files);
+  ~PeerTransport() override;
+
+  void Send(const GroupId& group, const raft::Peer& to, raft::Message message) override;
+  void SendSnapshot(const node::SnapshotOffer& offer, const raft::Peer& to, env::Executor* reply_on,
+                    absl::AnyInvocable<void(absl::Status)> done) override;
+  void Stop();
+
+ private:
+  using Service = ::ratis::grpc::RaftServerProtocolService;
+
+  void SendAppend(const GroupId& group, const raft::Peer& to, const raft::AppendRequest& append);
+  void SendVote(const GroupId& group, const raft::Peer& to, const raft::VoteRequest& vote);
+  void SendReadIndex(const GroupId& group, const raft::Peer& to, const raft::ReadIndexRequest& request);
+  void SendTimeoutNow(const GroupId& group, const raft::Peer& to, const raft::TimeoutNow& request);
+  void Step(const GroupId& group, const PeerId& from, absl::StatusOr<raft::Message> reply);
+  std::shared_ptr<AppendSender> Sender(const GroupId& group, const raft::Peer& to, PeerLinks::Use use);
+  std::unique_ptr<Service::Stub> Stub(const raft::Peer& to, PeerLinks::Use use);
+  // A unary call in an object of its own, which dies with its answer.
+  template <typename Request, typename Reply, typename Start, typename Then>
+  void Call(const GroupId& group, const raft::Peer& to, int deadline_ms, Request request, Start start,
+            Then then);
+
+  node::Host* const host_;
+  PeerLinks* const links_;
+  ReplyTable* const replies_;
+  env::Executor* const disk_;
+  env::Files* const files_;
+  InFlight in_flight_{kCallsMax};
+  std::mutex mutex_;
+  // By address too: a peer that moved gets new streams. Shared with the calls that are open.
+  std::map<std::tuple<GroupId, PeerId, std::string, PeerLinks::Use>, std::shared_ptr<AppendSender>> senders_;
+};
+
+}  // namespace sluice::edge::ratis
