@@ -20,9 +20,9 @@ namespace sluice::blob {
 
 inline constexpr size_t kTrailerBytes = 120;
 inline constexpr size_t kContextBytesMax = 64u << 10;
-inline constexpr char kSideSuffix[] = ".state";
+inline constexpr char kStageSuffix[] = ".stage";
 
-// "3f/" + 48 hex digits: the path of a content below blobs/.
+// The folder of a content, and of its stage, below blobs/: two hex digits.
 std::string ContentFolder(const UploadId& id);
 
 struct Footer {

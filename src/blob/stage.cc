@@ -28,7 +28,7 @@ Stage::Stage(StagePlace& place, Threads threads, UploadSpec spec, uint64_t creat
     : place_(place),
       threads_(threads),
       spec_(std::move(spec)),
-      path_(place.StagePath(spec_.id)),
+      paths_(place.PathsOf(spec_.id)),
       creation_(creation),
       last_progress_(place.clock().MonotonicNow().count()),
       file_(std::move(file)) {}
@@ -37,7 +37,7 @@ Stage::Stage(StagePlace& place, Threads threads, SideState found)
     : place_(place),
       threads_(threads),
       spec_(found.spec),
-      path_(place.StagePath(spec_.id)),
+      paths_(place.PathsOf(spec_.id)),
       creation_(0),
       length_(found.sealed ? found.sealed->length : found.durable.length()),
       durable_length_(length_.load()),
@@ -118,7 +118,7 @@ absl::Status Stage::Usable() {
 
 absl::Status Stage::OpenFiles() {
   if (file_ != nullptr) return absl::OkStatus();
-  auto file = StageFile::Reopen(place_.files(), path_, *found_);
+  auto file = StageFile::Reopen(place_.files(), paths_, *found_);
   if (!file.ok()) {
     // Too few descriptors or no memory may pass; damage does not.
     return absl::IsResourceExhausted(file.status()) ? file.status() : Fail(file.status());
@@ -306,7 +306,7 @@ void Stage::HashAgain(env::File& data, const ChunkList& chunks) {
   hash_failure_ = absl::OkStatus();
   for (uint64_t at = 0; at < chunks.length(); at += kHashPieceBytes) {
     const uint64_t count = std::min(kHashPieceBytes, chunks.length() - at);
-    auto piece = ReadVerified(data, path_, chunks.length(), chunks.crcs(), at, count);
+    auto piece = ReadVerified(data, paths_.data, chunks.length(), chunks.crcs(), at, count);
     if (!piece.ok()) {
       hash_failure_ = piece.status();
       return;

@@ -36,7 +36,7 @@ class StagePlace {
   virtual env::Files& files() = 0;
   virtual const env::Clock& clock() const = 0;
   virtual const StoreOptions& options() const = 0;
-  virtual std::string StagePath(const UploadId& id) const = 0;
+  virtual StagePaths PathsOf(const UploadId& id) const = 0;
   // RESOURCE_EXHAUSTED if `bytes` more would eat into the reserve of free space.
   virtual absl::Status Admit(uint64_t bytes) = 0;
   // Makes the names of stages created up to number `creation` durable.
@@ -125,7 +125,7 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   StagePlace& place_;
   const Threads threads_;
   const UploadSpec spec_;
-  const std::string path_;
+  const StagePaths paths_;
   const uint64_t creation_;
 
   std::mutex mutex_;

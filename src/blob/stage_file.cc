@@ -23,10 +23,10 @@ absl::Status CheckLastChunk(env::File& data, const ChunkList& chunks, const std:
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, const std::string& path,
+absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, const StagePaths& paths,
                                                              const UploadSpec& spec) {
-  ASSIGN_OR_RETURN(auto side, files.Open(path + kSideSuffix, {.create = true}));
-  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(path, {.create = true}));
+  ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {.create = true}));
+  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(paths.data, {.create = true}));
   RETURN_IF_ERROR(side->Truncate(0));
   RETURN_IF_ERROR(data->Truncate(0));
   std::unique_ptr<StageFile> stage(new StageFile(std::move(data), std::move(side)));
@@ -34,16 +34,17 @@ absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, 
   return stage;
 }
 
-absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Reopen(env::Files& files, const std::string& path,
+absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Reopen(env::Files& files, const StagePaths& paths,
                                                              SideState side_state) {
-  ASSIGN_OR_RETURN(auto side, files.Open(path + kSideSuffix, {}));
-  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(path, {}));
+  ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {}));
+  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(paths.data, {}));
   const uint64_t length = side_state.durable.length();
   ASSIGN_OR_RETURN(const uint64_t data_bytes, data->Size());
   if (data_bytes < length) {
-    return absl::DataLossError(fmt::format("{} has {} bytes, {} were durable", path, data_bytes, length));
+    return absl::DataLossError(
+        fmt::format("{} has {} bytes, {} were durable", paths.data, data_bytes, length));
   }
-  RETURN_IF_ERROR(CheckLastChunk(*data, side_state.durable, path));
+  RETURN_IF_ERROR(CheckLastChunk(*data, side_state.durable, paths.data));
   if (data_bytes > length) RETURN_IF_ERROR(data->Truncate(length));
   RETURN_IF_ERROR(side->Truncate(side_state.valid_bytes));
   std::unique_ptr<StageFile> stage(new StageFile(std::move(data), std::move(side)));

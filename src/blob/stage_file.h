@@ -1,6 +1,6 @@
 // The two files of one stage, written by one thread: data (with footer once sealed) and side file.
 //
-//   ASSIGN_OR_RETURN(auto stage, StageFile::Create(files, "stage/ID", spec));
+//   ASSIGN_OR_RETURN(auto stage, StageFile::Create(files, paths, spec));
 //   RETURN_IF_ERROR(stage->Append(data));
 //   RETURN_IF_ERROR(stage->Flush());          // data and checksums are durable; the folder is the caller's
 //   RETURN_IF_ERROR(stage->Seal(sealed));
@@ -19,15 +19,20 @@
 
 namespace sluice::blob {
 
+struct StagePaths {
+  std::string data;  // blobs/XX/ID.stage
+  std::string side;  // stage/ID
+};
+
 class StageFile {
  public:
   // Makes both files, the spec written and nothing synced. What may have been there under these names is
   // overwritten.
-  static absl::StatusOr<std::unique_ptr<StageFile>> Create(env::Files& files, const std::string& path,
+  static absl::StatusOr<std::unique_ptr<StageFile>> Create(env::Files& files, const StagePaths& paths,
                                                            const UploadSpec& spec);
   // Opens an unsealed stage again: cuts both files to what `side` proves, and checks the last, partial chunk.
   // DATA_LOSS if the data is shorter or differs.
-  static absl::StatusOr<std::unique_ptr<StageFile>> Reopen(env::Files& files, const std::string& path,
+  static absl::StatusOr<std::unique_ptr<StageFile>> Reopen(env::Files& files, const StagePaths& paths,
                                                            SideState side);
 
   // Writes `data` at the end. No copy: one write and one pass of CRC32C.

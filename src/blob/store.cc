@@ -71,7 +71,9 @@ class FolderStore final : public Store, public StagePlace {
   env::Files& files() override { return files_; }
   const env::Clock& clock() const override { return clock_; }
   const StoreOptions& options() const override { return options_; }
-  std::string StagePath(const UploadId& id) const override { return stage_dir_ + "/" + id.ToHex(); }
+  StagePaths PathsOf(const UploadId& id) const override {
+    return {ContentPath(id) + kStageSuffix, stage_dir_ + "/" + id.ToHex()};
+  }
   absl::Status Admit(uint64_t bytes) override;
   absl::Status SyncCreation(uint64_t creation) override;
   bool Drop(const Stage* stage) override;
@@ -98,7 +100,7 @@ class FolderStore final : public Store, public StagePlace {
   template <typename Opener>
   auto AtItsPlace(const UploadId& id, Opener open) -> decltype(open(std::string())) {
     if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) {
-      auto opened = open(StagePath(id));
+      auto opened = open(PathsOf(id).data);
       if (!absl::IsNotFound(opened.status())) return opened;
     }
     auto opened = open(ContentPath(id));
@@ -115,8 +117,8 @@ class FolderStore final : public Store, public StagePlace {
 
   // Locks are taken in the order of declaration. The first two are held over file operations, mutex_ never
   // is.
-  std::mutex names_mutex_;  // creations and removals under stage/
-  std::mutex links_mutex_;  // renames out of stage/, and syncs of folders
+  std::mutex names_mutex_;                                        // creations and removals of stages
+  std::mutex links_mutex_;                                        // links and syncs of folders
   std::set<std::string> unsynced_ ABSL_GUARDED_BY(links_mutex_);  // content folders
   std::set<UploadId> old_sides_ ABSL_GUARDED_BY(links_mutex_);    // side files to remove after the next sync
   std::set<std::string> made_folders_ ABSL_GUARDED_BY(links_mutex_);
@@ -189,35 +191,31 @@ absl::Status FolderStore::Recover() {
   RETURN_IF_ERROR(files_.MakeDirs(stage_dir_));
   RETURN_IF_ERROR(files_.MakeDirs(dir_ + "/blobs"));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files_.List(stage_dir_));
-  std::set<UploadId> with_data;
-  std::set<UploadId> with_side;
+  // What a killed process left unsynced counts from now on, so it must not vanish any more.
+  RETURN_IF_ERROR(files_.SyncDir(stage_dir_));
   for (const std::string& name : names) {
-    const bool side = name.ends_with(kSideSuffix);
-    auto id = UploadId::FromHex(side ? name.substr(0, name.size() - (sizeof(kSideSuffix) - 1)) : name);
-    if (!id || id->ToHex() != name.substr(0, 48)) {
+    auto id = UploadId::FromHex(name);
+    if (!id || id->ToHex() != name) {
       LogWarn("{}/{} is no stage: ignored", stage_dir_, Printable(name));
       continue;
     }
-    (side ? with_side : with_data).insert(*id);
-  }
-  // What a killed process left unsynced counts from now on, so it must not vanish any more.
-  RETURN_IF_ERROR(files_.SyncDir(stage_dir_));
-  for (const UploadId& id : with_data) {
-    RETURN_IF_ERROR(with_side.contains(id) ? RecoverStage(id) : IgnoreNotFound(files_.Remove(StagePath(id))));
-  }
-  std::lock_guard lock(links_mutex_);
-  for (const UploadId& id : with_side) {
-    if (with_data.contains(id)) continue;
+    ASSIGN_OR_RETURN(const bool has_data, files_.Exists(PathsOf(*id).data));
+    if (has_data) {
+      RETURN_IF_ERROR(RecoverStage(*id));
+      continue;
+    }
     // An interrupted link: the side file goes after the content's folder is synced.
-    old_sides_.insert(id);
-    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(id)));
-    if (linked) unsynced_.insert(ContentDir(id));
+    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(*id)));
+    std::lock_guard lock(links_mutex_);
+    old_sides_.insert(*id);
+    if (linked) unsynced_.insert(ContentDir(*id));
   }
   return absl::OkStatus();
 }
 
 absl::Status FolderStore::RecoverStage(const UploadId& id) {
-  const std::string side_path = StagePath(id) + kSideSuffix;
+  const std::string side_path = PathsOf(id).side;
+  RETURN_IF_ERROR(files_.SyncDir(ContentDir(id)));
   {
     // Records of a killed process may be in the page cache only, and after a failed sync never reach the
     // device.
@@ -256,6 +254,10 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
   RETURN_IF_ERROR(RemoveDropped(id));
   {
     std::lock_guard links(links_mutex_);
+    if (!made_folders_.contains(ContentDir(id))) {
+      RETURN_IF_ERROR(files_.MakeDirs(ContentDir(id)));
+      made_folders_.insert(ContentDir(id));
+    }
     if (old_sides_.contains(id))
       RETURN_IF_ERROR(SyncFolders());  // its link still depends on the old side file
     std::lock_guard lock(mutex_);
@@ -267,13 +269,15 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
           fmt::format("{} uploads are open, the limit", options_.uploads_max));
     }
   }
-  auto file = StageFile::Create(files_, StagePath(id), spec);
+  auto file = StageFile::Create(files_, PathsOf(id), spec);
   if (!file.ok()) {
     if (absl::Status removed = RemoveStageFiles(id); !removed.ok()) {
       LogWarn("after a failed creation: {}", Message(removed));
     }
     return file.status();
   }
+  std::lock_guard links(links_mutex_);
+  unsynced_.insert(ContentDir(id));
   auto stage =
       std::make_shared<Stage>(*this, ThreadsOf(id), std::move(spec), ++creations_, std::move(file).value());
   std::lock_guard lock(mutex_);
@@ -332,8 +336,9 @@ absl::Status FolderStore::RemoveDropped(const UploadId& id) {
 
 // The data first: a side file alone is harmless.
 absl::Status FolderStore::RemoveStageFiles(const UploadId& id) {
-  RETURN_IF_ERROR(IgnoreNotFound(files_.Remove(StagePath(id))));
-  return IgnoreNotFound(files_.Remove(StagePath(id) + kSideSuffix));
+  const StagePaths paths = PathsOf(id);
+  RETURN_IF_ERROR(IgnoreNotFound(files_.Remove(paths.data)));
+  return IgnoreNotFound(files_.Remove(paths.side));
 }
 
 bool FolderStore::PostUnlessStopping(env::Executor& executor, env::Task task) {
@@ -393,19 +398,14 @@ absl::Status FolderStore::Link(const UploadId& id) {
     unsynced_.insert(ContentDir(id));  // a link before a restart may not be durable yet
     return absl::OkStatus();
   }
-  const std::string folder = ContentDir(id);
-  absl::Status status = made_folders_.contains(folder) ? absl::OkStatus() : files_.MakeDirs(folder);
-  if (status.ok()) {
-    made_folders_.insert(folder);
-    status = files_.Rename(StagePath(id), ContentPath(id));
-  }
+  const absl::Status status = files_.Rename(PathsOf(id).data, ContentPath(id));
   if (!status.ok()) {
     std::lock_guard map_lock(mutex_);
     stages_.emplace(id, std::move(stage));
     return status;
   }
   old_sides_.insert(id);
-  unsynced_.insert(folder);
+  unsynced_.insert(ContentDir(id));
   return absl::OkStatus();
 }
 
@@ -428,7 +428,6 @@ absl::Status FolderStore::SyncFolders() {
   return sync_failure_;
 }
 
-// New names of links first, then stage/, where their old names are: no crash finds a link under neither.
 absl::Status FolderStore::SyncFoldersOnce() {
   const uint64_t creations = creations_;
   for (const std::string& folder : unsynced_) RETURN_IF_ERROR(files_.SyncDir(folder));
@@ -436,9 +435,8 @@ absl::Status FolderStore::SyncFoldersOnce() {
   synced_creations_ = creations;
   unsynced_.clear();
   // A side file that cannot be removed now is tried again at the next sync.
-  std::erase_if(old_sides_, [this](const UploadId& id) {
-    return IgnoreNotFound(files_.Remove(StagePath(id) + kSideSuffix)).ok();
-  });
+  std::erase_if(old_sides_,
+                [this](const UploadId& id) { return IgnoreNotFound(files_.Remove(PathsOf(id).side)).ok(); });
   return absl::OkStatus();
 }
 

@@ -1,7 +1,7 @@
 // The bytes of one server: stages (may vanish), sealed stages and linked contents (may not).
 //
 //   ASSIGN_OR_RETURN(auto store, Store::Open(files, executors, clock, dir, options));
-//   ASSIGN_OR_RETURN(auto upload, store->Create(spec));      // stage/ID
+//   ASSIGN_OR_RETURN(auto upload, store->Create(spec));      // blobs/xx/ID.stage
 //   ... upload->Append, upload->Seal ...
 //   RETURN_IF_ERROR(store->Link(id));                        // the log says that it exists: blobs/xx/ID
 //   ASSIGN_OR_RETURN(auto source, store->OpenSource(id));

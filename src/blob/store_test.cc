@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "blob/format.h"
+#include "blob/inspect.h"
 
 namespace sluice::blob {
 namespace {
@@ -348,7 +349,7 @@ TEST_F(StoreTest, TornSideFileGoesBackToTheRecordBefore) {
   ASSERT_TRUE(Flush(*upload).ok());
   upload.reset();
   store_.reset();
-  const std::string side = dir_ + "/blob/stage/" + Id(1).ToHex() + kSideSuffix;
+  const std::string side = dir_ + "/blob/stage/" + Id(1).ToHex();
   fs::resize_file(side, fs::file_size(side) - 1);
   Open();
   upload = store_->Find(Id(1));
@@ -384,12 +385,15 @@ TEST_F(StoreTest, FooterInThePayloadDoesNotSealAStage) {
 TEST_F(StoreTest, LeftoversAreRemovedAndForeignFilesKept) {
   const std::string stage = dir_ + "/blob/stage/";
   store_.reset();
-  std::ofstream(stage + Id(1).ToHex()) << "data without side file";
-  std::ofstream(stage + Id(2).ToHex()) << "data";
-  std::ofstream(stage + Id(2).ToHex() + kSideSuffix) << "SLUS";
+  fs::create_directories(fs::path(ContentPath(2)).parent_path());
+  std::ofstream(stage + Id(1).ToHex()) << "side file without data";
+  std::ofstream(ContentPath(2) + kStageSuffix) << "data";
+  std::ofstream(stage + Id(2).ToHex()) << "SLUS";
   std::ofstream(stage + "README") << "mine";
   Open();
   EXPECT_TRUE(store_->Stages().empty());
+  EXPECT_FALSE(fs::exists(ContentPath(2) + kStageSuffix));
+  ASSERT_TRUE(store_->SyncLinks().ok());
   EXPECT_THAT(StageFolder(), ElementsAre("README"));
 }
 
@@ -478,7 +482,7 @@ TEST_F(StoreTest, DamagedStageIsNotContinued) {
   ASSERT_TRUE(Flush(*upload).ok());
   upload.reset();
   store_.reset();
-  FlipBit(dir_ + "/blob/stage/" + Id(1).ToHex(), 2);
+  FlipBit(ContentPath(1) + kStageSuffix, 2);
   Open();
   upload = store_->Find(Id(1));
   ASSERT_NE(upload, nullptr);
@@ -538,6 +542,28 @@ TEST_F(StoreTest, QueueOfAnUploadIsBounded) {
   const std::string text = Pattern(1 << 19);
   EXPECT_EQ(*Append(*upload, 0, text), text.size());
   EXPECT_EQ(*Append(*upload, text.size(), text), 2 * text.size());  // room is given back
+}
+
+TEST_F(StoreTest, InspectShowsWhatIsThereAndWhatIsDamaged) {
+  Put(1, Pattern(100'000));
+  Put(2, Pattern(200'000));
+  FlipBit(ContentPath(2), 150'000);
+  auto open = Create(Spec(3));
+  ASSERT_TRUE(Append(*open, 0, "hello").ok());
+  ASSERT_TRUE(Flush(*open).ok());
+  auto sealed = Create(Spec(4));
+  ASSERT_TRUE(Append(*sealed, 0, "sealed").ok());
+  ASSERT_TRUE(Seal(*sealed).ok());
+  store_.reset();
+  std::ofstream(dir_ + "/blob/stage/README") << "mine";
+  std::vector<std::string> lines;
+  ASSERT_TRUE(InspectBlobs(env::RealFiles(), dir_ + "/blob", [&](const InspectedBlob& blob) {
+                lines.push_back(fmt::format("{} {} {} {}", blob.id ? blob.id->call.value : 0,
+                                            BlobKindName(blob.kind), blob.length, blob.verified.ok()));
+              }).ok());
+  EXPECT_THAT(lines, ::testing::UnorderedElementsAre("3 open stage 5 true", "4 sealed stage 6 true",
+                                                     "0 unknown file 0 true", "1 content 100000 true",
+                                                     "2 content 200000 false"));
 }
 
 TEST_F(StoreTest, NumberOfStagesAndContextAreBounded) {

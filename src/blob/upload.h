@@ -30,11 +30,11 @@ inline constexpr uint64_t kChunkBytes = 64u << 10;
 
 // What a stage is created with; kept in its side file, so that it outlives a restart.
 struct UploadSpec {
-  UploadId id;
-  GroupId group;
+  UploadId id = {};
+  GroupId group = {};
   uint64_t epoch = 0;
   bool compute_digest = false;  // SHA-256 on a thread of its own, by the server that receives the upload
-  std::string context;          // opaque to blob, at most 64 KiB: the header that opened the upload
+  std::string context = {};     // opaque to blob, at most 64 KiB: the header that opened the upload
 };
 
 // A stage that will not change any more: footer written, data synced, folder synced since creation.

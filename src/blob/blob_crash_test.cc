@@ -1,0 +1,372 @@
+// What the store and both indexes keep through a power loss, at every file operation, on the simulated disk.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "blob/format.h"
+#include "blob/store.h"
+#include "sim/sim_executor.h"
+#include "sim/sim_files.h"
+#include "sim/world.h"
+
+namespace sluice::blob {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr char kDir[] = "/data/blob";
+
+UploadId Id(uint64_t call) { return {*ClientId::FromBytes("client-of-a-test"), CallId{call}}; }
+
+std::string Pattern(size_t size) {
+  std::string text(size, '\0');
+  uint32_t state = 1;
+  for (char& c : text) {
+    state = state * 1664525 + 1013904223;
+    c = static_cast<char>(state >> 24);
+  }
+  return text;
+}
+
+Sha256 DigestOf(std::string_view text) {
+  DigestBuilder builder;
+  builder.Update(text);
+  return builder.Finish();
+}
+
+// One life of one server's store in virtual time: calls run the world until they are answered.
+class Life {
+ public:
+  explicit Life(env::Files& files) : executors_(world_, process_), reply_(executors_.NewExecutor("reply")) {
+    auto store = Store::Open(files, executors_, world_, kDir, {.reserve_bytes = 0});
+    if (store.ok()) store_ = std::move(store).value();
+    status_ = store.status();
+  }
+
+  const absl::Status& status() const { return status_; }
+  Store& store() { return *store_; }
+
+  template <typename T, typename Start>
+  absl::StatusOr<T> Wait(Start start) {
+    std::optional<absl::StatusOr<T>> answer;
+    start(reply_.get(), [&answer](absl::StatusOr<T> result) { answer = std::move(result); });
+    if (!world_.RunUntil([&] { return answer.has_value(); }, std::chrono::minutes(1))) {
+      return absl::DeadlineExceededError("no answer");
+    }
+    return *answer;
+  }
+  absl::StatusOr<uint64_t> Append(Upload& upload, std::string_view text) {
+    return Wait<uint64_t>(
+        [&](auto* on, auto done) { upload.Append(upload.length(), Bytes::Copy(text), on, std::move(done)); });
+  }
+  absl::StatusOr<uint64_t> Flush(Upload& upload) {
+    return Wait<uint64_t>([&](auto* on, auto done) { upload.Flush(on, std::move(done)); });
+  }
+  absl::StatusOr<Sealed> Seal(Upload& upload) {
+    return Wait<Sealed>([&](auto* on, auto done) { upload.Seal({}, on, std::move(done)); });
+  }
+  absl::StatusOr<std::string> ReadAll(const UploadId& id) {
+    ASSIGN_OR_RETURN(auto source, store_->OpenSource(id));
+    ASSIGN_OR_RETURN(Bytes data, Wait<Bytes>([&](auto* on, auto done) {
+                       source->Read(0, source->length(), on, std::move(done));
+                     }));
+    return data.ToString();
+  }
+
+ private:
+  sim::World world_{7};
+  sim::Process process_;
+  sim::SimExecutors executors_;
+  std::unique_ptr<env::Executor> reply_;
+  absl::Status status_;
+  std::unique_ptr<Store> store_;  // last: it ends before its world
+};
+
+// What was acknowledged before the power failed.
+struct Acknowledged {
+  bool created = false;
+  uint64_t durable = 0;
+  std::optional<Sealed> sealed = std::nullopt;
+  bool linked = false;  // and synced
+  bool remove_began = false;
+  bool removed = false;  // and synced
+};
+
+const std::string& Text() {
+  static const std::string text = Pattern(2 * kChunkBytes + 1234);
+  return text;
+}
+
+// Creates, appends, flushes twice, seals, links, removes; stops at the first error.
+absl::Status Script(env::Files& files, bool compute_digest, Acknowledged& done) {
+  const std::string_view text = Text();
+  Life life(files);
+  RETURN_IF_ERROR(life.status());
+  ASSIGN_OR_RETURN(auto upload, life.store().Create({.id = Id(1),
+                                                     .group = kDefaultGroup,
+                                                     .epoch = 2,
+                                                     .compute_digest = compute_digest,
+                                                     .context = "header"}));
+  done.created = true;
+  for (const auto& [from, to] : {std::pair<size_t, size_t>{0, 1000}, {1000, kChunkBytes + 5}}) {
+    RETURN_IF_ERROR(life.Append(*upload, text.substr(from, to - from)).status());
+    ASSIGN_OR_RETURN(done.durable, life.Flush(*upload));
+  }
+  RETURN_IF_ERROR(life.Append(*upload, text.substr(kChunkBytes + 5)).status());
+  ASSIGN_OR_RETURN(done.sealed, life.Seal(*upload));
+  RETURN_IF_ERROR(life.store().Link(Id(1)));
+  RETURN_IF_ERROR(life.store().SyncLinks());
+  done.linked = true;
+  done.remove_began = true;
+  RETURN_IF_ERROR(life.store().Remove(Id(1)));
+  RETURN_IF_ERROR(life.store().SyncLinks());
+  done.removed = true;
+  return absl::OkStatus();
+}
+
+// What is wrong with the disk that a power loss left; empty if every promise is kept.
+std::string Judge(sim::SimFiles& disk, const Acknowledged& before) {
+  Life life(disk);
+  if (!life.status().ok()) return life.status().ToString();
+  auto state = life.store().SealedState(Id(1));
+  if (!state.ok()) return state.status().ToString();
+  auto stage = life.store().Find(Id(1));
+  if (before.removed && (state->has_value() || stage != nullptr)) return "removed content is back";
+  if (before.linked && stage != nullptr) return "linked content is a stage again";
+  if (before.sealed && !before.remove_began && !state->has_value()) return "sealed bytes are lost";
+  if (state->has_value()) {
+    if (before.sealed && **state != *before.sealed) return "sealed state has changed";
+    if ((*state)->length != Text().size()) return "wrong length";
+    if ((*state)->digest && *(*state)->digest != DigestOf(Text())) return "wrong digest";
+    auto text = life.ReadAll(Id(1));
+    if (!text.ok()) return text.status().ToString();
+    if (*text != Text()) return "wrong bytes";
+    if (absl::Status linked = life.store().Link(Id(1)); !linked.ok()) return linked.ToString();
+    if (absl::Status synced = life.store().SyncLinks(); !synced.ok()) return synced.ToString();
+    return *life.ReadAll(Id(1)) == Text() ? "" : "wrong bytes after linking again";
+  }
+  if (before.durable > 0 && !before.remove_began && stage == nullptr) return "flushed stage is lost";
+  if (stage == nullptr) return "";
+  // An open stage: whatever length it names, sealing it gives exactly that prefix.
+  if (stage->spec().context != "header" || stage->spec().epoch != 2) return "wrong spec";
+  const uint64_t length = stage->length();
+  if (length < before.durable)
+    return fmt::format("{} bytes were durable, {} are left", before.durable, length);
+  if (stage->durable_length() != length) return "an undurable length";
+  const std::string_view prefix = std::string_view(Text()).substr(0, length);
+  auto sealed = life.Seal(*stage);
+  if (!sealed.ok()) return sealed.status().ToString();
+  if (sealed->length != length || (sealed->digest && *sealed->digest != DigestOf(prefix)))
+    return "wrong seal";
+  auto text = life.ReadAll(Id(1));
+  if (!text.ok()) return text.status().ToString();
+  return *text == prefix ? "" : "wrong bytes of the prefix";
+}
+
+// Power fails at each operation in turn, with several fates of what was not synced; what is wrong afterwards.
+std::vector<std::string> Sweep(const std::vector<sim::CrashPolicy>& policies, uint64_t seeds,
+                               bool lose_syncs) {
+  std::vector<std::string> wrong;
+  for (const bool digest : {false, true}) {
+    for (uint64_t n = 1;; ++n) {
+      sim::SimFiles disk;
+      disk.LoseSyncs(lose_syncs);
+      disk.HaltAt(n);
+      Acknowledged done;
+      const absl::Status ran = Script(disk, digest, done);
+      disk.Halt();
+      for (const sim::CrashPolicy& policy : policies) {
+        for (uint64_t seed = 1; seed <= seeds; ++seed) {
+          auto after = disk.CrashClone(seed, policy);
+          after->LoseSyncs(false);
+          if (std::string what = Judge(*after, done); !what.empty()) {
+            wrong.push_back(fmt::format("operation {}, seed {}: {}", n, seed, what));
+          }
+        }
+      }
+      if (ran.ok()) break;
+    }
+  }
+  return wrong;
+}
+
+TEST(BlobCrash, F23_PowerFailsAtEveryStepOfAnUpload) { EXPECT_THAT(Sweep({{}}, 6, false), IsEmpty()); }
+
+TEST(BlobCrash, F16_NamesThatWereNotSyncedAreDropped) {
+  EXPECT_THAT(Sweep({sim::CrashPolicy::DropUnsynced(), sim::CrashPolicy::KeepAll()}, 1, false), IsEmpty());
+}
+
+TEST(BlobCrash, ADiskThatLosesSyncsIsNoticed) { EXPECT_THAT(Sweep({{}}, 1, true), Not(IsEmpty())); }
+
+TEST(BlobCrash, F23_KilledProcessesKeepEverythingThatWasWritten) {
+  for (uint64_t n = 1;; ++n) {
+    sim::SimFiles disk;
+    disk.HaltAt(n);
+    Acknowledged done;
+    const absl::Status ran = Script(disk, true, done);
+    disk.KillProcess();
+    auto later = disk.CrashClone(n);
+    // What the next process says after the kill must hold through a power loss, too.
+    Acknowledged said = done;
+    {
+      Life life(disk);
+      ASSERT_TRUE(life.status().ok());
+      if (auto stage = life.store().Find(Id(1)); stage != nullptr) {
+        said.durable = stage->durable_length();
+        if (stage->sealed()) said.sealed = *life.store().SealedState(Id(1)).value();
+      }
+      disk.Halt();
+    }
+    auto after = disk.CrashClone(n);
+    EXPECT_EQ(Judge(*after, said), "") << "operation " << n;
+    if (ran.ok()) break;
+  }
+}
+
+TEST(BlobCrash, F10_AFailedSyncIsFinal) {
+  for (const char* what : {".stage", "/stage/"}) {
+    sim::SimFiles disk;
+    {
+      Life life(disk);
+      ASSERT_TRUE(life.status().ok());
+      auto upload = *life.store().Create({.id = Id(1), .epoch = 2, .context = "header"});
+      ASSERT_TRUE(life.Append(*upload, Text().substr(0, 500)).ok());
+      ASSERT_TRUE(life.Flush(*upload).ok());
+      ASSERT_TRUE(life.Append(*upload, Text().substr(500, 500)).ok());
+      disk.FailNextSync(what);
+      EXPECT_EQ(life.Flush(*upload).status().code(), absl::StatusCode::kDataLoss);
+      EXPECT_EQ(life.Flush(*upload).status().code(), absl::StatusCode::kFailedPrecondition);
+      EXPECT_EQ(life.Seal(*upload).status().code(), absl::StatusCode::kFailedPrecondition);
+      EXPECT_EQ(life.Append(*upload, "x").status().code(), absl::StatusCode::kFailedPrecondition);
+      EXPECT_EQ(upload->durable_length(), 500u);
+    }
+    disk.Crash(1, sim::CrashPolicy::KeepAll());
+    EXPECT_EQ(Judge(disk, {.created = true, .durable = 500}), "") << what;
+  }
+}
+
+TEST(BlobCrash, F10_AFailedFolderSyncIsFinalForTheStore) {
+  sim::SimFiles disk;
+  Life life(disk);
+  auto upload = *life.store().Create({.id = Id(1), .epoch = 2, .context = "header"});
+  ASSERT_TRUE(life.Append(*upload, "hello").ok());
+  disk.FailNextSync(ContentFolder(Id(1)));
+  disk.FailNextSync("/data/blob/stage");
+  EXPECT_FALSE(life.Seal(*upload).ok());
+  EXPECT_FALSE(life.store().SyncLinks().ok());
+  disk.ClearFaults();
+  EXPECT_FALSE(life.store().SyncLinks().ok());
+}
+
+TEST(BlobCrash, F28_AFullDiskRefusesAndTheUploadGoesOn) {
+  sim::SimFiles disk;
+  Life life(disk);
+  auto upload = *life.store().Create({.id = Id(1), .epoch = 2, .context = "header"});
+  ASSERT_TRUE(life.Append(*upload, Text().substr(0, 1000)).ok());
+  // Not the reserve that refuses here but the write itself, after a part of it.
+  disk.SetCapacity(60'000);
+  EXPECT_EQ(life.Append(*upload, Text().substr(1000)).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(upload->length(), 1000u);
+  disk.ClearFaults();
+  ASSERT_TRUE(life.Append(*upload, Text().substr(1000)).ok());
+  ASSERT_TRUE(life.Seal(*upload).ok());
+  EXPECT_EQ(*life.ReadAll(Id(1)), Text());
+}
+
+TEST(BlobCrash, F24_AnUnreadableSectorIsDataLossAndListed) {
+  sim::SimFiles disk;
+  Life life(disk);
+  auto upload = *life.store().Create({.id = Id(1)});
+  ASSERT_TRUE(life.Append(*upload, Text()).ok());
+  ASSERT_TRUE(life.Seal(*upload).ok());
+  ASSERT_TRUE(life.store().Link(Id(1)).ok());
+  disk.FailReads(Id(1).ToHex(), kChunkBytes + 10, 1);
+  EXPECT_EQ(life.ReadAll(Id(1)).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(life.store().TakeDamaged(), ElementsAre(Id(1)));
+}
+
+// ---- the indexes
+
+using OpenIndex = absl::StatusOr<std::unique_ptr<Index>> (*)(env::Files&, const std::string&);
+
+class IndexCrash : public ::testing::TestWithParam<OpenIndex> {
+ protected:
+  static std::string Key(uint64_t i) { return fmt::format("k{:04}", i); }
+
+  // Batch i puts key i and moves "last" and "pair" to i; every third is flushed. Gives the last flushed one.
+  absl::Status Script(env::Files& files, uint64_t& flushed) {
+    ASSIGN_OR_RETURN(auto index, GetParam()(files, "/data/index"));
+    for (uint64_t i = 1; i <= 9; ++i) {
+      IndexBatch batch;
+      batch.Put("last", std::to_string(i));
+      batch.Put(Key(i), std::string(1000, 'v'));
+      batch.Put("pair", std::to_string(i));
+      RETURN_IF_ERROR(index->Write(batch));
+      if (i % 3 == 0) {
+        RETURN_IF_ERROR(index->Flush());
+        flushed = i;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  std::string Judge(env::Files& files, uint64_t flushed) {
+    auto index = GetParam()(files, "/data/index");
+    if (!index.ok()) return index.status().ToString();
+    auto last = (*index)->Get("last");
+    auto pair = (*index)->Get("pair");
+    if (!last.ok() || !pair.ok()) return last.status().ToString() + pair.status().ToString();
+    if (*last != *pair) return "a part of a batch";
+    const uint64_t count = last->has_value() ? std::stoull(**last) : 0;
+    if (count < flushed) return fmt::format("batch {} was flushed, {} is the last", flushed, count);
+    uint64_t keys = 0;
+    absl::Status scanned = (*index)->Scan("k", "", [&](std::string_view key, std::string_view value) {
+      return key == Key(++keys) && value.size() == 1000;
+    });
+    if (!scanned.ok()) return scanned.ToString();
+    return keys == count ? "" : fmt::format("batch {} is the last, {} keys", count, keys);
+  }
+};
+
+TEST_P(IndexCrash, D23_APrefixOfTheBatchesIsLeftAndNoFlushIsLost) {
+  uint64_t swept = 0;
+  for (uint64_t n = 1;; n += 1 + n / 6) {  // every operation at first, then ever fewer
+    sim::SimFiles disk;
+    disk.HaltAt(n);
+    uint64_t flushed = 0;
+    const absl::Status ran = Script(disk, flushed);
+    disk.Halt();
+    for (uint64_t seed = 1; seed <= 2; ++seed) {
+      auto after = disk.CrashClone(seed);
+      EXPECT_EQ(Judge(*after, flushed), "") << "operation " << n << ", seed " << seed;
+    }
+    ++swept;
+    if (ran.ok()) break;
+  }
+  EXPECT_GT(swept, 3u);
+}
+
+TEST_P(IndexCrash, F10_AFailedSyncIsNotTriedAgain) {
+  sim::SimFiles disk;
+  auto index = GetParam()(disk, "/data/index");
+  ASSERT_TRUE(index.ok()) << index.status();
+  IndexBatch batch;
+  batch.Put("a", "1");
+  ASSERT_TRUE((*index)->Write(batch).ok());
+  disk.FailNextSync("/data/index", 1);
+  EXPECT_FALSE((*index)->Flush().ok());
+  disk.ClearFaults();
+  EXPECT_FALSE((*index)->Flush().ok());
+  disk.Halt();
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, IndexCrash, ::testing::Values(&OpenRocksIndex, &OpenMapIndex),
+                         [](const auto& test) { return test.index == 0 ? "Rocks" : "Map"; });
+
+}  // namespace
+}  // namespace sluice::blob
