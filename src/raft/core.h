@@ -36,7 +36,7 @@ struct CoreOptions {
   // Appends in flight per peer; one before its first reply, and while probing.
   uint32_t inflight_appends_max = 128;
   uint64_t inflight_bytes_max = 16u << 20;
-  // Entries of one append message, by payload bytes; a single larger entry still travels alone.
+  // Entries of one append message, by payload and 32 bytes each; a single larger entry still travels alone.
   uint64_t append_batch_bytes_max = 4u << 20;
   // Proposals beyond this many uncommitted payload bytes are refused with RESOURCE_EXHAUSTED.
   uint64_t uncommitted_bytes_max = 64u << 20;
@@ -114,7 +114,7 @@ class Core {
   // truncated since.
   void Persisted(TermIndex upto);
   void HardStatePersisted(uint64_t version);
-  // Entries up to here are applied; they can be compacted.
+  // Entries up to here are applied; they can be compacted. Never beyond Effects::commit.
   void Applied(Index upto);
   // The log drops entries up to `upto` (applied); messages no longer offer them.
   void Compact(Index upto);

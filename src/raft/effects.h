@@ -18,7 +18,9 @@ namespace sluice::raft {
 enum class Role : uint8_t { kFollower, kCandidate, kLeader, kLearner };
 
 // A message to a peer. For an AppendRequest the entries are named by range [entries_from, entries_end) and
-// are put in by the sender (they may have to be read); `message.entries` is empty here.
+// are put in by the sender (they may have to be read); `message.entries` is empty here. If a later
+// Effects::truncated_from is below entries_end before they were read, the message must be dropped: those
+// entries are no longer what this leader meant.
 struct Outgoing {
   PeerId to;
   Message message;
@@ -26,7 +28,8 @@ struct Outgoing {
   Index entries_end = kNoIndex;
 };
 
-// A message that must not leave before the disk is that far.
+// A message that must not leave before the disk is that far. It is always right to send all of
+// Effects::send_after, in order, once everything that was handed out up to and with these Effects is durable.
 struct OutgoingAfter {
   Outgoing outgoing;
   TermIndex entry;  // waits until Persisted() covered this entry (index kNoIndex: does not wait for one)
@@ -60,7 +63,8 @@ struct Effects {
   // Commit index, when it moved.
   std::optional<Index> commit;
   std::vector<ReadReleased> reads;
-  // Peers whose next entry is no longer in the log: bring them a snapshot, then call SnapshotDone.
+  // Peers whose next entry is no longer in the log: bring them a snapshot, then call SnapshotDone, in any
+  // case. A peer that was out of reach meanwhile may be named again; a transfer still under way then goes on.
   std::vector<PeerId> send_snapshot;
   std::optional<RoleChange> role;
   // Set when `append` truncates: entries from here on were replaced (their proposals are lost).

@@ -103,7 +103,7 @@ void Core::Impl::BecomeFollower(Term term, const PeerId& leader) {
     progress_.clear();
     transferee_ = PeerId();
     own_first_ = kNoIndex;
-    leader_commit_ = commit_;
+    leader_commit_ = std::max(leader_commit_, commit_);
   }
   votes_.clear();
   role_ = PassiveRole();

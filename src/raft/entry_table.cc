@@ -55,7 +55,7 @@ Index EntryTable::BatchEnd(Index from, uint64_t bytes_max, uint64_t* bytes) cons
   Index end = from;
   *bytes = 0;
   while (end <= last().index) {
-    uint64_t size = BytesAt(end);
+    const uint64_t size = BytesAt(end) + kEntryOverheadBytes;
     if (end != from && *bytes + size > bytes_max) break;
     *bytes += size;
     end = end.Next();

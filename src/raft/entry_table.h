@@ -19,6 +19,9 @@
 
 namespace sluice::raft {
 
+// What an entry costs beside its payload, wherever bytes are counted; so that empty entries are bounded, too.
+inline constexpr uint64_t kEntryOverheadBytes = 32;
+
 class EntryTable {
  public:
   // `configuration` is in force at `base`.
@@ -40,8 +43,8 @@ class EntryTable {
   std::optional<Term> TermAt(Index index) const;
   bool Contains(TermIndex at) const { return TermAt(at.index) == at.term; }
   uint64_t BytesAt(Index index) const;
-  // One past the last of the entries from `from` on whose sizes add up to at most `bytes_max`, at least one
-  // entry. `bytes` becomes their sum.
+  // One past the last of the entries from `from` on that cost at most `bytes_max` together, at least one.
+  // `bytes` becomes their cost.
   Index BatchEnd(Index from, uint64_t bytes_max, uint64_t* bytes) const;
 
   const Configuration& configuration() const { return configurations_.rbegin()->second; }

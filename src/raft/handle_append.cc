@@ -31,7 +31,11 @@ std::optional<std::vector<Configuration>> CheckEntries(const AppendRequest& requ
 
 void Core::Impl::Handle(const PeerId& from, AppendRequest& request) {
   std::optional<std::vector<Configuration>> configurations = CheckEntries(request);
-  if (!configurations.has_value()) {
+  const std::optional<Term> term_there = log_.TermAt(request.previous.index);
+  const bool shared = request.previous.index <= commit_;  // what is committed is the same everywhere
+  const bool contradicts = shared && request.previous.index.valid() && term_there.has_value() &&
+                           *term_there != request.previous.term;
+  if (!configurations.has_value() || contradicts) {
     ++impossible_;
     return;
   }
@@ -49,14 +53,7 @@ void Core::Impl::Handle(const PeerId& from, AppendRequest& request) {
   if (!request.entries.empty() && request.previous.index < commit_) {
     return ReplyToAppend(from, request, AppendResult::kInconsistency, commit_.Next());
   }
-  const std::optional<Term> term_there = log_.TermAt(request.previous.index);
-  if (request.previous.index <= commit_) {
-    // What is committed is the same everywhere, also where it is compacted already.
-    if (request.previous.index.valid() && term_there && *term_there != request.previous.term) {
-      ++impossible_;
-      return;
-    }
-  } else if (term_there != request.previous.term) {
+  if (!shared && term_there != request.previous.term) {
     const Index hint = std::min(next, request.previous.index);
     return ReplyToAppend(from, request, AppendResult::kInconsistency, hint);
   }

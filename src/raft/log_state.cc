@@ -29,7 +29,7 @@ void Core::Impl::AppendOne(Entry entry, std::optional<Configuration> configurati
   const uint64_t bytes = entry.payload.size();
   const bool changes = configuration.has_value();
   log_.Append(entry.at.term, entry.kind, bytes, std::move(configuration));
-  append_bytes_ += bytes;
+  append_bytes_ += bytes + kEntryOverheadBytes;
   effects_.append.push_back(std::move(entry));
   if (changes) ConfigurationChanged();
 }
@@ -41,7 +41,7 @@ void Core::Impl::TruncateFrom(Index from) {
   durable_ = std::min(durable_, from.Prev());
   effects_.truncated_from = effects_.truncated_from ? std::min(*effects_.truncated_from, from) : from;
   while (!effects_.append.empty() && effects_.append.back().at.index >= from) {
-    append_bytes_ -= effects_.append.back().payload.size();
+    append_bytes_ -= effects_.append.back().payload.size() + kEntryOverheadBytes;
     effects_.append.pop_back();
   }
   // Appends of a leadership that is over, not sent yet: their entries are no longer what they were.

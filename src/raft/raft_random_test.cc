@@ -55,6 +55,7 @@ class RandomRun {
 
   const std::vector<std::string>& violations() const { return cluster_.violations; }
   size_t committed() const { return cluster_.committed.size(); }
+  int hurt() const { return hurt_; }
   std::string Describe() {
     std::string text;
     for (auto& [id, node] : cluster_.nodes()) {
@@ -81,13 +82,38 @@ class RandomRun {
   void Start(const PeerId& id) {
     CoreOptions options;
     options.self = id;
+    options.may_vote = id != wiped_;
     options.election_ticks_min = 10;
     options.election_ticks_max = 20;
     options.heartbeat_ticks = 3;
     options.inflight_appends_max = 4;
-    options.append_batch_bytes_max = 30;
+    options.append_batch_bytes_max = 120;
     options.seed = Draw(1u << 30);
-    cluster_.Start(options).hold_disk = Chance(70);
+    const bool damaged = id == damaged_ && promised_last_.has_value();
+    cluster_.Start(options, damaged ? promised_last_ : std::nullopt).hold_disk = Chance(70);
+  }
+
+  // One server at a time has a disk that lost something: all (F-20), or a tail that it had promised to keep
+  // (F-04).
+  void HurtDisk(Node& node) {
+    if (configuration_.voters.size() < 3 || !wiped_.empty()) return;
+    if (!damaged_.empty() && damaged_ != node.id) {
+      Node& other = cluster_.at(damaged_);
+      if (!other.core || other.core->repairing()) return;
+    }
+    Disk& disk = node.disk;
+    if (Chance(10)) {
+      disk = Disk();
+      disk.base_configuration = configuration_;
+      wiped_ = node.id;
+      damaged_ = PeerId();
+    } else if (!disk.entries.empty()) {
+      const TermIndex last = disk.entries.back().at;
+      if (damaged_ != node.id || !promised_last_ || *promised_last_ < last) promised_last_ = last;
+      damaged_ = node.id;
+      disk.entries.resize(Draw(disk.entries.size()));
+    }
+    ++hurt_;
   }
 
   Node& AnyNode() {
@@ -100,7 +126,10 @@ class RandomRun {
     Node& node = AnyNode();
     const uint64_t what = Draw(1000);
     if (what < 8) {
-      if (node.core) cluster_.Crash(node.id, Draw(node.batches.size() + 1));
+      if (node.core) {
+        cluster_.Crash(node.id, Draw(node.batches.size() + 1));
+        if (Chance(20)) HurtDisk(node);
+      }
     } else if (what < 40) {
       if (!node.core) Start(node.id);
     } else if (what < 50) {
@@ -158,14 +187,19 @@ class RandomRun {
   std::mt19937_64 random_;
   Configuration configuration_;
   Cluster cluster_;
+  PeerId wiped_;
+  PeerId damaged_;
+  std::optional<TermIndex> promised_last_;
+  int hurt_ = 0;
   uint64_t tokens_ = 0;
   uint64_t proposals_ = 0;
 };
 
 // F-47 and the rules of Raft; a broken build that commits one entry early (SLUICE_BREAK=commit-early) fails
 // here.
-TEST(RaftRandom, F47_SafeUnderFaultsAndAliveAfterThem) {
+TEST(RaftRandom, F04_F20_F47_SafeUnderFaultsAndAliveAfterThem) {
   size_t committed = 0;
+  int hurt = 0;
   const char* wanted = std::getenv("SLUICE_SEEDS");
   const uint64_t seeds = wanted == nullptr ? 200 : std::strtoull(wanted, nullptr, 10);
   for (uint64_t seed = 1; seed <= seeds; ++seed) {
@@ -176,8 +210,10 @@ TEST(RaftRandom, F47_SafeUnderFaultsAndAliveAfterThem) {
     ASSERT_TRUE(run.violations().empty()) << "seed " << seed << ": " << run.violations().front();
     ASSERT_TRUE(recovered) << "seed " << seed << " does not recover\n" << run.Describe();
     committed += run.committed();
+    hurt += run.hurt();
   }
   EXPECT_GT(committed, seeds * 10);  // the runs did something
+  EXPECT_GT(hurt, 0);
 }
 
 }  // namespace

@@ -1,0 +1,299 @@
+// Rules of the core that a whole conversation would only hide; conversations are in testdata/.
+#include "raft/core.h"
+
+#include <gtest/gtest.h>
+
+#include "raft/cluster_for_test.h"
+
+namespace sluice::raft {
+namespace {
+
+Configuration Three() {
+  Configuration configuration;
+  configuration.voters = {PeerNamed("n0"), PeerNamed("n1"), PeerNamed("n2")};
+  return configuration;
+}
+
+CoreOptions Options(const std::string& self) {
+  CoreOptions options;
+  options.self = PeerId{self};
+  return options;
+}
+
+Core Follower(std::optional<TermIndex> promised_last = std::nullopt, std::vector<Term> terms = {}) {
+  InitialState state;
+  state.configuration = Three();
+  for (Term term : terms) state.entries.push_back({term, EntryKind::kCommand, 1, Bytes()});
+  if (!terms.empty()) state.hard_state.term = terms.back();
+  state.promised_last = promised_last;
+  return Core(Options("n1"), std::move(state));
+}
+
+AppendRequest Append(uint64_t term, TermIndex previous, std::vector<uint64_t> terms, int64_t commit = -1) {
+  static uint64_t call = 0;
+  AppendRequest request{++call, Term{term}, previous, {}, Index{commit}, false};
+  Index index = previous.index;
+  for (uint64_t t : terms) {
+    index = index.Next();
+    request.entries.push_back({{Term{t}, index}, EntryKind::kCommand, Bytes::Copy("x")});
+  }
+  return request;
+}
+
+constexpr TermIndex At(uint64_t term, int64_t index) { return {Term{term}, Index{index}}; }
+const PeerId kN0{"n0"};
+const PeerId kN2{"n2"};
+
+// Becomes leader of term 1 with entry 0 appended, not yet durable.
+void Elect(Core& core) {
+  core.Campaign();
+  (void)core.TakeEffects();
+  VoteReply vote{1000, Term{0}, true, true, Term{0}, At(0, -1), false};
+  core.Step(kN2, vote);
+  Effects effects = core.TakeEffects();
+  core.HardStatePersisted(effects.hard_state_version);
+  vote.pre_vote = false;
+  vote.request_term = vote.term = Term{1};
+  core.Step(kN2, vote);
+  ASSERT_EQ(core.role(), Role::kLeader);
+}
+
+// The build with SLUICE_BREAK=commit-early is caught here, without any chance involved.
+TEST(CoreCommit, CatchesABuildThatCommitsOneEntryEarly) {
+  Core core = Follower();
+  Elect(core);
+  core.Persisted(At(1, 0));
+  ASSERT_TRUE(core.Propose({Bytes::Copy("a"), Bytes::Copy("b"), Bytes::Copy("c")}).ok());
+  EXPECT_EQ(core.commit(), kNoIndex);
+  (void)core.TakeEffects();
+  core.Persisted(At(1, 3));
+  EXPECT_EQ(core.commit(), kNoIndex);
+  core.Step(kN0, AppendReply{1, Term{1}, AppendResult::kSuccess, Index{1}, Index{0}, kNoIndex, false});
+  EXPECT_EQ(core.commit(), Index{0});
+  EXPECT_TRUE(core.ready());
+}
+
+TEST(CoreCommit, F36_TheLeaderCountsItselfOnlyWhenDurable) {
+  Core core = Follower();
+  Elect(core);
+  Effects effects = core.TakeEffects();
+  ASSERT_EQ(effects.append.size(), 1u);
+  EXPECT_EQ(effects.send_now.size(), 2u);  // in parallel with the own disk
+  core.Step(kN0, AppendReply{1, Term{1}, AppendResult::kSuccess, Index{1}, Index{0}, kNoIndex, false});
+  EXPECT_EQ(core.commit(), kNoIndex);
+  core.Persisted(At(1, 0));
+  EXPECT_EQ(core.commit(), Index{0});
+}
+
+TEST(CoreVote, AVoteWaitsForItsHardStateAndIsGivenOncePerTerm) {
+  Core core = Follower();
+  core.Step(kN0, VoteRequest{1, Term{3}, At(0, -1), false});
+  Effects effects = core.TakeEffects();
+  EXPECT_EQ(effects.hard_state, (HardState{Term{3}, kN0}));
+  EXPECT_TRUE(effects.send_now.empty());
+  ASSERT_EQ(effects.send_after.size(), 1u);
+  EXPECT_EQ(effects.send_after[0].hard_state_version, effects.hard_state_version);
+  EXPECT_TRUE(std::get<VoteReply>(effects.send_after[0].outgoing.message).granted);
+  core.Step(kN2, VoteRequest{1, Term{3}, At(2, 50), false});
+  effects = core.TakeEffects();
+  EXPECT_FALSE(effects.hard_state.has_value());
+  EXPECT_FALSE(std::get<VoteReply>(effects.send_after.at(0).outgoing.message).granted);
+}
+
+TEST(CoreVote, F08_WithoutMayVoteItNeverVotesNorCampaignsNorPromises) {
+  InitialState state;
+  state.configuration = Three();
+  CoreOptions options = Options("n1");
+  options.may_vote = false;
+  Core core(options, std::move(state));
+  core.Step(kN0, VoteRequest{1, Term{3}, At(2, 9), false});
+  EXPECT_FALSE(std::get<VoteReply>(core.TakeEffects().send_after.at(0).outgoing.message).granted);
+  core.Campaign();
+  core.Tick(1000);
+  EXPECT_EQ(core.role(), Role::kFollower);
+  core.Step(kN0, Append(3, At(0, -1), {3}));
+  const auto reply = std::get<AppendReply>(core.TakeEffects().send_after.at(0).outgoing.message);
+  EXPECT_EQ(reply.result, AppendResult::kSuccess);
+  EXPECT_EQ(reply.next, Index{1});
+  EXPECT_EQ(reply.match, kNoIndex);
+}
+
+TEST(CoreVote, F09_AHardStateOlderThanTheLogForfeitsTheVote) {
+  InitialState state;
+  state.configuration = Three();
+  state.hard_state.term = Term{7};
+  state.entries.push_back({Term{9}, EntryKind::kCommand, 1, Bytes()});
+  Core core(Options("n1"), std::move(state));
+  EXPECT_EQ(core.term(), Term{9});
+  core.Step(kN0, VoteRequest{1, Term{10}, At(9, 5), false});
+  EXPECT_FALSE(std::get<VoteReply>(core.TakeEffects().send_after.at(0).outgoing.message).granted);
+}
+
+TEST(CoreVote, F06_ARepairingServerVotesOnlyForLogsThatReachWhatItPromised) {
+  Core core = Follower(At(2, 5), {Term{1}, Term{2}});
+  EXPECT_TRUE(core.repairing());
+  core.Tick(1000);
+  EXPECT_EQ(core.role(), Role::kFollower);
+  core.Step(kN0, VoteRequest{1, Term{3}, At(2, 4), false});
+  EXPECT_FALSE(std::get<VoteReply>(core.TakeEffects().send_after.at(0).outgoing.message).granted);
+  core.Step(kN2, VoteRequest{1, Term{3}, At(2, 5), false});
+  Effects effects = core.TakeEffects();
+  EXPECT_TRUE(std::get<VoteReply>(effects.send_after.at(0).outgoing.message).granted);
+  core.HardStatePersisted(effects.hard_state_version);
+
+  core.Step(kN2, Append(3, At(2, 1), {2, 2, 2, 2}));
+  (void)core.TakeEffects();
+  EXPECT_TRUE(core.repairing());  // there, but not durable
+  core.Persisted(At(2, 4));
+  EXPECT_TRUE(core.repairing());
+  core.Persisted(At(2, 5));
+  EXPECT_FALSE(core.repairing());
+}
+
+TEST(CoreAppend, ASuccessWaitsForItsEntriesAndARefusalDoesNotOvertakeIt) {
+  Core core = Follower();
+  core.Step(kN0, Append(1, At(0, -1), {1, 1}, 1));
+  Effects effects = core.TakeEffects();
+  core.HardStatePersisted(effects.hard_state_version);
+  ASSERT_EQ(effects.send_after.size(), 1u);
+  EXPECT_EQ(effects.send_after[0].entry, At(1, 1));
+  EXPECT_EQ(core.commit(), kNoIndex);
+
+  core.Step(kN0, Append(1, At(1, 7), {1}));
+  effects = core.TakeEffects();
+  EXPECT_TRUE(effects.send_now.empty());
+  ASSERT_EQ(effects.send_after.size(), 1u);
+  EXPECT_EQ(effects.send_after[0].entry, At(1, 1));
+  EXPECT_EQ(std::get<AppendReply>(effects.send_after[0].outgoing.message).next, Index{2});
+
+  core.Step(kN0, Append(1, At(1, 1), {}, 1));  // heartbeats do not wait
+  EXPECT_EQ(core.TakeEffects().send_now.size(), 1u);
+  core.Persisted(At(1, 1));
+  EXPECT_EQ(core.commit(), Index{1});
+}
+
+TEST(CoreAppend, CommitIsBoundedByWhatTheRequestShares) {
+  Core core = Follower();
+  core.Step(kN0, Append(1, At(0, -1), {1, 1, 1}));
+  (void)core.TakeEffects();
+  core.Persisted(At(1, 2));
+  core.Step(kN0, Append(1, At(1, 0), {}, 2));
+  EXPECT_EQ(core.commit(), Index{0});
+  core.Step(kN0, Append(1, At(1, 0), {1}, 99));
+  EXPECT_EQ(core.commit(), Index{1});
+}
+
+TEST(CoreAppend, EntriesAtOrBelowTheCommitAreAnsweredWithTheNextOne) {
+  Core core = Follower();
+  core.Step(kN0, Append(1, At(0, -1), {1, 1, 1}, 1));
+  (void)core.TakeEffects();
+  core.Persisted(At(1, 2));
+  ASSERT_EQ(core.commit(), Index{1});
+  (void)core.TakeEffects();
+  core.Step(kN0, Append(1, At(0, -1), {1, 1, 1}, 1));
+  Effects effects = core.TakeEffects();
+  const auto reply = std::get<AppendReply>(effects.send_after.at(0).outgoing.message);
+  EXPECT_EQ(reply.result, AppendResult::kInconsistency);
+  EXPECT_EQ(reply.next, Index{2});
+}
+
+// The log was truncated and the very same entry appended again, while the first append was still under way.
+TEST(CoreDurability, AReportOfAnAppendThatWasTruncatedSinceDoesNotCount) {
+  Core core = Follower();
+  core.Step(kN0, Append(1, At(0, -1), {1}));
+  (void)core.TakeEffects();
+  core.Persisted(At(1, 0));
+  core.Step(kN0, Append(1, At(1, 0), {1}));
+  Effects first = core.TakeEffects();
+  core.Step(kN2, Append(2, At(1, 0), {2}));
+  Effects second = core.TakeEffects();
+  EXPECT_EQ(second.truncated_from, Index{1});
+  core.Step(kN0, Append(3, At(1, 0), {1}));
+  Effects third = core.TakeEffects();
+  EXPECT_EQ(third.append.at(0).at, first.append.at(0).at);
+
+  core.Persisted(At(1, 1));  // the first append; the second will overwrite it on disk
+  EXPECT_EQ(core.durable(), Index{0});
+  core.Persisted(At(2, 1));
+  EXPECT_EQ(core.durable(), Index{0});
+  core.Persisted(At(1, 1));
+  EXPECT_EQ(core.durable(), Index{1});
+}
+
+TEST(CoreAppend, WhatCannotBeIsDroppedAndCounted) {
+  Core core = Follower();
+  core.Step(kN0, Append(1, At(0, -1), {1, 1, 1}, 2));
+  (void)core.TakeEffects();
+  core.Persisted(At(1, 2));
+  (void)core.TakeEffects();
+  uint64_t count = 0;
+  auto dropped = [&](const PeerId& from, Message message) {
+    core.Step(from, std::move(message));
+    return core.impossible_messages() == ++count && !core.HasEffects();
+  };
+  AppendRequest bad = Append(1, At(1, 2), {1});
+  bad.entries[0].kind = EntryKind::kConfiguration;
+  EXPECT_TRUE(dropped(kN0, bad));                                // no configuration
+  EXPECT_TRUE(dropped(kN0, Append(1, At(1, 2), {2})));           // an entry of a term to come
+  EXPECT_TRUE(dropped(kN0, Append(3, At(2, 2), {})));            // another entry 2, which is committed
+  EXPECT_TRUE(dropped(PeerId{}, Append(1, At(1, 2), {1})));      // from nobody
+  EXPECT_TRUE(dropped(PeerId{"n1"}, Append(1, At(1, 2), {1})));  // from ourselves
+  EXPECT_TRUE(dropped(kN0, Append(uint64_t{1} << 63, At(1, 2), {})));
+  EXPECT_TRUE(dropped(kN0, Append(1, {Term{1}, Index{INT64_MAX}}, {})));
+  EXPECT_TRUE(dropped(kN0, Append(1, {Term{1}, Index{-5}}, {})));
+  EXPECT_EQ(core.last(), At(1, 2));
+}
+
+TEST(CoreDisk, F11_ALeaderWhoseDiskStallsStepsDown) {
+  Core core = Follower();
+  Elect(core);
+  (void)core.TakeEffects();
+  for (int i = 0; i < 19; ++i) {
+    core.Tick(10);
+    core.Step(kN0, AppendReply{1, Term{1}, AppendResult::kSuccess, Index{1}, Index{0}, kNoIndex, false});
+  }
+  EXPECT_EQ(core.role(), Role::kLeader);
+  core.Tick(10);
+  EXPECT_EQ(core.role(), Role::kFollower);
+  core.Tick(500);
+  EXPECT_EQ(core.role(), Role::kFollower);  // nor does it campaign
+  core.Persisted(At(1, 0));
+  core.Tick(500);
+  EXPECT_EQ(core.role(), Role::kCandidate);
+}
+
+TEST(CoreSnapshot, InstallingForgetsTheLogButNotWhatWasAcknowledged) {
+  Core core = Follower();
+  core.Step(kN0, Append(1, At(0, -1), {1, 1, 1, 1, 1}));
+  (void)core.TakeEffects();
+  core.Persisted(At(1, 4));
+  EXPECT_FALSE(core.WantsSnapshot(At(1, 2)));  // the log has it
+  EXPECT_TRUE(core.WantsSnapshot(At(1, 7)));
+  core.SnapshotInstalled(At(1, 2), Three());
+  EXPECT_TRUE(core.repairing());  // 3 and 4 were acknowledged
+  EXPECT_EQ(core.commit(), Index{2});
+  EXPECT_EQ(core.first_index(), Index{3});
+  core.SnapshotInstalled(At(1, 7), Three());
+  EXPECT_FALSE(core.repairing());
+  EXPECT_EQ(core.last(), At(1, 7));
+  core.SnapshotInstalled(At(1, 5), Three());  // older: ignored
+  EXPECT_EQ(core.last(), At(1, 7));
+}
+
+TEST(CoreDeterminism, EqualInputsGiveEqualEffects) {
+  auto run = [] {
+    Core core = Follower();
+    std::string text;
+    for (int i = 0; i < 2000; ++i) {
+      core.Tick();
+      for (const Outgoing& out : core.TakeEffects().send_now)
+        text += fmt::format("{} {}\n", i, ToString(out.message));
+    }
+    return text;
+  };
+  EXPECT_EQ(run(), run());
+  EXPECT_FALSE(run().empty());
+}
+
+}  // namespace
+}  // namespace sluice::raft
