@@ -1,0 +1,200 @@
+#include "edge/admin/admin_service.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "edge/peer/convert.h"
+#include "edge/status.h"
+#include "wire/resource_name.h"
+
+namespace sluice::edge::admin {
+namespace {
+
+namespace pb = ::sluice::admin;
+
+grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
+const char* Text(raft::Role role) {
+  switch (role) {
+    case raft::Role::kFollower:
+      return "follower";
+    case raft::Role::kCandidate:
+      return "candidate";
+    case raft::Role::kLeader:
+      return "leader";
+    case raft::Role::kLearner:
+      return "learner";
+  }
+  return "unknown";
+}
+
+const char* Text(raft::Core::PeerProgress::State state) {
+  switch (state) {
+    case raft::Core::PeerProgress::State::kProbe:
+      return "probe";
+    case raft::Core::PeerProgress::State::kReplicate:
+      return "replicate";
+    case raft::Core::PeerProgress::State::kSnapshot:
+      return "snapshot";
+  }
+  return "unknown";
+}
+
+std::string Error(const absl::Status& status) { return status.ok() ? "" : status.ToString(); }
+
+void Fill(const raft::Configuration& configuration, pb::Configuration* out) {
+  for (const raft::Peer& peer : configuration.voters) peer::ToProto(peer, out->add_voters());
+  for (const raft::Peer& peer : configuration.old_voters) peer::ToProto(peer, out->add_old_voters());
+  for (const raft::Peer& peer : configuration.learners) peer::ToProto(peer, out->add_learners());
+  for (const raft::Peer& peer : configuration.old_learners) peer::ToProto(peer, out->add_old_learners());
+}
+
+void FillProgress(const raft::Core::PeerProgress& progress, Index last, pb::Progress* out) {
+  out->set_id(progress.id.value);
+  out->set_match(progress.match.value);
+  out->set_next(progress.next.value);
+  out->set_commit(progress.commit.value);
+  out->set_lag(last - progress.match);
+  out->set_active(progress.active);
+  out->set_learner(progress.learner);
+  out->set_state(Text(progress.state));
+}
+
+void FillGroup(const node::GroupStatus& group, pb::Group* out) {
+  out->set_id(group.id.ToString());
+  out->set_machine(group.machine);
+  out->set_role(Text(group.role));
+  out->set_term(group.term.value);
+  out->set_leader(group.leader.value);
+  out->set_ready(group.ready);
+  out->set_last_term(group.last.term.value);
+  out->set_last_index(group.last.index.value);
+  out->set_commit(group.commit.value);
+  out->set_applied(group.applied.value);
+  out->set_bytes_complete(group.bytes_complete.value);
+  out->set_missing(group.missing);
+  out->set_snapshot_term(group.snapshot.term.value);
+  out->set_snapshot_index(group.snapshot.index.value);
+  out->set_voting(group.voting);
+  out->set_repairing(group.repairing);
+  out->set_storage_error(Error(group.storage));
+  out->set_role_elapsed_ms(group.role_elapsed_ms);
+  out->set_leader_elapsed_ms(group.leader_elapsed_ms);
+  Fill(group.configuration, out->mutable_configuration());
+  for (const auto& progress : group.progress) FillProgress(progress, group.last.index, out->add_progress());
+  for (const node::CommitInfo& commit : group.commits) {
+    pb::Commit* one = out->add_commits();
+    one->set_id(commit.peer.id.value);
+    one->set_index(commit.commit.value);
+  }
+}
+
+void FillStatus(const node::HostStatus& status, const node::HostOptions& options, pb::StatusReply* out) {
+  peer::ToProto(status.self, out->mutable_self());
+  out->set_pid(getpid());
+  out->set_data_dir(options.data_dir);
+  out->set_stopping(status.stopping);
+  for (const node::GroupStatus& group : status.groups) FillGroup(group, out->add_groups());
+  for (const std::string& upload : status.uploads) out->add_uploads(upload);
+  out->mutable_blobs()->set_stages(status.blobs.stages);
+  out->mutable_blobs()->set_staged_bytes(status.blobs.staged_bytes);
+  out->mutable_blobs()->set_damaged_chunks(status.blobs.damaged_chunks);
+  out->mutable_blobs()->set_free_bytes(status.blobs.free_bytes);
+  out->mutable_log()->set_segments(status.log.segments);
+  out->mutable_log()->set_bytes_on_disk(status.log.bytes_on_disk);
+  out->mutable_log()->set_torn_tails_cut(status.log.torn_tails_cut);
+  out->mutable_log()->set_batches(status.log.batches);
+  out->mutable_log()->set_entries(status.log.entries);
+  out->mutable_log()->set_error(Error(status.log.failed));
+}
+
+void FillBlob(const node::BlobInfo& info, pb::Blob* out) {
+  out->set_name(info.name);
+  out->set_length(info.length);
+  if (info.digest) out->set_digest(std::string(info.digest->AsBytes()));
+  out->set_created_ms(info.created_ms);
+  out->set_upload(info.content.ToHex());
+  for (const PeerId& holder : info.holders) out->add_holders(holder.value);
+  out->set_local(info.local);
+  out->set_inlined(info.inlined);
+}
+
+}  // namespace
+
+absl::StatusOr<GroupId> AdminService::Group(const std::string& raw) const {
+  GroupId group = kDefaultGroup;
+  if (!raw.empty()) {
+    ASSIGN_OR_RETURN(group, peer::GroupFrom(raw));
+  }
+  if (host_->HasGroup(group)) return group;
+  return absl::NotFoundError(fmt::format("group {} is not here", group.ToString()));
+}
+
+grpc::ServerUnaryReactor* AdminService::Status(grpc::CallbackServerContext* context, const pb::StatusRequest*,
+                                               pb::StatusReply* reply) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->Status(executor_, [this, reactor, reply](node::HostStatus status) {
+    FillStatus(status, host_->options(), reply);
+    reactor->Finish(grpc::Status::OK);
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* context,
+                                             const pb::ListRequest* request, pb::ListReply* reply) {
+  const auto group = Group(request->group());
+  if (!group.ok()) return FinishNow(context, group.status());
+  const std::string& prefix = request->prefix();
+  const std::string& after = request->after();
+  if (std::max(prefix.size(), after.size()) > wire::kMaxNameBytes || !wire::IsValidUtf8(prefix)) {
+    return FinishNow(context, absl::InvalidArgumentError("no name starts like this"));
+  }
+  const uint32_t limit = request->limit() == 0 ? kListLimitMax : std::min(request->limit(), kListLimitMax);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  // One more than asked tells whether there are more.
+  host_->List(*group, prefix, after, limit + 1, executor_,
+              [reactor, reply, limit](absl::StatusOr<std::vector<node::BlobInfo>> listed) {
+                if (listed.ok()) {
+                  reply->set_more(listed->size() > limit);
+                  for (size_t i = 0; i < std::min<size_t>(limit, listed->size()); ++i) {
+                    FillBlob((*listed)[i], reply->add_blobs());
+                  }
+                }
+                reactor->Finish(ToGrpc(listed.status()));
+              });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::Stat(grpc::CallbackServerContext* context,
+                                             const pb::StatRequest* request, pb::Blob* reply) {
+  const auto group = Group(request->group());
+  absl::Status status = group.status();
+  if (status.ok()) status = wire::CheckName(request->name());
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->Stat(*group, request->name(), executor_, [reactor, reply](absl::StatusOr<node::BlobInfo> info) {
+    if (info.ok()) FillBlob(*info, reply);
+    reactor->Finish(ToGrpc(info.status()));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::Remove(grpc::CallbackServerContext* context,
+                                               const pb::RemoveRequest* request, pb::RemoveReply*) {
+  const auto group = Group(request->group());
+  absl::Status status = group.status();
+  if (status.ok()) status = wire::CheckName(request->name());
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->RemoveName(*group, request->name(), executor_,
+                    [reactor](absl::Status removed) { reactor->Finish(ToGrpc(removed)); });
+  return reactor;
+}
+
+}  // namespace sluice::edge::admin

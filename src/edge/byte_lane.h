@@ -1,0 +1,74 @@
+// node::ByteTransport of an edge: sinks by DataStream, fetches by ByteStream, the rest by the peer service
+// (D-06).
+//
+//   ByteLane lane(&peer_calls);  lane.Plug(&sinks, &fetcher);  host->Start(&peers, &lane);
+//
+// Threading: Plug before the host starts; then any thread. Ownership: what is plugged in must outlive the
+// host's Stop(). Failure: without a plug, Open gives a sink that fails and Fetch answers UNIMPLEMENTED.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "edge/peer/peer_calls.h"
+#include "node/transports.h"
+
+namespace sluice::edge {
+
+// Opens streams of uploads to successors. See node::ByteTransport::Open.
+class SinkFactory {
+ public:
+  virtual ~SinkFactory() = default;
+  virtual std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
+                                               const node::StreamHeader& header) = 0;
+};
+
+// Reads sealed uploads of other servers. See node::ByteTransport::Fetch.
+class Fetcher {
+ public:
+  virtual ~Fetcher() = default;
+  virtual void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
+                     uint64_t count, env::Executor* reply_on, node::ByteTransport::Done<Bytes> done) = 0;
+};
+
+class ByteLane final : public node::ByteTransport {
+ public:
+  explicit ByteLane(peer::PeerCalls* calls) : calls_(calls) {}
+
+  void Plug(SinkFactory* sinks, Fetcher* fetcher) {
+    sinks_ = sinks;
+    fetcher_ = fetcher;
+  }
+
+  std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
+                                       const node::StreamHeader& header) override;
+  void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+            Done<node::HaveReply> done) override {
+    calls_->Have(to, group, upload, reply_on, std::move(done));
+  }
+  void TellSealed(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
+                  env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) override {
+    calls_->TellSealed(to, group, upload, reply_on, std::move(done));
+  }
+  void OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
+                  env::Executor* reply_on, Done<node::HaveReply> done) override {
+    calls_->OrderFetch(to, group, upload, reply_on, std::move(done));
+  }
+  void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
+               absl::AnyInvocable<void(node::ClientReply)> done) override {
+    calls_->Publish(to, request, reply_on, std::move(done));
+  }
+  void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,
+              absl::AnyInvocable<void(node::ClientReply)> done) override {
+    calls_->Remove(to, request, reply_on, std::move(done));
+  }
+  void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
+             uint64_t count, env::Executor* reply_on, Done<Bytes> done) override;
+
+ private:
+  peer::PeerCalls* const calls_;
+  SinkFactory* sinks_ = nullptr;
+  Fetcher* fetcher_ = nullptr;
+};
+
+}  // namespace sluice::edge

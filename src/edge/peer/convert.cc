@@ -1,0 +1,200 @@
+#include "edge/peer/convert.h"
+
+#include <utility>
+
+#include "edge/ratis/convert.h"
+#include "wire/resource_name.h"
+
+namespace sluice::edge::peer {
+namespace {
+
+void SetId(std::string_view bytes, std::string* out) { out->assign(bytes); }
+
+void SetBytes(const Bytes& bytes, std::string* out) {
+  out->clear();
+  out->reserve(bytes.size());
+  bytes.ForEachChunk([out](std::string_view chunk) { out->append(chunk); });
+}
+
+absl::StatusOr<std::optional<Sha256>> DigestFrom(const std::string& raw) {
+  if (raw.empty()) return std::nullopt;
+  const auto digest = Sha256::FromBytes(raw);
+  if (!digest) return absl::InvalidArgumentError(fmt::format("digest of {} bytes: 32 expected", raw.size()));
+  return digest;
+}
+
+absl::Status CheckAddress(const std::string& text) {
+  if (text.size() <= ratis::kAddressBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("address of {} bytes", text.size()));
+}
+
+}  // namespace
+
+void ToProto(const raft::Peer& peer, pb::Server* out) {
+  out->set_id(peer.id.value);
+  out->set_address(peer.address);
+  out->set_data_stream_address(peer.data_stream_address);
+  out->set_client_address(peer.client_address);
+  out->set_admin_address(peer.admin_address);
+  out->set_priority(peer.priority);
+}
+
+absl::StatusOr<raft::Peer> FromProto(const pb::Server& server) {
+  raft::Peer out;
+  ASSIGN_OR_RETURN(out.id, ratis::PeerIdFromWire(server.id()));
+  for (const std::string* text : {&server.address(), &server.data_stream_address(), &server.client_address(),
+                                  &server.admin_address()}) {
+    RETURN_IF_ERROR(CheckAddress(*text));
+  }
+  out.address = server.address();
+  out.data_stream_address = server.data_stream_address();
+  out.client_address = server.client_address();
+  out.admin_address = server.admin_address();
+  out.priority = server.priority();
+  return out;
+}
+
+void ToProto(const UploadId& upload, pb::UploadId* out) {
+  SetId(upload.client.AsBytes(), out->mutable_client_id());
+  out->set_call_id(upload.call.value);
+}
+
+absl::StatusOr<UploadId> FromProto(const pb::UploadId& upload) {
+  const auto client = ClientId::FromBytes(upload.client_id());
+  if (!client)
+    return absl::InvalidArgumentError(fmt::format("client id of {} bytes", upload.client_id().size()));
+  return UploadId{*client, CallId{upload.call_id()}};
+}
+
+absl::StatusOr<GroupId> GroupFrom(const std::string& raw) {
+  const auto group = GroupId::FromBytes(raw);
+  if (!group) return absl::InvalidArgumentError(fmt::format("group id of {} bytes: 16 expected", raw.size()));
+  return *group;
+}
+
+void ToProto(const node::HaveReply& reply, pb::HaveReply* out) {
+  out->set_state(static_cast<pb::HaveReply::State>(reply.state));
+  out->set_length(reply.sealed.length);
+  out->set_checksum(reply.sealed.checksum);
+  out->set_durable_length(reply.durable_length);
+  if (reply.sealed.digest) SetId(reply.sealed.digest->AsBytes(), out->mutable_digest());
+}
+
+absl::StatusOr<node::HaveReply> FromProto(const pb::HaveReply& reply) {
+  if (reply.state() < 0 || reply.state() > 2) {
+    return absl::InvalidArgumentError(fmt::format("upload in state {}", static_cast<int>(reply.state())));
+  }
+  node::HaveReply out;
+  out.state = static_cast<node::HoldState>(reply.state());
+  out.durable_length = reply.durable_length();
+  out.sealed.length = reply.length();
+  out.sealed.checksum = reply.checksum();
+  ASSIGN_OR_RETURN(out.sealed.digest, DigestFrom(reply.digest()));
+  return out;
+}
+
+void ToProto(const node::SealedUpload& upload, pb::SealedUpload* out) {
+  ToProto(upload.upload, out->mutable_upload());
+  out->mutable_header()->ParseFromString(ratis::ToWire(upload.header));
+  out->set_length(upload.sealed.length);
+  out->set_checksum(upload.sealed.checksum);
+  if (upload.sealed.digest) SetId(upload.sealed.digest->AsBytes(), out->mutable_digest());
+  for (const PeerId& holder : upload.holders) out->add_holders(holder.value);
+}
+
+absl::StatusOr<node::SealedUpload> FromProto(const pb::SealedUpload& upload) {
+  node::SealedUpload out;
+  ASSIGN_OR_RETURN(out.upload, FromProto(upload.upload()));
+  ASSIGN_OR_RETURN(out.header, ratis::BlobHeaderFromWire(upload.header().SerializeAsString()));
+  out.sealed.length = upload.length();
+  out.sealed.checksum = upload.checksum();
+  ASSIGN_OR_RETURN(out.sealed.digest, DigestFrom(upload.digest()));
+  if (upload.holders_size() > kHoldersMax) {
+    return absl::InvalidArgumentError(fmt::format("upload with {} holders", upload.holders_size()));
+  }
+  for (const std::string& holder : upload.holders()) {
+    ASSIGN_OR_RETURN(PeerId id, ratis::PeerIdFromWire(holder));
+    out.holders.push_back(std::move(id));
+  }
+  return out;
+}
+
+void ToProto(const node::PublishRequest& request, pb::PublishRequest* out) {
+  SetId(request.group.AsBytes(), out->mutable_group());
+  ToProto(request.upload, out->mutable_upload());
+  if (request.inline_bytes) SetBytes(*request.inline_bytes, out->mutable_inline_data());
+}
+
+absl::StatusOr<node::PublishRequest> FromProto(const pb::PublishRequest& request) {
+  node::PublishRequest out;
+  ASSIGN_OR_RETURN(out.group, GroupFrom(request.group()));
+  ASSIGN_OR_RETURN(out.upload, FromProto(request.upload()));
+  if (request.has_inline_data()) {
+    if (request.inline_data().size() > kInlineBytesMax) {
+      return absl::InvalidArgumentError(
+          fmt::format("{} bytes are too many for the log", request.inline_data().size()));
+    }
+    out.inline_bytes = Bytes::Copy(request.inline_data());
+  }
+  return out;
+}
+
+void ToProto(const node::RemoveRequest& request, pb::RemoveRequest* out) {
+  SetId(request.group.AsBytes(), out->mutable_group());
+  out->set_name(request.name);
+  SetId(request.client.AsBytes(), out->mutable_client_id());
+  out->set_call_id(request.call.value);
+}
+
+absl::StatusOr<node::RemoveRequest> FromProto(const pb::RemoveRequest& request) {
+  node::RemoveRequest out;
+  ASSIGN_OR_RETURN(out.group, GroupFrom(request.group()));
+  RETURN_IF_ERROR(wire::CheckName(request.name()));
+  out.name = request.name();
+  const auto client = ClientId::FromBytes(request.client_id());
+  if (!client)
+    return absl::InvalidArgumentError(fmt::format("client id of {} bytes", request.client_id().size()));
+  out.client = *client;
+  out.call = CallId{request.call_id()};
+  return out;
+}
+
+void ToProto(const node::ClientReply& reply, pb::Outcome* out) {
+  out->set_code(static_cast<pb::Outcome::Code>(reply.code));
+  out->set_status(reply.error.raw_code());
+  out->set_error(std::string(Message(reply.error)));
+  SetBytes(reply.message, out->mutable_message());
+  out->set_log_index(reply.log_index.value);
+  if (reply.leader) ToProto(*reply.leader, out->mutable_leader());
+  for (const raft::Peer& peer : reply.peers) ToProto(peer, out->add_peers());
+}
+
+absl::StatusOr<node::ClientReply> FromProto(const pb::Outcome& outcome) {
+  if (outcome.code() < 0 || outcome.code() > pb::Outcome::UNAVAILABLE) {
+    return absl::InvalidArgumentError(fmt::format("outcome {}", static_cast<int>(outcome.code())));
+  }
+  if (outcome.peers_size() > kHoldersMax || outcome.log_index() < -1) {
+    return absl::InvalidArgumentError("outcome with too many peers or an impossible index");
+  }
+  node::ClientReply out;
+  out.code = static_cast<node::ReplyCode>(outcome.code());
+  if (out.code != node::ReplyCode::kOk) {
+    const bool known = outcome.status() > 0 && outcome.status() <= 16;
+    out.error =
+        absl::Status(known ? static_cast<absl::StatusCode>(outcome.status()) : absl::StatusCode::kUnknown,
+                     outcome.error());
+  }
+  out.message = Bytes::Copy(outcome.message());
+  out.log_index = Index{outcome.log_index()};
+  if (outcome.has_leader()) {
+    ASSIGN_OR_RETURN(raft::Peer leader, FromProto(outcome.leader()));
+    out.leader = std::move(leader);
+  }
+  for (const pb::Server& server : outcome.peers()) {
+    ASSIGN_OR_RETURN(raft::Peer peer, FromProto(server));
+    out.peers.push_back(std::move(peer));
+  }
+  return out;
+}
+
+}  // namespace sluice::edge::peer

@@ -1,0 +1,53 @@
+// Calls of sluice's own peer service to other servers: everything of node::ByteTransport that carries no
+// payload.
+//
+//   PeerCalls calls(host, &links);  calls.Have(peer, group, upload, &executor, done);  calls.Stop();
+//
+// Threading: any thread; results are posted to the executor that the caller names, exactly once each.
+// Bounded: beyond kCallsMax calls under way, and after Stop, UNAVAILABLE at once. Failure: a status after the
+// deadline at the latest.
+#pragma once
+
+#include "edge/in_flight.h"
+#include "edge/peer_links.h"
+#include "env/executor.h"
+#include "node/host.h"
+#include "node/transports.h"
+
+namespace sluice::edge::peer {
+
+inline constexpr size_t kCallsMax = 1024;
+
+class PeerCalls {
+ public:
+  template <typename T>
+  using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+
+  PeerCalls(node::Host* host, PeerLinks* links) : host_(host), links_(links) {}
+  ~PeerCalls() { Stop(); }
+
+  void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+            Done<node::HaveReply> done);
+  void TellSealed(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
+                  env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done);
+  void OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
+                  env::Executor* reply_on, Done<node::HaveReply> done);
+  void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
+               absl::AnyInvocable<void(node::ClientReply)> done);
+  void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,
+              absl::AnyInvocable<void(node::ClientReply)> done);
+  // Cancels what is under way and waits for it.
+  void Stop() { in_flight_.Stop(); }
+
+ private:
+  // Starts `method` of the peer's service; `then` gets the reply or an error, on `reply_on`.
+  template <typename Request, typename Reply, typename Start, typename Then>
+  void Call(const raft::Peer& to, int deadline_ms, Request request, Start start, env::Executor* reply_on,
+            Then then);
+
+  node::Host* const host_;
+  PeerLinks* const links_;
+  InFlight in_flight_{kCallsMax};
+};
+
+}  // namespace sluice::edge::peer

@@ -1,0 +1,134 @@
+#include "edge/peer/peer_service.h"
+
+#include <grpcpp/server_context.h>
+
+#include <utility>
+
+#include "edge/peer/convert.h"
+#include "edge/status.h"
+#include "env/clock.h"
+
+namespace sluice::edge::peer {
+namespace {
+
+grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
+}  // namespace
+
+PeerService::PeerService(node::Host* host, env::Executor* executor)
+    : host_(host), executor_(executor), incarnation_(static_cast<uint64_t>(env::RealClock().WallNowMs())) {}
+
+absl::Status PeerService::CheckTarget(const grpc::CallbackServerContext& context) const {
+  const auto it = context.client_metadata().find(kTargetKey);
+  const std::string& self = host_->options().self.id.value;
+  if (it == context.client_metadata().end() || it->second == self) return absl::OkStatus();
+  return absl::FailedPreconditionError(fmt::format("this is server {}, not the one that was meant", self));
+}
+
+absl::Status PeerService::CheckGroup(const absl::StatusOr<GroupId>& group) const {
+  RETURN_IF_ERROR(group.status());
+  if (host_->HasGroup(*group)) return absl::OkStatus();
+  return absl::NotFoundError(fmt::format("group {} is not here", group->ToString()));
+}
+
+grpc::ServerUnaryReactor* PeerService::Hello(grpc::CallbackServerContext* context,
+                                             const pb::HelloRequest* request, pb::HelloReply* reply) {
+  const std::string& self = host_->options().self.id.value;
+  reply->set_server_id(self);
+  reply->set_incarnation(incarnation_);
+  reply->set_format_version(kFormatVersion);
+  for (const GroupId& group : host_->Groups()) {
+    reply->add_groups(group.AsBytes().data(), group.AsBytes().size());
+  }
+  if (!request->target_id().empty() && request->target_id() != self) {
+    reply->set_message(fmt::format("this is server {}, not the one that was meant", self));
+  } else if (request->server_id() == self) {
+    reply->set_message(fmt::format("two servers call themselves {}", self));
+  } else if (request->format_version() == 0) {
+    reply->set_message(fmt::format("format {} is the oldest", kFormatVersion));
+  } else {
+    reply->set_accepted(true);
+  }
+  return FinishNow(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* PeerService::Have(grpc::CallbackServerContext* context,
+                                            const pb::HaveRequest* request, pb::HaveReply* reply) {
+  const auto group = GroupFrom(request->group());
+  absl::Status status = CheckTarget(*context);
+  if (status.ok()) status = CheckGroup(group);
+  const auto upload = FromProto(request->upload());
+  if (status.ok()) status = upload.status();
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->Have(*group, *upload, executor_, [reactor, reply](absl::StatusOr<node::HaveReply> have) {
+    if (have.ok()) ToProto(*have, reply);
+    reactor->Finish(ToGrpc(have.status()));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* PeerService::Sealed(grpc::CallbackServerContext* context,
+                                              const pb::SealedRequest* request, pb::SealedReply*) {
+  const auto group = GroupFrom(request->group());
+  absl::Status status = CheckTarget(*context);
+  if (status.ok()) status = CheckGroup(group);
+  auto upload = FromProto(request->upload());
+  if (status.ok()) status = upload.status();
+  if (status.ok()) host_->OnSealed(*group, *std::move(upload));
+  return FinishNow(context, status);
+}
+
+grpc::ServerUnaryReactor* PeerService::OrderFetch(grpc::CallbackServerContext* context,
+                                                  const pb::OrderFetchRequest* request,
+                                                  pb::HaveReply* reply) {
+  const auto group = GroupFrom(request->group());
+  absl::Status status = CheckTarget(*context);
+  if (status.ok()) status = CheckGroup(group);
+  auto upload = FromProto(request->upload());
+  if (status.ok()) status = upload.status();
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->FetchSealed(*group, *std::move(upload), executor_,
+                     [reactor, reply](absl::StatusOr<node::HaveReply> have) {
+                       if (have.ok()) ToProto(*have, reply);
+                       reactor->Finish(ToGrpc(have.status()));
+                     });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* PeerService::Publish(grpc::CallbackServerContext* context,
+                                               const pb::PublishRequest* request, pb::Outcome* reply) {
+  absl::Status status = CheckTarget(*context);
+  auto publish = FromProto(*request);
+  if (status.ok()) status = publish.status();
+  if (status.ok()) status = CheckGroup(publish->group);
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->Publish(*std::move(publish), [reactor, reply](node::ClientReply answered) {
+    ToProto(answered, reply);
+    reactor->Finish(grpc::Status::OK);
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* PeerService::Remove(grpc::CallbackServerContext* context,
+                                              const pb::RemoveRequest* request, pb::Outcome* reply) {
+  absl::Status status = CheckTarget(*context);
+  auto remove = FromProto(*request);
+  if (status.ok()) status = remove.status();
+  if (status.ok()) status = CheckGroup(remove->group);
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->Remove(*std::move(remove), [reactor, reply](node::ClientReply answered) {
+    ToProto(answered, reply);
+    reactor->Finish(grpc::Status::OK);
+  });
+  return reactor;
+}
+
+}  // namespace sluice::edge::peer

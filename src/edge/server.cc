@@ -1,0 +1,132 @@
+#include "edge/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <mutex>
+#include <utility>
+
+#include "base/log.h"
+#include "edge/admin/admin_service.h"
+#include "edge/peer/peer_service.h"
+#include "edge/ratis/admin_service.h"
+#include "edge/ratis/client_service.h"
+#include "edge/ratis/server_service.h"
+
+namespace sluice::edge {
+namespace {
+
+constexpr size_t kWaitingRepliesMax = 65'536;
+constexpr env::Duration kReplyLifetime = std::chrono::seconds(10);
+
+// Process-wide and only effective before the first server is built.
+void TurnOnPluginsOnce() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+}  // namespace
+
+struct Server::Services {
+  Services(node::Host* host, env::Executor* lane, ratis::ReplyTable* replies, env::Executor* disk,
+           env::Files* files)
+      : client(host, lane),
+        server(host, replies, disk, files),
+        ratis_admin(host, lane),
+        peer(host, lane),
+        admin(host, lane) {}
+
+  ratis::ClientService client;
+  ratis::ServerService server;
+  ratis::AdminService ratis_admin;
+  peer::PeerService peer;
+  admin::AdminService admin;
+};
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(node::Host* host, ServerOptions options) {
+  if (options.lane_loops == 0 || options.message_bytes_max < (5 << 20)) {
+    return absl::InvalidArgumentError("a server needs one lane and messages of 5 MiB at least");
+  }
+  TurnOnPluginsOnce();
+  return std::unique_ptr<Server>(new Server(host, std::move(options)));
+}
+
+Server::Server(node::Host* host, ServerOptions options)
+    : host_(host),
+      options_(std::move(options)),
+      disk_(env::RealExecutors().NewExecutor("snapshots")),
+      links_(options_.message_bytes_max),
+      replies_(kWaitingRepliesMax, kReplyLifetime, env::RealClock()),
+      peers_(host, &links_, &replies_, disk_.get(), options_.files),
+      peer_calls_(host, &links_),
+      byte_lane_(&peer_calls_) {
+  for (uint32_t i = 0; i < options_.lane_loops; ++i)
+    lanes_.push_back(env::NewLoop(fmt::format("lane-{}", i)));
+  services_ = std::make_unique<Services>(host, lanes_[0].get(), &replies_, disk_.get(), options_.files);
+}
+
+Server::~Server() {
+  Stop(std::chrono::milliseconds(100));
+  while (!parts_.empty()) parts_.pop_back();
+}
+
+node::PeerTransport& Server::peers() { return peers_; }
+
+void Server::Add(std::unique_ptr<Part> part) { parts_.push_back(std::move(part)); }
+
+absl::Status Server::Listen() {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
+  builder.SetMaxReceiveMessageSize(options_.message_bytes_max);
+  builder.SetMaxSendMessageSize(options_.message_bytes_max);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second server on the port must be told
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
+  builder.RegisterService(&services_->client);
+  builder.RegisterService(&services_->server);
+  builder.RegisterService(&services_->ratis_admin);
+  builder.RegisterService(&services_->peer);
+  builder.RegisterService(&services_->admin);
+  for (const std::unique_ptr<Part>& part : parts_) {
+    for (grpc::Service* service : part->services()) builder.RegisterService(service);
+  }
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr || port_ == 0) {
+    server_.reset();
+    return absl::UnavailableError(fmt::format(
+        "cannot listen on {}: the port is in use, or the address is not of this machine", options_.listen));
+  }
+  for (const std::unique_ptr<Part>& part : parts_) {
+    RETURN_IF_ERROR(part->Start());
+    ++parts_started_;
+  }
+  LogInfo("server {} listens on {}", host_->options().self.id.value, options_.listen);
+  return absl::OkStatus();
+}
+
+void Server::Drain() {
+  if (std::exchange(drained_, true) || server_ == nullptr) return;
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  services_->client.Stop();
+  for (const std::unique_ptr<Part>& part : parts_) part->Drain();
+}
+
+void Server::Stop(std::chrono::milliseconds grace) {
+  Drain();
+  if (std::exchange(stopped_, true)) return;
+  services_->server.Stop();
+  for (; parts_started_ > 0; --parts_started_) parts_[parts_started_ - 1]->Stop();
+  peers_.Stop();
+  peer_calls_.Stop();
+  replies_.Stop();
+  if (server_ == nullptr) return;
+  server_->Shutdown(std::chrono::system_clock::now() + grace);
+  server_->Wait();
+}
+
+}  // namespace sluice::edge
