@@ -20,10 +20,10 @@ test: packages-build release  ## every test ring that needs no foreign peer
 	ctest --preset release
 
 interop: packages-build packages-interop release  ## real foreign peers: Java, Go, Python
-	tests/interop/run.sh
+	tests/interop/run.sh build/release/src/app/sluice
 
 bench: packages-build packages-bench release  ## rates and latencies beside their limits, measured in the same run
-	bench/run.sh
+	bench/run.sh build/release
 
 soak: packages-build release  ## long kill loops, thousands of simulator seeds
 	SLUICE_SEEDS=5000 SLUICE_KILL_ROUNDS=20 ctest --preset release -L soak --timeout 14400
