@@ -5,7 +5,8 @@
 //
 // A node's appends become durable only when its batch is persisted; a crash keeps what was persisted. Every
 // entry that is appended or applied anywhere is compared with all others: one leader a term, log matching,
-// and what is committed never changes. Violations are collected in `violations`. Threading: one thread.
+// and what is committed never changes; and each read sees what was committed before it. Violations are
+// collected in `violations`. Threading: one thread.
 #pragma once
 
 #include <functional>
@@ -66,7 +67,6 @@ struct Node {
   bool hold_disk = false;      // batches wait for PersistOne
   Index applied = kNoIndex;
   Configuration applied_configuration;
-  std::vector<ReadReleased> reads;
 };
 
 struct Packet {
@@ -135,7 +135,7 @@ class Cluster {
       for (const Entry& entry : effects.append) CheckAppended(node, entry);
       for (Outgoing& out : effects.send_now) SendOut(node, std::move(out));
       const std::optional<Index> commit = effects.commit;
-      for (const ReadReleased& read : effects.reads) node.reads.push_back(read);
+      for (const ReadReleased& read : effects.reads) CheckRead(node, read);
       for (const PeerId& peer : effects.send_snapshot) snapshots.insert({node.id, peer});
       // A message that waits finds its entries as they are now, not as they are when it leaves.
       if (effects.hard_state || !effects.append.empty() || !effects.send_after.empty()) {
@@ -144,6 +144,13 @@ class Cluster {
       if (commit) Apply(node, *commit);
       while (!node.hold_disk && node.core && !node.batches.empty()) PersistOne(node);
     }
+  }
+
+  // A read must see all that anybody had applied when it was asked for.
+  void RequestRead(Node& node, uint64_t token) {
+    read_floors_[token] = committed.empty() ? kNoIndex : committed.rbegin()->first;
+    node.core->RequestRead(token);
+    DoEffects(node);
   }
 
   bool PersistOne(Node& node) {
@@ -223,6 +230,7 @@ class Cluster {
   std::set<std::pair<PeerId, PeerId>> snapshots;  // wanted: from, to
   std::map<Index, Entry> committed;
   std::vector<std::string> violations;
+  size_t reads_served = 0;
 
  private:
   void SendOut(Node& node, Outgoing out) {
@@ -257,6 +265,15 @@ class Cluster {
       node.applied = i;
     }
     node.core->Applied(upto);
+  }
+
+  void CheckRead(const Node& node, const ReadReleased& read) {
+    if (!read.ok) return;
+    ++reads_served;
+    auto floor = read_floors_.find(read.token);
+    if (floor == read_floors_.end() || read.index >= floor->second) return;
+    violations.push_back(fmt::format("{} reads at {} what was at {} before", node.id.value, read.index.value,
+                                     floor->second.value));
   }
 
   void CheckAppended(const Node& node, const Entry& entry) {
@@ -310,6 +327,7 @@ class Cluster {
   std::map<PeerId, Node> nodes_;
   std::map<TermIndex, std::pair<Term, Bytes>> appended_;
   std::map<Term, PeerId> leaders_;
+  std::map<uint64_t, Index> read_floors_;
 };
 
 }  // namespace sluice::raft

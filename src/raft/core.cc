@@ -44,6 +44,7 @@ Core::Impl::Impl(CoreOptions options, InitialState state)
     : options_(std::move(options)),
       random_state_(options_.seed),
       may_vote_(options_.may_vote),
+      next_call_(options_.first_call != 0 ? options_.first_call : 1 + Random(uint64_t{1} << 60)),
       hard_state_(std::move(state.hard_state)),
       log_(state.snapshot, std::move(state.configuration)),
       durable_(state.snapshot.index),

@@ -41,7 +41,12 @@ struct CoreOptions {
   // Proposals beyond this many uncommitted payload bytes are refused with RESOURCE_EXHAUSTED.
   uint64_t uncommitted_bytes_max = 64u << 20;
   uint32_t uncommitted_entries_max = 65536;
+  // To be drawn anew for each start: it also decides where call numbers begin, and an answer to an earlier
+  // run of this server must not be taken for an answer to this one (it could release a read with an old
+  // index).
   uint64_t seed = 1;
+  // Where call numbers begin, for tests that print them; 0: drawn from `seed`.
+  uint64_t first_call = 0;
   // False for a server whose folder was empty (F-20) or whose hard state is lost (F-08): it never votes and
   // never campaigns, and accepts entries without promising them (AppendReply::match), so that it counts in no
   // majority.

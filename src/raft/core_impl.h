@@ -141,7 +141,7 @@ class Core::Impl {
   bool may_vote_;
   bool failed_ = false;
   uint64_t impossible_ = 0;
-  uint64_t next_call_ = 1;
+  uint64_t next_call_;
   Effects effects_;
 
   // Hard state, and how much of it is durable.

@@ -17,6 +17,7 @@ Configuration Three() {
 CoreOptions Options(const std::string& self) {
   CoreOptions options;
   options.self = PeerId{self};
+  options.first_call = 1;
   return options;
 }
 
@@ -278,6 +279,27 @@ TEST(CoreSnapshot, InstallingForgetsTheLogButNotWhatWasAcknowledged) {
   EXPECT_EQ(core.last(), At(1, 7));
   core.SnapshotInstalled(At(1, 5), Three());  // older: ignored
   EXPECT_EQ(core.last(), At(1, 7));
+}
+
+// An answer to a request of an earlier run must not be taken for one to this run.
+TEST(CoreRead, CallNumbersOfTwoRunsDoNotMeet) {
+  auto first_call = [](uint64_t seed) {
+    InitialState state;
+    state.configuration = Three();
+    CoreOptions options;
+    options.self = PeerId{"n1"};
+    options.seed = seed;
+    Core core(options, std::move(state));
+    core.Step(kN0, Append(1, At(0, -1), {}));
+    Effects effects = core.TakeEffects();
+    core.HardStatePersisted(effects.hard_state_version);
+    core.RequestRead(1);
+    return std::get<ReadIndexRequest>(core.TakeEffects().send_now.at(0).message).call;
+  };
+  const uint64_t one = first_call(1);
+  const uint64_t other = first_call(2);
+  EXPECT_GT(one > other ? one - other : other - one, 1u << 30);
+  EXPECT_LT(one, uint64_t{1} << 61);
 }
 
 TEST(CoreDeterminism, EqualInputsGiveEqualEffects) {

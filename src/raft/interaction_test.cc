@@ -184,6 +184,7 @@ class Script {
     if (it == options_.end()) it = options_.find("all");
     if (it != options_.end()) options = it->second;
     options.self = id;
+    options.first_call = 1;
     options.seed = 0;
     for (char c : id.value) options.seed = options.seed * 31 + static_cast<uint64_t>(c);
     return options;

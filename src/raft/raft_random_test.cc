@@ -56,6 +56,7 @@ class RandomRun {
   const std::vector<std::string>& violations() const { return cluster_.violations; }
   size_t committed() const { return cluster_.committed.size(); }
   int hurt() const { return hurt_; }
+  size_t reads() const { return cluster_.reads_served; }
   std::string Describe() {
     std::string text;
     for (auto& [id, node] : cluster_.nodes()) {
@@ -150,8 +151,8 @@ class RandomRun {
       (void)node.core->TransferTo(AnyNode().id);
     } else if (what < 80) {
       node.core->Unreachable(AnyNode().id);
-    } else if (what < 85) {
-      node.core->RequestRead(++tokens_);
+    } else if (what < 100) {
+      cluster_.RequestRead(node, ++tokens_);
     } else if (what < 180) {
       (void)node.core->Propose({Bytes::Copy(fmt::format("p{}", ++proposals_)), Bytes::Copy("second")});
     } else if (what < 350) {
@@ -200,6 +201,7 @@ class RandomRun {
 TEST(RaftRandom, F04_F20_F47_SafeUnderFaultsAndAliveAfterThem) {
   size_t committed = 0;
   int hurt = 0;
+  size_t reads = 0;
   const char* wanted = std::getenv("SLUICE_SEEDS");
   const uint64_t seeds = wanted == nullptr ? 200 : std::strtoull(wanted, nullptr, 10);
   for (uint64_t seed = 1; seed <= seeds; ++seed) {
@@ -211,9 +213,11 @@ TEST(RaftRandom, F04_F20_F47_SafeUnderFaultsAndAliveAfterThem) {
     ASSERT_TRUE(recovered) << "seed " << seed << " does not recover\n" << run.Describe();
     committed += run.committed();
     hurt += run.hurt();
+    reads += run.reads();
   }
   EXPECT_GT(committed, seeds * 10);  // the runs did something
   EXPECT_GT(hurt, 0);
+  EXPECT_GT(reads, seeds);
 }
 
 }  // namespace
