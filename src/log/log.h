@@ -1,14 +1,15 @@
-// The durable log of all groups on one device: entries in recycled segments, hard state in two alternating copies.
+// The durable log of all groups on one device: entries in recycled segments, hard state in two alternating
+// copies.
 //
 //   ASSIGN_OR_RETURN(auto log, Log::Open(files, executors, dir, identity, options));
 //   GroupState state = log->TakeRecovered(group);
 //   log->Append({group, hard_state, entries}, &shard, [](absl::Status done) { ... });
 //
-// One writer (an env::Executor of its own) takes what arrived while the previous batch was written and puts it into one
-// synced write (group commit). `done` runs on the executor that the caller names. Threading: Append, Read and Compact
-// may be called from any thread; results come back by Post.
-// When a write or a sync fails the log is failed for good (F-10): every later Append is answered with the first error,
-// and nothing is synced again. Format: docs/formats/log.md.
+// One writer (an env::Executor of its own) takes what arrived while the previous batch was written and puts
+// it into one synced write (group commit). `done` runs on the executor that the caller names. Threading:
+// Append, Read and Compact may be called from any thread; results come back by Post. When a write or a sync
+// fails the log is failed for good (F-10): every later Append is answered with the first error, and nothing
+// is synced again. Format: docs/formats/log.md.
 #pragma once
 
 #include <cstdint>
@@ -25,16 +26,16 @@
 namespace sluice::log {
 
 struct LogOptions {
-  uint64_t segment_bytes = 32u << 20;      // every segment has this size, written in full before its first use
-  uint64_t block_bytes = 4096;             // the device's atomic write size
-  uint64_t batch_bytes_max = 4u << 20;     // one synced write
-  uint64_t queue_bytes_max = 64u << 20;    // Append is answered RESOURCE_EXHAUSTED beyond
-  uint64_t cache_bytes_max = 64u << 20;    // recent entries kept in memory for Read, all groups together
-  uint32_t spare_segments = 1;             // recycled segments kept ready
+  uint64_t segment_bytes = 32u << 20;    // every segment has this size, written in full before its first use
+  uint64_t block_bytes = 4096;           // the device's atomic write size
+  uint64_t batch_bytes_max = 4u << 20;   // one synced write
+  uint64_t queue_bytes_max = 64u << 20;  // Append is answered RESOURCE_EXHAUSTED beyond
+  uint64_t cache_bytes_max = 64u << 20;  // recent entries kept in memory for Read, all groups together
+  uint32_t spare_segments = 1;           // recycled segments kept ready
 };
 
-// Entries and hard state of one group that must become durable together, in this order: hard state, then truncation,
-// then entries.
+// Entries and hard state of one group that must become durable together, in this order: hard state, then
+// truncation, then entries.
 struct AppendBatch {
   GroupId group;
   std::optional<raft::HardState> hard_state;
@@ -56,10 +57,11 @@ struct GroupState {
     Bytes configuration;
   };
   std::vector<Info> entries;
-  // Damage that is not a torn tail (D-21): the last entry known to have been held; `entries` ends before the first
-  // damaged one. Index INT64_MAX when the damaged blocks do not tell.
+  // Damage that is not a torn tail (D-21): the last entry known to have been held; `entries` ends before the
+  // first damaged one. Index INT64_MAX when the damaged blocks do not tell.
   std::optional<TermIndex> promised_last;
-  // True if the damage is the very end of the log (a group of one cuts it with a warning), false if valid blocks follow.
+  // True if the damage is the very end of the log (a group of one cuts it with a warning), false if valid
+  // blocks follow.
   bool damage_at_end = false;
 };
 
@@ -68,8 +70,8 @@ class Log {
   using Done = absl::AnyInvocable<void(absl::Status)>;
   using ReadDone = absl::AnyInvocable<void(absl::StatusOr<std::vector<raft::Entry>>)>;
 
-  // Opens or creates the log in `dir`; recovers. Blocks. DATA_LOSS names file and offset when a group of one could not
-  // be cut safely by the rules above; FAILED_PRECONDITION for another format version.
+  // Opens or creates the log in `dir`; recovers. Blocks. DATA_LOSS names file and offset when a group of one
+  // could not be cut safely by the rules above; FAILED_PRECONDITION for another format version.
   static absl::StatusOr<std::unique_ptr<Log>> Open(env::Files& files, env::Executors& executors,
                                                    const std::string& dir, LogOptions options);
   virtual ~Log() = default;  // finishes what was appended, then stops the writer
@@ -79,17 +81,22 @@ class Log {
   // The recovered state of a group, once; empty for a group that is new.
   virtual GroupState TakeRecovered(const GroupId& group) = 0;
 
-  // Makes the batch durable, then posts `done` to `reply_on`. Batches of one group become durable in call order.
+  // Makes the batch durable, then posts `done` to `reply_on`. Batches of one group become durable in call
+  // order.
   virtual void Append(AppendBatch batch, env::Executor* reply_on, Done done) = 0;
-  // Entries [from, end), as many from the start as fit into `bytes_max` (at least one). Served from memory when they
-  // are recent: then `done` still comes by Post. OUT_OF_RANGE: compacted. DATA_LOSS: damaged on disk (F-15).
+  // Entries [from, end), as many from the start as fit into `bytes_max` (at least one). Served from memory
+  // when they are recent: then `done` still comes by Post. OUT_OF_RANGE: compacted. DATA_LOSS: damaged on
+  // disk (F-15).
   virtual void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
                     ReadDone done) = 0;
   // The same from memory only, at once; fewer entries (maybe none) if some are not there. Any thread.
-  virtual std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end, uint64_t bytes_max) = 0;
-  // Entries up to `upto` are no longer needed (their effects are durable elsewhere). Frees segments in the background.
+  virtual std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,
+                                              uint64_t bytes_max) = 0;
+  // Entries up to `upto` are no longer needed (their effects are durable elsewhere). Frees segments in the
+  // background.
   virtual void Compact(const GroupId& group, TermIndex upto) = 0;
-  // Drops the group's whole log and restarts it after `at` (a snapshot was installed, durably). Ordered with Append.
+  // Drops the group's whole log and restarts it after `at` (a snapshot was installed, durably). Ordered with
+  // Append.
   virtual void Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) = 0;
   // Forgets the group.
   virtual void Drop(const GroupId& group) = 0;
@@ -97,10 +104,10 @@ class Log {
   struct Stats {
     uint64_t segments = 0;
     uint64_t bytes_on_disk = 0;
-    uint64_t torn_tails_cut = 0;   // F-01
-    uint64_t batches = 0;          // synced writes
+    uint64_t torn_tails_cut = 0;  // F-01
+    uint64_t batches = 0;         // synced writes
     uint64_t entries = 0;
-    absl::Status failed;           // not ok: the log has failed (F-10)
+    absl::Status failed;  // not ok: the log has failed (F-10)
   };
   virtual Stats stats() const = 0;
 };

@@ -1,0 +1,288 @@
+#include "log/durable_log.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace sluice::log {
+namespace {
+
+constexpr uint64_t kOpCost = 256;    // beside its entries
+constexpr uint64_t kEntryCost = 64;  // beside its payload
+
+GroupState StateOf(const RecoveredGroup& recovered) {
+  GroupState state;
+  if (recovered.hard_state.newest) state.hard_state = recovered.hard_state.newest->state;
+  state.hard_state_lost = recovered.hard_state.exists && !recovered.hard_state.newest;
+  state.compacted = recovered.log.compacted;
+  for (const ReplayedEntry& entry : recovered.log.entries) {
+    state.entries.push_back(
+        {.term = entry.term, .kind = entry.kind, .bytes = entry.bytes, .configuration = entry.configuration});
+  }
+  if (recovered.log.promise) {
+    state.promised_last = recovered.log.promise->last;
+    state.damage_at_end = recovered.log.promise->at_end;
+  }
+  return state;
+}
+
+absl::Status CheckOptions(const LogOptions& options) {
+  const uint64_t block = options.block_bytes;
+  const bool block_ok = block >= kBlockBytesMin && block <= kBlockBytesMax && (block & (block - 1)) == 0;
+  if (!block_ok || options.segment_bytes % block != 0 || options.segment_bytes < 8 * block ||
+      options.segment_bytes > kSegmentBytesMax) {
+    return absl::InvalidArgumentError(fmt::format("log with segments of {} bytes in blocks of {}",
+                                                  options.segment_bytes, options.block_bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Log>> Log::Open(env::Files& files, env::Executors& executors,
+                                               const std::string& dir, LogOptions options) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  RETURN_IF_ERROR(files.MakeDirs(dir));
+  ASSIGN_OR_RETURN(Recovered recovered, Recover(files, dir, options));
+  for (const std::string& line : recovered.damage) LogError("log damage: {}", line);
+  auto log = std::make_unique<DurableLog>(files, executors, dir, options, recovered);
+  RETURN_IF_ERROR(log->Tidy(recovered));
+  log->Start();
+  return log;
+}
+
+DurableLog::DurableLog(env::Files& files, env::Executors& executors, std::string dir, LogOptions options,
+                       Recovered recovered)
+    : files_(files),
+      dir_(std::move(dir)),
+      options_(options),
+      segment_blocks_(options.segment_bytes / options.block_bytes - 1),
+      cache_(options.cache_bytes_max),
+      encoder_(options.block_bytes),
+      next_sequence_(recovered.next_sequence),
+      pool_(files, dir_, options, recovered.next_generation, recovered.spares),
+      io_owner_(executors.NewExecutor("log-io")),
+      writer_owner_(executors.NewExecutor("log-write")),
+      io_(io_owner_.get()),
+      writer_(writer_owner_.get()) {
+  absl::MutexLock lock(&mutex_);
+  for (const RecoveredSegment& segment : recovered.segments) {
+    segments_[segment.generation] = {.file = nullptr,
+                                     .path = segment.path,
+                                     .file_bytes = segment.bytes,
+                                     .block_bytes = segment.block_bytes,
+                                     .clean = segment.clean};
+  }
+  for (const auto& [group, state] : recovered.groups) AdoptGroup(group, state);
+  stats_.torn_tails_cut = recovered.torn_tails_cut;
+}
+
+void DurableLog::AdoptGroup(const GroupId& group,
+                            const RecoveredGroup& recovered) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  auto memory = std::make_unique<GroupMemory>(recovered.log.compacted);
+  for (const ReplayedEntry& entry : recovered.log.entries) {
+    memory->AddRecovered({.term = entry.term,
+                          .place = {entry.place.generation, static_cast<uint32_t>(entry.place.offset)},
+                          .bytes = entry.bytes,
+                          .kind = entry.kind,
+                          .cached = false,
+                          .copied = entry.copied,
+                          .payload = {}});
+    SegmentUse& use = segments_[entry.place.generation];
+    ++use.entries;
+    use.bytes += entry.bytes;
+  }
+  written_[group] = {recovered.log.compacted, recovered.log.last(), recovered.log.promise};
+  if (recovered.hard_state.exists) {
+    hard_state_sequences_[group] = recovered.hard_state.newest ? recovered.hard_state.newest->sequence : 0;
+  }
+  groups_[group] = std::move(memory);
+  recovered_[group] = StateOf(recovered);
+}
+
+absl::Status DurableLog::Tidy(const Recovered& recovered) {
+  for (const std::string& name : recovered.leftovers) RETURN_IF_ERROR(files_.Remove(dir_ + "/" + name));
+  if (!recovered.leftovers.empty()) RETURN_IF_ERROR(files_.SyncDir(dir_));
+  for (const auto& [group, state] : recovered.groups) {
+    const LoadedHardState& hard = state.hard_state;
+    if (!hard.newest || hard.healthy) continue;
+    HardStateFile file(files_, dir_, group, hard.newest->sequence);
+    RETURN_IF_ERROR(file.Store(hard.newest->state, hard.newest->log_sequence));
+    ++hard_state_sequences_[group];
+  }
+  absl::MutexLock lock(&mutex_);
+  for (auto& [generation, segment] : segments_) {
+    ASSIGN_OR_RETURN(segment.file, files_.Open(segment.path, {.read_only = true}));
+  }
+  return absl::OkStatus();
+}
+
+void DurableLog::Start() {
+  absl::MutexLock lock(&mutex_);
+  WantSegments();
+}
+
+DurableLog::~DurableLog() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  io_owner_.reset();
+  writer_->Post([this] { Drain(); });
+  writer_owner_.reset();
+}
+
+std::vector<GroupId> DurableLog::RecoveredGroups() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<GroupId> groups;
+  for (const auto& [group, state] : recovered_) groups.push_back(group);
+  return groups;
+}
+
+GroupState DurableLog::TakeRecovered(const GroupId& group) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = recovered_.find(group);
+  if (found == recovered_.end()) return {};
+  GroupState state = std::move(found->second);
+  recovered_.erase(found);
+  return state;
+}
+
+void DurableLog::Reply(env::Executor* reply_on, Done done, absl::Status status) {
+  if (reply_on == nullptr || !done) return;
+  reply_on->Post([done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); });
+}
+
+GroupMemory& DurableLog::MemoryOf(const GroupId& group) {
+  std::unique_ptr<GroupMemory>& memory = groups_[group];
+  if (memory == nullptr) memory = std::make_unique<GroupMemory>(TermIndex{Term{0}, kNoIndex});
+  return *memory;
+}
+
+absl::Status DurableLog::Admit(const AppendBatch& batch, uint64_t cost) {
+  if (!stats_.failed.ok()) return stats_.failed;
+  if (queued_bytes_ + cost > options_.queue_bytes_max) {
+    return absl::ResourceExhaustedError(
+        fmt::format("log {}: {} bytes wait to be written", dir_, queued_bytes_));
+  }
+  const auto found = groups_.find(batch.group);
+  const bool is_new = found == groups_.end();
+  // A state record for each group must fit into a quarter of a segment.
+  const uint64_t mark_bytes = kRecordHeaderBytes + kStateMarkBytes;
+  if (is_new && (groups_.size() + 1) * mark_bytes > options_.segment_bytes / 4) {
+    return absl::ResourceExhaustedError(fmt::format("log {}: {} groups are its limit", dir_, groups_.size()));
+  }
+  for (const raft::Entry& entry : batch.entries) {
+    if (entry.payload.size() <= options_.segment_bytes / 2) continue;
+    return absl::InvalidArgumentError(fmt::format("log {}: an entry of {} bytes; half a segment is {}", dir_,
+                                                  entry.payload.size(), options_.segment_bytes / 2));
+  }
+  if (no_space_ && (is_new || !batch.entries.empty())) {
+    const uint64_t left =
+        (active_blocks_left_ + ready_.size() * segment_blocks_ * 3 / 4) * options_.block_bytes;
+    // Twice: batches are padded to blocks, and the end of a segment may stay empty.
+    if (is_new || 2 * (queued_bytes_ + cost) > left) {
+      return absl::ResourceExhaustedError(fmt::format("log {}: the disk is full", dir_));
+    }
+  }
+  if (batch.entries.empty()) return absl::OkStatus();
+  return is_new ? GroupMemory(TermIndex{Term{0}, kNoIndex}).Check(batch.entries)
+                : found->second->Check(batch.entries);
+}
+
+void DurableLog::Append(AppendBatch batch, env::Executor* reply_on, Done done) {
+  Op op;
+  op.cost = kOpCost;
+  for (const raft::Entry& entry : batch.entries) op.cost += entry.payload.size() + kEntryCost;
+  absl::ReleasableMutexLock lock(&mutex_);
+  absl::Status admitted = Admit(batch, op.cost);
+  if (!admitted.ok()) {
+    lock.Release();
+    Reply(reply_on, std::move(done), std::move(admitted));
+    return;
+  }
+  GroupMemory& memory = MemoryOf(batch.group);
+  if (!batch.entries.empty()) {
+    op.previous_term = memory.TermOf(batch.entries.front().at.index.Prev());
+    memory.Append(batch.entries, op.frees);
+  }
+  op.group = batch.group;
+  op.hard_state = std::move(batch.hard_state);
+  op.entries = std::move(batch.entries);
+  op.reply_on = reply_on;
+  op.done = std::move(done);
+  Enqueue(std::move(op));
+}
+
+void DurableLog::Enqueue(Op op) {
+  queued_bytes_ += op.cost;
+  queue_.push_back(std::move(op));
+  if (std::exchange(writer_posted_, true)) return;
+  writer_->Post([this] { WriteBatch(); });
+}
+
+std::vector<raft::Entry> DurableLog::ReadCached(const GroupId& group, Index from, Index end,
+                                                uint64_t bytes_max) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = groups_.find(group);
+  if (found == groups_.end()) return {};
+  return found->second->Cached(from, end, bytes_max);
+}
+
+void DurableLog::Compact(const GroupId& group, TermIndex upto) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = groups_.find(group);
+  if (found == groups_.end() || upto.index <= found->second->compacted().index) return;
+  Op op;
+  op.kind = RecordKind::kCompact;
+  op.group = group;
+  op.at = upto;
+  op.cost = kOpCost;
+  found->second->Compact(upto, op.frees);
+  if (stats_.failed.ok()) Enqueue(std::move(op));
+}
+
+void DurableLog::Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) {
+  absl::ReleasableMutexLock lock(&mutex_);
+  if (!stats_.failed.ok()) {
+    absl::Status failed = stats_.failed;
+    lock.Release();
+    Reply(reply_on, std::move(done), std::move(failed));
+    return;
+  }
+  Op op;
+  op.kind = RecordKind::kRestart;
+  op.group = group;
+  op.at = at;
+  op.cost = kOpCost;
+  op.reply_on = reply_on;
+  op.done = std::move(done);
+  MemoryOf(group).Restart(at, op.frees);
+  Enqueue(std::move(op));
+}
+
+void DurableLog::Drop(const GroupId& group) {
+  absl::MutexLock lock(&mutex_);
+  recovered_.erase(group);
+  const auto found = groups_.find(group);
+  if (found == groups_.end()) return;
+  Op op;
+  op.kind = RecordKind::kDrop;
+  op.group = group;
+  op.cost = kOpCost;
+  found->second->Restart({Term{0}, kNoIndex}, op.frees);
+  groups_.erase(found);
+  if (stats_.failed.ok()) Enqueue(std::move(op));
+}
+
+Log::Stats DurableLog::stats() const {
+  absl::MutexLock lock(&mutex_);
+  Stats stats = stats_;
+  stats.segments = segments_.size() + ready_.size();
+  stats.bytes_on_disk = ready_.size() * options_.segment_bytes;
+  for (const auto& [generation, segment] : segments_) stats.bytes_on_disk += segment.file_bytes;
+  return stats;
+}
+
+}  // namespace sluice::log

@@ -1,0 +1,106 @@
+// The bytes of the log on disk: headers of segments, blocks and records, and a hard-state block.
+//
+//   EncodeBlockHeader(header, block, block_bytes);        // checksums what the block holds
+//   std::optional<BlockHeader> header = DecodeBlockHeader({block, kBlockHeaderBytes});
+//
+// Page: docs/formats/log.md. Pure functions; a decoder answers nullopt for anything that its encoder cannot
+// have written, and never reads beyond what it is given.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/ids.h"
+#include "base/status.h"
+#include "raft/types.h"
+
+namespace sluice::log {
+
+inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr size_t kSegmentHeaderBytes = 48;
+inline constexpr size_t kBlockHeaderBytes = 48;
+inline constexpr size_t kRecordHeaderBytes = 56;
+inline constexpr size_t kStateMarkBytes = 40;
+inline constexpr size_t kHardStateBlockBytes = 4096;
+inline constexpr size_t kHardStateBytesMax = 512;  // a sector: written whole by any device
+inline constexpr size_t kBlockBytesMin = 4096;
+inline constexpr size_t kBlockBytesMax = 65536;
+inline constexpr uint64_t kSegmentBytesMax = 1u << 30;
+
+struct SegmentHeader {
+  uint32_t version = kFormatVersion;
+  uint32_t block_bytes = 0;
+  uint64_t segment_bytes = 0;
+  uint64_t generation = 0;
+  uint64_t first_sequence = 0;  // of block 1
+  bool operator==(const SegmentHeader&) const = default;
+};
+void EncodeSegmentHeader(const SegmentHeader& header, char* out);
+std::optional<SegmentHeader> DecodeSegmentHeader(std::string_view bytes);
+
+struct BlockHeader {
+  uint32_t body_crc = 0;
+  uint32_t used = 0;
+  uint64_t generation = 0;
+  uint64_t sequence = 0;
+  uint32_t position = 0;
+  uint32_t count = 0;
+  uint32_t first_record = 0;
+  // Everything before this sequence was durable when the block was written.
+  uint64_t synced_to() const { return sequence - position; }
+};
+// Fills in the header of a complete block, and its body_crc.
+void EncodeBlockHeader(const BlockHeader& header, char* block, size_t block_bytes);
+// nullopt also when the fields contradict each other. The body is not looked at.
+std::optional<BlockHeader> DecodeBlockHeader(std::string_view bytes, size_t block_bytes);
+bool BlockBodyIsValid(const BlockHeader& header, std::string_view block);
+
+enum class RecordKind : uint8_t { kEntry = 1, kCopy = 2, kCompact = 3, kRestart = 4, kDrop = 5, kState = 6 };
+
+struct RecordHeader {
+  RecordKind kind = RecordKind::kEntry;
+  raft::EntryKind entry_kind = raft::EntryKind::kCommand;
+  GroupId group;
+  TermIndex at{Term{0}, kNoIndex};
+  Term previous_term;
+  uint32_t payload_bytes = 0;
+  uint32_t payload_crc = 0;
+};
+void EncodeRecordHeader(const RecordHeader& header, char* out);
+std::optional<RecordHeader> DecodeRecordHeader(std::string_view bytes);
+
+// A promise of entries that damage took, as GroupState reports it.
+struct Promise {
+  TermIndex last{Term{0}, kNoIndex};
+  bool at_end = false;
+  bool operator==(const Promise&) const = default;
+};
+
+// The payload of a state record.
+struct StateMark {
+  TermIndex last{Term{0}, kNoIndex};
+  std::optional<Promise> promise;
+};
+std::string EncodeStateMark(const StateMark& mark);
+std::optional<StateMark> DecodeStateMark(std::string_view bytes);
+
+struct HardStateBlock {
+  uint64_t sequence = 0;      // of updates of this file
+  uint64_t log_sequence = 0;  // of the log's next data block when this was written
+  GroupId group;
+  raft::HardState state;
+};
+// A whole block of kHardStateBlockBytes. INVALID_ARGUMENT when the voted-for id is too long.
+absl::StatusOr<std::string> EncodeHardState(const HardStateBlock& block);
+std::optional<HardStateBlock> DecodeHardState(std::string_view bytes);
+
+// File names, and back.
+std::string SegmentName(uint64_t generation);
+std::string SpareName(uint64_t generation);
+std::string HardStateName(const GroupId& group);
+std::optional<uint64_t> ParseGeneration(std::string_view name, std::string_view prefix);
+std::optional<GroupId> ParseHardStateName(std::string_view name);
+
+}  // namespace sluice::log
