@@ -38,6 +38,5 @@ Paste into a second terminal, from this folder:
   sluice get tools/git --server $(address 2) -o - | cmp - /usr/bin/git && echo equal
   sluice ls
   sluice stat $name
-  curl -s http://127.0.0.1:$((port + 3))/metrics | head
 END
 wait "$cluster_pid"
