@@ -1,0 +1,412 @@
+// What recovery makes of crashes and of damage: F-01 to F-08, F-16 to F-18 of the fault cases.
+#include "log/recovery.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "log/batch_encoder.h"
+#include "log/log_test_support.h"
+
+namespace sluice::log {
+namespace {
+
+constexpr GroupId kGroup = kDefaultGroup;
+constexpr Index kUnknown{INT64_MAX};
+
+Recovered Look(sim::SimFiles& disk) {
+  absl::StatusOr<Recovered> found = Recover(disk, kDir, SmallOptions());
+  EXPECT_TRUE(found.ok()) << found.status();
+  return found.ok() ? *std::move(found) : Recovered();
+}
+
+// Where entry `index` lies.
+std::pair<std::string, uint64_t> PlaceOf(sim::SimFiles& disk, int64_t index, const GroupId& group = kGroup) {
+  const Recovered found = Look(disk);
+  const ReplayedGroup& log = found.groups.at(group).log;
+  const RecordPlace place = log.entries.at(static_cast<size_t>(index - log.compacted.index.value - 1)).place;
+  return {fmt::format("{}/{}", kDir, SegmentName(place.generation)), place.offset};
+}
+
+// Each entry in a batch of its own, so in blocks of its own.
+void WriteSeparately(sim::SimFiles& disk, int64_t count, uint64_t term = 1) {
+  SimLog log(disk);
+  ASSERT_TRUE(log.Store(kGroup, term, "n1").ok());
+  for (int64_t i = 0; i < count; ++i) ASSERT_TRUE(log.Append(kGroup, i, 1, term).ok());
+  log.Settle();
+}
+
+GroupState StateAfterReopen(sim::SimFiles& disk, const GroupId& group = kGroup) {
+  SimLog log(disk);
+  EXPECT_TRUE(log.status().ok()) << log.status();
+  if (!log.status().ok()) return {};
+  GroupState state = log->TakeRecovered(group);
+  ExpectReadable(log, group, state);
+  return state;
+}
+
+TEST(LogRecovery, F01_TornTailIsCutQuietly) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 3);
+  // Three blocks; the second is put back to what it was before the write.
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Append(kGroup, 3, 1).ok());
+  }
+  const auto [path, offset] = PlaceOf(disk, 3);
+  ASSERT_TRUE(disk.Overwrite(path, offset / 4096 * 4096 + 4096, std::string(4096, '\0')).ok());
+  SimLog log(disk);
+  ASSERT_TRUE(log.status().ok()) << log.status();
+  const GroupState state = log->TakeRecovered(kGroup);
+  EXPECT_EQ(state.entries.size(), 3u);
+  EXPECT_FALSE(state.promised_last.has_value());
+  EXPECT_EQ(log->stats().torn_tails_cut, 1u);
+  // What is left of the torn batch never comes back.
+  ASSERT_TRUE(log.Append(kGroup, 3, 1, 2).ok());
+  log.Close();
+  const GroupState again = StateAfterReopen(disk);
+  ASSERT_EQ(again.entries.size(), 4u);
+  EXPECT_EQ(again.entries[3].term, Term{2});
+  EXPECT_FALSE(again.promised_last.has_value());
+}
+
+TEST(LogRecovery, F01_FileCutByHandEndsAtTheLastWholeRecord) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6);
+  const auto [path, offset] = PlaceOf(disk, 5);
+  auto file = disk.Open(path, {});
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE((*file)->Truncate(offset + 20).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 5u);
+  EXPECT_FALSE(state.promised_last.has_value());
+}
+
+TEST(LogRecovery, F02_BlocksOfATornBatchInAnyOrder) {
+  sim::SimFiles whole;
+  WriteSeparately(whole, 3);
+  {
+    SimLog log(whole);
+    ASSERT_TRUE(log.Append(kGroup, 3, 4).ok());
+  }
+  const auto [path, offset] = PlaceOf(whole, 3);
+  const uint64_t first = offset / 4096 * 4096;
+  // The segment header and three blocks were one write; every subset of them may have been lost.
+  for (uint32_t lost = 1; lost < 16; ++lost) {
+    auto disk = whole.CrashClone(1);
+    for (uint32_t n = 0; n < 4; ++n) {
+      if ((lost >> n & 1) == 0) continue;
+      ASSERT_TRUE(disk->Overwrite(path, first - 4096 + n * 4096, std::string(4096, '\0')).ok());
+    }
+    const GroupState state = StateAfterReopen(*disk);
+    const bool only_segment_header = lost == 1;
+    EXPECT_EQ(state.entries.size(), only_segment_header ? 7u : 3u) << lost;
+    EXPECT_FALSE(state.promised_last.has_value()) << lost;
+  }
+}
+
+TEST(LogRecovery, F03_SegmentOfZerosOpensAsEmpty) {
+  sim::SimFiles disk;
+  ASSERT_TRUE(disk.MakeDirs(kDir).ok());
+  auto file = disk.Open(std::string(kDir) + "/" + SegmentName(5), {.create = true});
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE((*file)->WriteAt(0, Bytes::Take(std::string(64 << 10, '\0'))).ok());
+  SimLog log(disk);
+  ASSERT_TRUE(log.status().ok()) << log.status();
+  EXPECT_TRUE(log->RecoveredGroups().empty());
+  EXPECT_TRUE(log.Append(kGroup, 0, 1).ok());
+}
+
+TEST(LogRecovery, F03_OldRecordsOfARecycledSegmentAreIgnored) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    for (int64_t i = 0; i < 300; i += 3) {
+      ASSERT_TRUE(log.Append(kGroup, i, 3).ok());
+      log->Compact(kGroup, {Term{1}, Index{i}});
+    }
+    log.Settle();
+    // More lives than files: some were recycled.
+    EXPECT_LT(disk.List(kDir)->size(), 8u);
+  }
+  const Recovered found = Look(disk);
+  EXPECT_GT(found.next_generation, 10u);
+  EXPECT_TRUE(found.damage.empty());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.compacted.index, Index{297});
+  EXPECT_EQ(state.entries.size(), 2u);
+}
+
+TEST(LogRecovery, F04_FlippedPayloadBitNamesExactlyThatEntry) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 2);
+  ASSERT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes + 5).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 2u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{5}}));
+  EXPECT_FALSE(state.damage_at_end);
+  // Reopening changes nothing.
+  EXPECT_EQ(StateAfterReopen(disk).promised_last, (TermIndex{Term{4}, Index{5}}));
+}
+
+TEST(LogRecovery, F04_PromiseStaysUntilItIsKept) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 2);
+  ASSERT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes + 5).ok());
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Append(kGroup, 2, 2, 4).ok());
+  }
+  GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 4u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{5}}));
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Append(kGroup, 4, 2, 4).ok());
+  }
+  state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 6u);
+  EXPECT_FALSE(state.promised_last.has_value());
+}
+
+TEST(LogRecovery, F04_NewerTermKeepsThePromiseToo) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 2);
+  ASSERT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes + 5).ok());
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Append(kGroup, 2, 1, 5).ok());
+  }
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 3u);
+  EXPECT_FALSE(state.promised_last.has_value());
+}
+
+TEST(LogRecovery, F04_UnreadableBlockInTheMiddleIsAGap) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 2);
+  ASSERT_TRUE(disk.Overwrite(path, offset / 4096 * 4096, std::string(4096, 'x')).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 2u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{5}}));
+  EXPECT_FALSE(state.damage_at_end);
+}
+
+TEST(LogRecovery, F04_UnreadableSectorInTheMiddleIsAGap) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 2);
+  disk.FailReads(path, offset, 1);
+  SimLog log(disk);
+  ASSERT_TRUE(log.status().ok()) << log.status();
+  const GroupState state = log->TakeRecovered(kGroup);
+  EXPECT_EQ(state.entries.size(), 2u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{5}}));
+}
+
+TEST(LogRecovery, F04_OldBlockBeforeANewerOneIsDamageNotATornTail) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 2);
+  ASSERT_TRUE(disk.Overwrite(path, offset / 4096 * 4096, std::string(4096, '\0')).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 2u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{5}}));
+}
+
+TEST(LogRecovery, F04_GroupsThatShowTheyLostNothingAreInTheClear) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Store(kOther, 8, "n1").ok());
+    ASSERT_TRUE(log.Append(kOther, 0, 1, 7).ok());
+    for (int64_t i = 0; i < 3; ++i) ASSERT_TRUE(log.Append(kGroup, i, 1).ok());
+    ASSERT_TRUE(log.Append(kGroup, 3, 1).ok());
+  }
+  const auto [path, offset] = PlaceOf(disk, 1);
+  ASSERT_TRUE(disk.FlipBit(path, offset).ok());  // the record's header
+  const GroupState group = StateAfterReopen(disk);
+  EXPECT_EQ(group.entries.size(), 1u);
+  EXPECT_EQ(group.promised_last, (TermIndex{Term{1}, Index{3}}));
+  // The other group has nothing after the damage that could tell.
+  const GroupState other = StateAfterReopen(disk, kOther);
+  EXPECT_EQ(other.entries.size(), 1u);
+  EXPECT_EQ(other.promised_last, (TermIndex{Term{8}, kUnknown}));
+}
+
+TEST(LogRecovery, F04_LostTruncationIsNoticed) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    for (int64_t i = 0; i < 3; ++i) ASSERT_TRUE(log.Append(kGroup, i, 1, 1).ok());
+    ASSERT_TRUE(log.Append(kGroup, 1, 1, 2).ok());
+    ASSERT_TRUE(log.Append(kGroup, 2, 1, 2).ok());
+  }
+  // The block of entry 1 in term 2: without it the log would seem to be 1@1, 2@2.
+  const auto [path, offset] = PlaceOf(disk, 1);
+  ASSERT_TRUE(disk.Overwrite(path, offset / 4096 * 4096, std::string(4096, 'x')).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 1u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{2}, Index{2}}));
+}
+
+TEST(LogRecovery, F04_DamageInEntriesThatNeedOnlyTheirHeader) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Append(kGroup, 0, 6, 3).ok());  // one batch; entry 3 spans three blocks
+    ASSERT_TRUE(log.Append(kGroup, 6, 1, 3).ok());
+  }
+  const auto [path, offset] = PlaceOf(disk, 3);
+  // The middle block of entry 3 holds nothing else: no doubt about any other entry.
+  ASSERT_TRUE(disk.Overwrite(path, offset / 4096 * 4096 + 4096, std::string(4096, 'x')).ok());
+  const Recovered found = Look(disk);
+  EXPECT_EQ(found.groups.at(kGroup).log.promise->last, (TermIndex{Term{3}, Index{6}}));
+  EXPECT_EQ(found.groups.at(kGroup).log.entries.size(), 3u);
+}
+
+TEST(LogRecovery, F07_DamageAtTheEndIsToldApart) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 5, 4);
+  const auto [path, offset] = PlaceOf(disk, 4);
+  ASSERT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 4u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{4}}));
+  EXPECT_TRUE(state.damage_at_end);
+}
+
+TEST(LogRecovery, F07_UnreadableLastBlock) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 5, 4);
+  const auto [path, offset] = PlaceOf(disk, 4);
+  ASSERT_TRUE(disk.Overwrite(path, offset / 4096 * 4096, std::string(4096, 'x')).ok());
+  GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 4u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, kUnknown}));
+  EXPECT_TRUE(state.damage_at_end);
+  // Another group writes on; for this one the damage is still at its end.
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Append(kOther, 0, 3).ok());
+  }
+  state = StateAfterReopen(disk);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, kUnknown}));
+  EXPECT_TRUE(state.damage_at_end);
+  EXPECT_FALSE(StateAfterReopen(disk, kOther).promised_last.has_value());
+}
+
+TEST(LogRecovery, F08_HardStateSurvivesDamageToEitherCopy) {
+  for (const uint64_t copy : {0, 1}) {
+    sim::SimFiles disk;
+    {
+      SimLog log(disk);
+      for (uint64_t term = 1; term <= 5; ++term) ASSERT_TRUE(log.Store(kGroup, term, "n1").ok());
+    }
+    const std::string path = std::string(kDir) + "/" + HardStateName(kGroup);
+    ASSERT_TRUE(disk.FlipBit(path, copy * 4096 + 30).ok());
+    EXPECT_EQ(StateAfterReopen(disk).hard_state, (raft::HardState{Term{5}, PeerId{"n1"}}));
+    // Opening made it whole again.
+    ASSERT_TRUE(disk.FlipBit(path, (1 - copy) * 4096 + 30).ok());
+    EXPECT_EQ(StateAfterReopen(disk).hard_state, (raft::HardState{Term{5}, PeerId{"n1"}}));
+  }
+}
+
+TEST(LogRecovery, F08_BothCopiesInvalidIsLostNotNew) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 2, 4);
+  const std::string path = std::string(kDir) + "/" + HardStateName(kGroup);
+  ASSERT_TRUE(disk.FlipBit(path, 30).ok());
+  ASSERT_TRUE(disk.FlipBit(path, 4096 + 30).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_TRUE(state.hard_state_lost);
+  EXPECT_FALSE(state.hard_state.has_value());
+  EXPECT_EQ(state.entries.size(), 2u);
+}
+
+TEST(LogRecovery, F08_HardStateIsWholeAfterACrashInEveryStepOfItsUpdate) {
+  for (uint64_t step = 1; step < 60; ++step) {
+    sim::SimFiles disk;
+    uint64_t acknowledged = 0;
+    uint64_t asked = 0;
+    {
+      SimLog log(disk);
+      disk.HaltAt(disk.operations() + step);
+      for (uint64_t term = 1; term <= 5; ++term) {
+        asked = term;
+        if (!log.Store(kGroup, term, fmt::format("n{}", term)).ok()) break;
+        acknowledged = term;
+      }
+      log.PowerOff();
+    }
+    disk.Crash(step);
+    const GroupState state = StateAfterReopen(disk);
+    EXPECT_FALSE(state.hard_state_lost) << step;
+    const uint64_t found = state.hard_state ? state.hard_state->term.value : 0;
+    EXPECT_GE(found, acknowledged) << step;
+    EXPECT_LE(found, asked) << step;
+    if (found > 0) {
+      EXPECT_EQ(state.hard_state->voted_for.value, fmt::format("n{}", found));
+    }
+  }
+}
+
+TEST(LogRecovery, F17_MisdirectedWriteIsDamageAtBothPlaces) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, from] = PlaceOf(disk, 4);
+  const auto [same, to] = PlaceOf(disk, 1);
+  ASSERT_EQ(path, same);
+  auto file = disk.Open(path, {.read_only = true});
+  std::string block(4096, '\0');
+  ASSERT_TRUE((*file)->ReadAt(from / 4096 * 4096, block.data(), 4096).ok());
+  ASSERT_TRUE(disk.Overwrite(path, to / 4096 * 4096, block).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 1u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{5}}));
+}
+
+TEST(LogRecovery, F18_MissingSegmentIsAGapAndUnknownFilesAreLeftAlone) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    for (int64_t i = 0; i < 60; ++i) ASSERT_TRUE(log.Append(kGroup, i, 1).ok());
+  }
+  const auto [path, offset] = PlaceOf(disk, 20);
+  const std::string stranger = std::string(kDir) + "/notes.txt";
+  ASSERT_TRUE(disk.Open(stranger, {.create = true}).ok());
+  ASSERT_TRUE(disk.Remove(path).ok());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_LE(state.entries.size(), 20u);
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{1}, Index{59}}));
+  EXPECT_TRUE(*disk.Exists(stranger));
+}
+
+TEST(LogRecovery, F18_CopiedSegmentStopsAndIsNamed) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 3);
+  const auto [path, offset] = PlaceOf(disk, 0);
+  ASSERT_TRUE(disk.Rename(path, std::string(kDir) + "/" + SegmentName(0)).ok());
+  SimLog log(disk);
+  EXPECT_EQ(log.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(Message(log.status())), testing::HasSubstr(SegmentName(0)));
+}
+
+TEST(LogRecovery, NewerFormatIsRefusedByNumber) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 3);
+  const auto [path, offset] = PlaceOf(disk, 0);
+  std::string header(4096, '\0');
+  EncodeSegmentHeader(
+      {.version = 9, .block_bytes = 4096, .segment_bytes = 65536, .generation = 1, .first_sequence = 0},
+      header.data());
+  ASSERT_TRUE(disk.Overwrite(path, 0, header).ok());
+  SimLog log(disk);
+  EXPECT_EQ(log.status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace sluice::log
