@@ -13,7 +13,7 @@
 // end callback is still due.
 #pragma once
 
-#include <grpcpp/support/status.h>
+#include <grpcpp/impl/call_op_set.h>
 
 #include <cstdint>
 #include <deque>

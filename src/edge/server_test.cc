@@ -1,0 +1,634 @@
+#include "edge/server.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <thread>
+
+#include "edge/fake_host_for_test.h"
+#include "edge/peer/peer_service.h"
+#include "ratis/grpc.grpc.pb.h"
+#include "sluice/admin.grpc.pb.h"
+#include "sluice/peer.grpc.pb.h"
+
+namespace sluice::edge {
+namespace {
+
+namespace pb = ::ratis::common;
+using ClientStub = ::ratis::grpc::RaftClientProtocolService::Stub;
+using Stream = grpc::ClientReaderWriter<pb::RaftClientRequestProto, pb::RaftClientReplyProto>;
+
+const GroupId kGroup = *GroupId::Parse("02511d47-d67c-49a3-9011-abb3109a44c1");
+const ClientId kClient = *ClientId::Parse("11111111-2222-3333-4444-555555555555");
+
+std::string Raw(std::string_view bytes) { return std::string(bytes); }
+
+pb::RaftClientRequestProto Write(uint64_t call, const std::string& content, uint64_t seq = 0,
+                                 bool first = false) {
+  pb::RaftClientRequestProto request;
+  auto* header = request.mutable_rpc_request();
+  header->set_requestor_id(Raw(kClient.AsBytes()));
+  header->set_reply_id("somebody");
+  header->mutable_raft_group_id()->set_id(Raw(kGroup.AsBytes()));
+  header->set_call_id(call);
+  if (seq > 0) {
+    header->mutable_sliding_window_entry()->set_seq_num(seq);
+    header->mutable_sliding_window_entry()->set_is_first(first);
+  }
+  request.mutable_message()->set_content(content);
+  request.mutable_write();
+  return request;
+}
+
+std::string Trailer(const grpc::ClientContext& context, const char* key) {
+  const auto it = context.GetServerTrailingMetadata().find(key);
+  return it == context.GetServerTrailingMetadata().end() ? ""
+                                                         : std::string(it->second.data(), it->second.size());
+}
+
+// A server over a fake host that appends "ok:" to every write and remembers replies by call id.
+class ServerTest : public testing::Test {
+ protected:
+  ServerTest() : host_("n0", {kGroup}) {
+    host_.on_submit = [this](node::ClientRequest request, node::ReplyFn reply) {
+      const std::string content = request.message.ToString();
+      if (content == "hold") {
+        std::lock_guard lock(host_.mutex);
+        held_.push_back(std::move(reply));
+        return;
+      }
+      auto [it, fresh] = results_.try_emplace(request.call.value, "ok:" + content);
+      if (fresh) ++executed_;
+      reply({.code = node::ReplyCode::kOk,
+             .error = {},
+             .message = Bytes::Copy(it->second),
+             .log_index = Index{static_cast<int64_t>(executed_)},
+             .leader = {},
+             .peers = {}});
+    };
+    host_.on_status = [this] {
+      node::HostStatus status;
+      status.self = host_.options().self;
+      node::GroupStatus group;
+      group.id = kGroup;
+      group.machine = "counter";
+      group.role = raft::Role::kLeader;
+      group.term = Term{3};
+      group.leader = {"n0"};
+      group.last = {Term{3}, Index{8}};
+      group.commit = group.applied = Index{7};
+      group.configuration.voters = {{.id = {"n0"}, .address = "h:1"}, {.id = {"n1"}, .address = "h:2"}};
+      group.progress = {
+          {.id = {"n1"}, .match = Index{6}, .next = Index{7}, .commit = Index{5}, .active = true}};
+      group.commits = {{{.id = {"n1"}, .address = "h:2"}, Index{5}},
+                       {{.id = {"n0"}, .address = "h:1"}, Index{7}}};
+      status.groups = {group};
+      return status;
+    };
+    auto server = Server::Create(&host_, {.listen = "127.0.0.1:0", .data_stream_listen = ""});
+    EXPECT_TRUE(server.ok());
+    server_ = *std::move(server);
+    EXPECT_TRUE(server_->Listen().ok());
+    address_ = fmt::format("127.0.0.1:{}", server_->port());
+    channel_ = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+    stub_ = ::ratis::grpc::RaftClientProtocolService::NewStub(channel_);
+    context_.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  }
+  ~ServerTest() override {
+    context_.TryCancel();
+    AnswerHeld(node::ReplyCode::kUnavailable);
+    server_->Stop(std::chrono::milliseconds(200));
+  }
+
+  void AnswerHeld(node::ReplyCode code = node::ReplyCode::kOk) {
+    std::vector<node::ReplyFn> held;
+    {
+      std::lock_guard lock(host_.mutex);
+      held.swap(held_);
+    }
+    for (node::ReplyFn& reply : held) {
+      node::ClientReply answer;
+      answer.code = code;
+      if (code != node::ReplyCode::kOk) answer.error = absl::UnavailableError("answered by the test");
+      reply(std::move(answer));
+    }
+  }
+  bool AwaitHeld(size_t count) {
+    return host_.Await([this, count] { return held_.size() >= count; });
+  }
+  // Sends one request on a call of its own and gives the status.
+  grpc::Status Once(const pb::RaftClientRequestProto& request, pb::RaftClientReplyProto* reply) {
+    auto stream = stub_->unordered(&context_);
+    stream->Write(request);
+    stream->WritesDone();
+    stream->Read(reply);
+    return stream->Finish();
+  }
+
+  FakeHost host_;
+  std::vector<node::ReplyFn> held_;  // guarded by host_.mutex
+  std::map<uint64_t, std::string> results_;
+  int executed_ = 0;
+  std::unique_ptr<Server> server_;
+  std::string address_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<ClientStub> stub_;
+  grpc::ClientContext context_;
+};
+
+TEST_F(ServerTest, BlockingWriteIsOneRequestOneReply) {
+  pb::RaftClientReplyProto reply;
+  const grpc::Status status = Once(Write(5, "INCREMENT"), &reply);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(reply.rpc_reply().success());
+  EXPECT_EQ(reply.rpc_reply().call_id(), 5u);
+  EXPECT_EQ(reply.rpc_reply().reply_id(), "n0");  // D-04: not the id that was addressed
+  EXPECT_EQ(reply.rpc_reply().requestor_id(), Raw(kClient.AsBytes()));
+  EXPECT_EQ(reply.message().content(), "ok:INCREMENT");
+  EXPECT_EQ(reply.log_index(), 1u);
+}
+
+TEST_F(ServerTest, RepliesTellCommitsOwnServerFirst) {
+  auto stream = stub_->unordered(&context_);
+  pb::RaftClientReplyProto reply;
+  // The first reply asks for the facts; one soon after has them.
+  for (uint64_t call = 1; call < 10'000 && reply.commit_infos_size() == 0; ++call) {
+    ASSERT_TRUE(stream->Write(Write(call, "x")));
+    ASSERT_TRUE(stream->Read(&reply));
+  }
+  ASSERT_EQ(reply.commit_infos_size(), 2);
+  EXPECT_EQ(reply.commit_infos(0).server().id(), "n0");
+  EXPECT_GE(reply.commit_infos(0).commit_index(), 7u);
+  EXPECT_EQ(reply.commit_infos(1).commit_index(), 5u);
+}
+
+TEST_F(ServerTest, TwoIdenticalRequestsGetTwoRepliesAndRunOnce) {
+  auto stream = stub_->unordered(&context_);
+  for (int i = 0; i < 2; ++i) stream->Write(Write(5, "a"));
+  stream->WritesDone();
+  pb::RaftClientReplyProto first, second;
+  ASSERT_TRUE(stream->Read(&first) && stream->Read(&second));
+  EXPECT_EQ(first.message().content(), second.message().content());
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(executed_, 1);
+}
+
+TEST_F(ServerTest, OrderedRunsInOrderOfNumbers) {
+  auto stream = stub_->ordered(&context_);
+  stream->Write(Write(70, "7", 7, true));
+  stream->Write(Write(90, "9", 9));
+  stream->Write(Write(80, "8", 8));
+  for (const char* expected : {"ok:7", "ok:8", "ok:9"}) {
+    pb::RaftClientReplyProto reply;
+    ASSERT_TRUE(stream->Read(&reply));
+    EXPECT_EQ(reply.message().content(), expected);
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServerTest, HalfCloseGivesUpTheGapAndAnswersWhatRuns) {
+  auto stream = stub_->ordered(&context_);
+  stream->Write(Write(70, "hold", 7, true));
+  stream->Write(Write(90, "9", 9));
+  stream->WritesDone();
+  ASSERT_TRUE(AwaitHeld(1));
+  pb::RaftClientReplyProto reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_EQ(reply.rpc_reply().call_id(), 90u);
+  EXPECT_EQ(reply.already_closed_exception().stacktrace().size(), 55u);
+  AnswerHeld();
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_EQ(reply.rpc_reply().call_id(), 70u);
+  EXPECT_FALSE(stream->Read(&reply));
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServerTest, OrderedCallWithoutAFirstEndsOnHalfClose) {
+  auto stream = stub_->ordered(&context_);
+  stream->Write(Write(2, "x", 2));
+  stream->WritesDone();
+  pb::RaftClientReplyProto reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_TRUE(reply.has_already_closed_exception());
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(executed_, 0);
+}
+
+TEST_F(ServerTest, LostLeadershipCompletesOrderedCallsAfterTheirAnswers) {
+  auto stream = stub_->ordered(&context_);
+  stream->Write(Write(1, "hold", 1, true));
+  ASSERT_TRUE(AwaitHeld(1));
+  host_.LoseLeadership(kGroup);
+  AnswerHeld(node::ReplyCode::kNotLeader);
+  pb::RaftClientReplyProto reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_TRUE(reply.has_not_leader_exception());
+  EXPECT_FALSE(stream->Read(&reply));
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServerTest, OrderedWithoutWindowEntryIsAnErrorOfTheCall) {
+  auto stream = stub_->ordered(&context_);
+  stream->Write(Write(1, "x"));
+  pb::RaftClientReplyProto reply;
+  EXPECT_FALSE(stream->Read(&reply));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(Trailer(context_, "exception-type"), "java.lang.IllegalArgumentException");
+}
+
+TEST_F(ServerTest, F67_FarFutureNumberEndsTheCall) {
+  auto stream = stub_->ordered(&context_);
+  stream->Write(Write(1, "x", 1, true));
+  stream->Write(Write(2, "y", 1'000'000));
+  pb::RaftClientReplyProto reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_FALSE(stream->Read(&reply));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(Trailer(context_, "exception-type"),
+            "org.apache.ratis.protocol.exceptions.ResourceUnavailableException");
+}
+
+TEST_F(ServerTest, F65_UnknownGroupIsAMismatch) {
+  pb::RaftClientRequestProto request = Write(1, "x");
+  request.mutable_rpc_request()->mutable_raft_group_id()->set_id(std::string(16, '\x7f'));
+  pb::RaftClientReplyProto reply;
+  const grpc::Status status = Once(request, &reply);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(status.error_message(), "n0: group-7F7F7F7F7F7F not found.");
+  EXPECT_EQ(Trailer(context_, "exception-type"),
+            "org.apache.ratis.protocol.exceptions.GroupMismatchException");
+}
+
+TEST_F(ServerTest, F65_F66_IdsOfWrongSizeAreErrorsAndTheServerLives) {
+  for (size_t size : {0, 15, 17}) {
+    for (bool group : {true, false}) {
+      pb::RaftClientRequestProto request = Write(1, "x");
+      auto* header = request.mutable_rpc_request();
+      (group ? header->mutable_raft_group_id()->mutable_id() : header->mutable_requestor_id())
+          ->assign(size, 'i');
+      grpc::ClientContext context;
+      auto stream = stub_->unordered(&context);
+      stream->Write(request);
+      pb::RaftClientReplyProto reply;
+      EXPECT_FALSE(stream->Read(&reply));
+      EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::INTERNAL);
+      EXPECT_EQ(Trailer(context, "exception-type"), "java.lang.IllegalStateException");
+    }
+  }
+  pb::RaftClientReplyProto reply;
+  EXPECT_TRUE(Once(Write(1, "x"), &reply).ok());
+}
+
+TEST_F(ServerTest, RequestWithoutTypeIsAnErrorOfTheCall) {
+  pb::RaftClientRequestProto request = Write(1, "x");
+  request.clear_type();
+  pb::RaftClientReplyProto reply;
+  EXPECT_EQ(Once(request, &reply).error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(Trailer(context_, "exception-type"), "java.lang.IllegalArgumentException");
+}
+
+TEST_F(ServerTest, ShellSeesGroupsAndRoles) {
+  auto admin = ::ratis::grpc::AdminProtocolService::NewStub(channel_);
+  pb::GroupListRequestProto list;
+  *list.mutable_rpc_request() = Write(1, "").rpc_request();
+  list.mutable_rpc_request()->mutable_raft_group_id()->set_id(std::string(16, 'r'));  // the shell invents one
+  pb::GroupListReplyProto groups;
+  ASSERT_TRUE(admin->groupList(&context_, list, &groups).ok());
+  ASSERT_EQ(groups.group_id_size(), 1);
+  EXPECT_EQ(groups.group_id(0).id(), Raw(kGroup.AsBytes()));
+  EXPECT_EQ(groups.rpc_reply().raft_group_id().id(), std::string(16, 'r'));
+
+  pb::GroupInfoRequestProto ask;
+  *ask.mutable_rpc_request() = Write(2, "").rpc_request();
+  pb::GroupInfoReplyProto info;
+  grpc::ClientContext context;
+  ASSERT_TRUE(admin->groupInfo(&context, ask, &info).ok());
+  EXPECT_EQ(info.role().leader_info().term(), 3u);
+  ASSERT_EQ(info.role().leader_info().follower_info_size(), 1);
+  EXPECT_EQ(info.role().leader_info().follower_info(0).id().id(), "n1");
+  EXPECT_EQ(info.conf().peers_size(), 2);
+  EXPECT_EQ(info.log_info().committed().index(), 7u);
+  EXPECT_FALSE(info.log_info().has_last_snapshot());
+
+  pb::TransferLeadershipRequestProto transfer;
+  pb::RaftClientReplyProto reply;
+  grpc::ClientContext refused;
+  EXPECT_EQ(admin->transferLeadership(&refused, transfer, &reply).error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(Trailer(refused, "exception-type"), "java.lang.UnsupportedOperationException");
+}
+
+TEST_F(ServerTest, CommandLineSeesStatusAndNames) {
+  auto admin = ::sluice::admin::Admin::NewStub(channel_);
+  ::sluice::admin::StatusReply status;
+  ASSERT_TRUE(admin->Status(&context_, {}, &status).ok());
+  ASSERT_EQ(status.groups_size(), 1);
+  EXPECT_EQ(status.groups(0).role(), "leader");
+  EXPECT_EQ(status.groups(0).progress(0).lag(), 2);
+  EXPECT_EQ(status.pid(), getpid());
+
+  ::sluice::admin::ListRequest list;
+  list.set_group(Raw(kGroup.AsBytes()));
+  list.set_prefix("p");
+  list.set_limit(3);
+  ::sluice::admin::ListReply listed;
+  grpc::ClientContext context;
+  ASSERT_TRUE(admin->List(&context, list, &listed).ok());
+  EXPECT_EQ(listed.blobs_size(), 3);
+  EXPECT_TRUE(listed.more());
+
+  ::sluice::admin::StatRequest stat;
+  stat.set_group(Raw(kGroup.AsBytes()));
+  stat.set_name("gone");
+  ::sluice::admin::Blob blob;
+  grpc::ClientContext missing;
+  EXPECT_EQ(admin->Stat(&missing, stat, &blob).error_code(), grpc::StatusCode::NOT_FOUND);
+  grpc::ClientContext no_group;
+  stat.clear_group();  // the default group is not here
+  EXPECT_EQ(admin->Stat(&no_group, stat, &blob).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(ServerTest, F61_GarbageEndsTheCallAndTheServerLives) {
+  const std::vector<std::string> methods = {"/ratis.grpc.RaftClientProtocolService/ordered",
+                                            "/ratis.grpc.RaftClientProtocolService/unordered",
+                                            "/ratis.grpc.RaftServerProtocolService/requestVote",
+                                            "/ratis.grpc.RaftServerProtocolService/readIndex",
+                                            "/ratis.grpc.RaftServerProtocolService/appendEntries",
+                                            "/ratis.grpc.RaftServerProtocolService/installSnapshot",
+                                            "/ratis.grpc.RaftServerProtocolService/startLeaderElection",
+                                            "/ratis.grpc.AdminProtocolService/groupInfo",
+                                            "/ratis.grpc.AdminProtocolService/groupList",
+                                            "/sluice.peer.Peer/Have",
+                                            "/sluice.peer.Peer/Publish",
+                                            "/sluice.peer.Peer/Remove",
+                                            "/sluice.peer.Peer/OrderFetch",
+                                            "/sluice.peer.Peer/Sealed",
+                                            "/sluice.admin.Admin/List",
+                                            "/sluice.admin.Admin/Stat"};
+  const std::vector<std::string> garbage = {"\xff\xff\xff\xff\xff", std::string(1 << 20, '\x0b'),
+                                            std::string("\x0a\x7f", 2), ""};
+  grpc::GenericStub stub(channel_);
+  for (const std::string& method : methods) {
+    for (const std::string& bytes : garbage) {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+      grpc::CompletionQueue queue;
+      grpc::Slice slice(bytes);
+      grpc::ByteBuffer request(&slice, 1), reply;
+      auto call = stub.PrepareCall(&context, method, &queue);
+      grpc::Status status;
+      void* tag;
+      bool ok;
+      call->StartCall(nullptr);
+      queue.Next(&tag, &ok);
+      call->Write(request, nullptr);
+      queue.Next(&tag, &ok);
+      call->WritesDone(nullptr);
+      queue.Next(&tag, &ok);
+      call->Finish(&status, nullptr);
+      queue.Next(&tag, &ok);
+      EXPECT_NE(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << method;
+      // On a stream, gRPC tells a reactor of bytes that do not parse as of the end of the stream.
+      const bool stream =
+          method.ends_with("rdered") || method.ends_with("Entries") || method.ends_with("Snapshot");
+      if (!stream || bytes.empty()) {
+        EXPECT_FALSE(status.ok()) << method << " of " << bytes.size();
+      }
+    }
+  }
+  pb::RaftClientReplyProto reply;
+  EXPECT_TRUE(Once(Write(1, "x"), &reply).ok());
+}
+
+TEST_F(ServerTest, PortInUseIsNamed) {
+  FakeHost other("n1", {kGroup});
+  auto server = Server::Create(&other, {.listen = address_, .data_stream_listen = ""});
+  ASSERT_TRUE(server.ok());
+  const absl::Status status = (*server)->Listen();
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(status.ToString(), testing::HasSubstr(address_));
+}
+
+TEST_F(ServerTest, F40_StopRefusesNewCallsAnswersRunningOnesAndMayBeRepeated) {
+  auto stream = stub_->unordered(&context_);
+  stream->Write(Write(1, "hold"));
+  ASSERT_TRUE(AwaitHeld(1));
+  server_->Drain();
+  grpc::ClientContext late;
+  auto refused = stub_->unordered(&late);
+  EXPECT_EQ(refused->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  AnswerHeld();
+  pb::RaftClientReplyProto reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_TRUE(reply.rpc_reply().success());
+  EXPECT_FALSE(stream->Read(&reply));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  server_->Stop(std::chrono::milliseconds(200));
+  server_->Stop(std::chrono::milliseconds(200));
+}
+
+// Two servers that talk to each other.
+class TwoServersTest : public ServerTest {
+ protected:
+  TwoServersTest() : other_host_("n1", {kGroup}) {
+    auto other = Server::Create(&other_host_, {.listen = "127.0.0.1:0", .data_stream_listen = ""});
+    EXPECT_TRUE(other.ok());
+    other_ = *std::move(other);
+    EXPECT_TRUE(other_->Listen().ok());
+    peer_ = {.id = {"n1"}, .address = fmt::format("127.0.0.1:{}", other_->port())};
+    host_.on_step = [this](const GroupId&, const PeerId& from, raft::Message message) {
+      std::lock_guard lock(host_.mutex);
+      replies_.emplace_back(from, std::move(message));
+    };
+  }
+  ~TwoServersTest() override {
+    server_->Stop(std::chrono::milliseconds(200));
+    other_->Stop(std::chrono::milliseconds(200));
+  }
+  bool AwaitReplies(size_t count) {
+    return host_.Await([this, count] { return replies_.size() >= count; });
+  }
+
+  FakeHost other_host_;
+  std::unique_ptr<Server> other_;
+  raft::Peer peer_;
+  std::vector<std::pair<PeerId, raft::Message>> replies_;  // guarded by host_.mutex
+};
+
+TEST_F(TwoServersTest, AppendsAndHeartbeatsGoThereAndBack) {
+  other_host_.on_step = [this](const GroupId& group, const PeerId& from, raft::Message message) {
+    const auto& append = std::get<raft::AppendRequest>(message);
+    const Index last = append.entries.empty() ? kNoIndex : append.entries.back().at.index;
+    other_->peers().Send(group, {.id = from},
+                         raft::AppendReply{.call = append.call,
+                                           .term = append.term,
+                                           .next = last.Next(),
+                                           .match = last,
+                                           .commit = append.commit});
+  };
+  raft::AppendRequest append{
+      .call = 41, .term = Term{2}, .previous = {Term{0}, kNoIndex}, .entries = {}, .commit = kNoIndex};
+  for (int64_t i = 0; i < 100; ++i) {
+    append.entries.push_back(
+        {{Term{2}, Index{i}}, raft::EntryKind::kMetadata, Bytes::Copy(std::string(8, '\0'))});
+  }
+  server_->peers().Send(kGroup, peer_, append);
+  ASSERT_TRUE(AwaitReplies(1));
+  auto reply = std::get<raft::AppendReply>(replies_[0].second);
+  EXPECT_EQ(replies_[0].first.value, "n1");
+  EXPECT_EQ(reply.call, 41u);
+  EXPECT_EQ(reply.match, Index{99});
+  EXPECT_FALSE(reply.heartbeat);
+
+  append.call = 42;
+  append.entries.clear();
+  server_->peers().Send(kGroup, peer_, append);
+  ASSERT_TRUE(AwaitReplies(2));
+  reply = std::get<raft::AppendReply>(replies_[1].second);
+  EXPECT_EQ(reply.call, 42u);
+  EXPECT_EQ(reply.match, kNoIndex);
+  EXPECT_TRUE(reply.heartbeat);
+}
+
+TEST_F(TwoServersTest, VotesReadIndexAndTimeoutNowGoThereAndBack) {
+  other_host_.on_step = [this](const GroupId& group, const PeerId& from, raft::Message message) {
+    const raft::Peer to{.id = from};
+    if (auto* vote = std::get_if<raft::VoteRequest>(&message)) {
+      other_->peers().Send(
+          group, to,
+          raft::VoteReply{.call = vote->call, .term = Term{6}, .granted = true, .last = {Term{0}, kNoIndex}});
+    } else if (auto* read = std::get_if<raft::ReadIndexRequest>(&message)) {
+      other_->peers().Send(group, to,
+                           raft::ReadIndexReply{.call = read->call, .ok = true, .index = Index{12}});
+    } else if (auto* now = std::get_if<raft::TimeoutNow>(&message)) {
+      other_->peers().Send(group, to, raft::TimeoutNowReply{.call = now->call, .accepted = true});
+    }
+  };
+  server_->peers().Send(
+      kGroup, peer_,
+      raft::VoteRequest{.call = 5, .term = Term{6}, .last = {Term{1}, Index{3}}, .pre_vote = true});
+  ASSERT_TRUE(AwaitReplies(1));
+  const auto vote = std::get<raft::VoteReply>(replies_[0].second);
+  EXPECT_TRUE(vote.granted && vote.pre_vote);
+  EXPECT_EQ(vote.call, 5u);
+  EXPECT_EQ(vote.request_term, Term{6});
+  EXPECT_EQ(vote.last.index, kNoIndex);
+  server_->peers().Send(kGroup, peer_, raft::ReadIndexRequest{.call = 7});
+  ASSERT_TRUE(AwaitReplies(2));
+  EXPECT_EQ(std::get<raft::ReadIndexReply>(replies_[1].second).index, Index{12});
+  EXPECT_EQ(std::get<raft::ReadIndexReply>(replies_[1].second).call, 7u);
+  server_->peers().Send(kGroup, peer_, raft::TimeoutNow{.call = 8, .leader_last = {Term{1}, Index{3}}});
+  ASSERT_TRUE(AwaitReplies(3));
+  EXPECT_TRUE(std::get<raft::TimeoutNowReply>(replies_[2].second).accepted);
+}
+
+TEST_F(TwoServersTest, ADeadPeerIsReportedUnreachable) {
+  other_->Stop(std::chrono::milliseconds(100));
+  server_->peers().Send(
+      kGroup, peer_,
+      raft::AppendRequest{.call = 1, .term = Term{1}, .previous = {Term{0}, kNoIndex}, .commit = kNoIndex});
+  EXPECT_TRUE(host_.Await([this] { return host_.unreachable.contains(PeerId{"n1"}); }));
+}
+
+TEST_F(TwoServersTest, SnapshotsArriveWholeOrNotAtAll) {
+  std::string dir = testing::TempDir() + "snapshot-XXXXXX";
+  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  other_host_.snapshots = dir + "/incoming";
+  env::Files& files = env::RealFiles();
+  std::string content(3'500'000, '\0');
+  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 31 >> 3);
+  ASSERT_TRUE(env::WriteFileDurably(files, dir + "/s", Bytes::Copy(content)).ok());
+  node::SnapshotOffer offer{.group = kGroup,
+                            .leader_term = Term{4},
+                            .at = {Term{3}, Index{1200}},
+                            .configuration = {},
+                            .path = dir + "/s",
+                            .bytes = content.size()};
+  std::vector<absl::Status> outcomes;
+  auto done = [&](absl::Status status) {
+    std::lock_guard lock(host_.mutex);
+    outcomes.push_back(std::move(status));
+    host_.changed.notify_all();
+  };
+  server_->peers().SendSnapshot(offer, peer_, &server_->lane(0), done);
+  ASSERT_TRUE(host_.Await([&] { return outcomes.size() == 1; }));
+  EXPECT_TRUE(outcomes[0].ok()) << outcomes[0];
+  ASSERT_EQ(other_host_.installed.size(), 1u);
+  EXPECT_EQ(*env::ReadWholeFile(files, other_host_.installed[0], content.size()), content);
+
+  offer.bytes += 10;  // the file is shorter than announced
+  server_->peers().SendSnapshot(offer, peer_, &server_->lane(0), done);
+  ASSERT_TRUE(host_.Await([&] { return outcomes.size() == 2; }));
+  EXPECT_FALSE(outcomes[1].ok());
+  EXPECT_EQ(other_host_.installed.size(), 1u);
+}
+
+TEST_F(TwoServersTest, D03_PeerServiceGoesThereAndBack) {
+  const UploadId upload{kClient, CallId{33}};
+  std::vector<std::string> seen;
+  auto note = [&](std::string text) {
+    std::lock_guard lock(host_.mutex);
+    seen.push_back(std::move(text));
+    host_.changed.notify_all();
+  };
+  env::Executor* lane = &server_->lane(1);
+  node::SealedUpload sealed{.upload = upload,
+                            .header = {.name = "x"},
+                            .sealed = {.length = 9, .checksum = 4},
+                            .holders = {{"n0"}, {"n1"}}};
+  server_->bytes().Have(peer_, kGroup, upload, lane, [&](absl::StatusOr<node::HaveReply> r) {
+    note(fmt::format("have {}", r->sealed.length));
+  });
+  ASSERT_TRUE(host_.Await([&] { return seen.size() == 1; }));
+  server_->bytes().TellSealed(peer_, kGroup, sealed, lane, [&](absl::Status s) { note(s.ToString()); });
+  ASSERT_TRUE(host_.Await([&] { return seen.size() == 2; }));
+  server_->bytes().OrderFetch(peer_, kGroup, sealed, lane, [&](absl::StatusOr<node::HaveReply> r) {
+    note(std::string(Message(r.status())));
+  });
+  ASSERT_TRUE(host_.Await([&] { return seen.size() == 3; }));
+  server_->bytes().Publish(peer_, {.group = kGroup, .upload = sealed, .inline_bytes = Bytes::Copy("abc")},
+                           lane, [&](node::ClientReply r) { note(r.message.ToString()); });
+  ASSERT_TRUE(host_.Await([&] { return seen.size() == 4; }));
+  server_->bytes().Remove(peer_, {.group = kGroup, .name = "x", .client = kClient, .call = CallId{1}}, lane,
+                          [&](node::ClientReply r) { note(r.leader->id.value); });
+  ASSERT_TRUE(host_.Await([&] { return seen.size() == 5; }));
+  EXPECT_EQ(seen, std::vector<std::string>({"have 33", "OK", "no such upload", "abc", "n7"}));
+  ASSERT_EQ(other_host_.sealed.size(), 1u);
+  EXPECT_EQ(other_host_.sealed[0].holders.size(), 2u);
+  EXPECT_EQ(other_host_.sealed[0].sealed.length, 9u);
+}
+
+TEST_F(TwoServersTest, D03_AnotherServerAtTheAddressIsRefused) {
+  peer_.id = {"n9"};
+  std::vector<absl::Status> seen;
+  server_->bytes().Have(peer_, kGroup, {kClient, CallId{1}}, &server_->lane(0),
+                        [&](absl::StatusOr<node::HaveReply> r) {
+                          std::lock_guard lock(host_.mutex);
+                          seen.push_back(r.status());
+                          host_.changed.notify_all();
+                        });
+  ASSERT_TRUE(host_.Await([&] { return seen.size() == 1; }));
+  EXPECT_TRUE(absl::IsFailedPrecondition(seen[0])) << seen[0];
+  auto stub = ::sluice::peer::Peer::NewStub(
+      grpc::CreateChannel(fmt::format("127.0.0.1:{}", other_->port()), grpc::InsecureChannelCredentials()));
+  ::sluice::peer::HelloRequest hello;
+  hello.set_server_id("n0");
+  hello.set_format_version(1);
+  hello.set_target_id("n1");
+  ::sluice::peer::HelloReply answer;
+  grpc::ClientContext first;
+  ASSERT_TRUE(stub->Hello(&first, hello, &answer).ok());
+  EXPECT_TRUE(answer.accepted()) << answer.message();
+  EXPECT_EQ(answer.groups_size(), 1);
+  hello.set_target_id("n9");
+  grpc::ClientContext second;
+  ASSERT_TRUE(stub->Hello(&second, hello, &answer).ok());
+  EXPECT_FALSE(answer.accepted());
+}
+
+}  // namespace
+}  // namespace sluice::edge
