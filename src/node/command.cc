@@ -25,12 +25,14 @@ Bytes EncodeCommand(const Command& command) {
 
 absl::StatusOr<Command> DecodeCommand(const Bytes& payload) {
   if (payload.size() < kHeadBytes) {
-    return absl::InvalidArgumentError(fmt::format("command of {} bytes: at least {} expected", payload.size(), kHeadBytes));
+    return absl::InvalidArgumentError(
+        fmt::format("command of {} bytes: at least {} expected", payload.size(), kHeadBytes));
   }
   std::array<char, kHeadBytes> head;
   payload.Slice(0, kHeadBytes).CopyTo(head.data());
   if (head[0] != kVersion || head[1] < 0 || head[1] > 1 || head[2] != 0 || head[3] != 0) {
-    return absl::InvalidArgumentError(fmt::format("command of version {} and type {}", int{head[0]}, int{head[1]}));
+    return absl::InvalidArgumentError(
+        fmt::format("command of version {} and type {}", int{head[0]}, int{head[1]}));
   }
   Command command;
   command.type = static_cast<CommandType>(head[1]);

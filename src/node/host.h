@@ -5,9 +5,10 @@
 //   host->Submit(request, [](ClientReply reply) { ... });
 //   host->Stop();
 //
-// Threading: every method may be called from any thread. Callbacks run on the executor that the caller names; where none
-// is named, on the group's shard, which must not be blocked. Failure: a group whose disk failed answers kUnavailable
-// and stays readable; Stop() answers what is pending with kUnavailable and returns when all threads are gone.
+// Threading: every method may be called from any thread. Callbacks run on the executor that the caller names;
+// where none is named, on the group's shard, which must not be blocked. Failure: a group whose disk failed
+// answers kUnavailable and stays readable; Stop() answers what is pending with kUnavailable and returns when
+// all threads are gone.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,7 @@ namespace sluice::node {
 // What a group is made with on this server (D-01, D-02).
 struct GroupSpec {
   GroupId id;
-  std::string machine = "blob";  // "blob" or "counter"
+  std::string machine = "blob";   // "blob" or "counter"
   std::vector<raft::Peer> peers;  // voters at the very first start; this server among them
 };
 
@@ -47,17 +48,17 @@ struct HostOptions {
   uint32_t election_timeout_max_ms = 2000;
   uint32_t heartbeat_ms = 250;
   uint64_t inline_upload_bytes_max = 64u << 10;
-  uint64_t upload_window_bytes = 8u << 20;     // unanswered bytes of one upload
-  uint32_t upload_idle_ttl_ms = 600'000;       // D-10
-  uint32_t successor_silence_ms = 2'000;       // after this a successor is left behind (D-15)
+  uint64_t upload_window_bytes = 8u << 20;  // unanswered bytes of one upload
+  uint32_t upload_idle_ttl_ms = 600'000;    // D-10
+  uint32_t successor_silence_ms = 2'000;    // after this a successor is left behind (D-15)
   uint32_t read_timeout_ms = 10'000;
-  uint32_t pending_writes_max = 4096;          // per group
-  uint64_t pending_bytes_max = 64u << 20;      // per group
-  uint32_t session_replies_max = 131'072;      // remembered replies per group (D-05)
+  uint32_t pending_writes_max = 4096;              // per group
+  uint64_t pending_bytes_max = 64u << 20;          // per group
+  uint32_t session_replies_max = 131'072;          // remembered replies per group (D-05)
   uint64_t fetch_bytes_in_flight_max = 16u << 20;  // background fetch of missing bytes
-  uint32_t checkpoint_ms = 5'000;              // how often applied state is flushed, if it changed
-  uint64_t compact_keep_entries = 10'000;      // entries kept behind the applied index for slow followers
-  uint64_t log_bytes_checkpoint = 256u << 20;  // a checkpoint is due after this much log
+  uint32_t checkpoint_ms = 5'000;                  // how often applied state is flushed, if it changed
+  uint64_t compact_keep_entries = 10'000;          // entries kept behind the applied index for slow followers
+  uint64_t log_bytes_checkpoint = 256u << 20;      // a checkpoint is due after this much log
   log::LogOptions log;
   blob::StoreOptions blob;
   bool map_index = false;  // the simulator's index instead of RocksDB (D-23)
@@ -117,7 +118,8 @@ struct BlobInfo {
 // Bytes of one resource, ready to be read.
 struct Reading {
   BlobInfo info;
-  std::shared_ptr<blob::Source> source;  // local, proxied from a holder, or inline; falls over by itself (F-24, F-25)
+  std::shared_ptr<blob::Source>
+      source;  // local, proxied from a holder, or inline; falls over by itself (F-24, F-25)
 };
 
 // What is known of a resource that is being, or was, written through ByteStream.
@@ -131,8 +133,8 @@ class Host {
   template <typename T>
   using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
-  // Opens folder, log, store and groups; recovers. Blocks. FAILED_PRECONDITION: the folder is locked, belongs to another
-  // server or is of a newer format (F-19).
+  // Opens folder, log, store and groups; recovers. Blocks. FAILED_PRECONDITION: the folder is locked, belongs
+  // to another server or is of a newer format (F-19).
   static absl::StatusOr<std::unique_ptr<Host>> Open(HostOptions options, HostSeams seams);
   virtual ~Host() = default;
   // Starts ticking. The transports must outlive Stop().
@@ -142,14 +144,17 @@ class Host {
 
   virtual const HostOptions& options() const = 0;
 
-  // --- Order lane -------------------------------------------------------------------------------------------------
+  // --- Order lane
+  // -------------------------------------------------------------------------------------------------
   // NOT_FOUND if the group is not here: the message is dropped.
   virtual absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) = 0;
   virtual void Unreachable(const GroupId& group, const PeerId& peer) = 0;
-  // A snapshot that a leader brought, complete and verified, in a file under snapshot_dir(); the file is taken.
+  // A snapshot that a leader brought, complete and verified, in a file under snapshot_dir(); the file is
+  // taken.
   virtual std::string snapshot_dir() const = 0;
-  virtual void InstallSnapshot(const GroupId& group, const PeerId& from, Term leader_term, const std::string& path,
-                               env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) = 0;
+  virtual void InstallSnapshot(const GroupId& group, const PeerId& from, Term leader_term,
+                               const std::string& path, env::Executor* reply_on,
+                               absl::AnyInvocable<void(absl::Status)> done) = 0;
   virtual void Submit(ClientRequest request, ReplyFn reply) = 0;
   virtual bool HasGroup(const GroupId& group) const = 0;
   virtual std::vector<GroupId> Groups() const = 0;
@@ -157,38 +162,43 @@ class Host {
   virtual void OnLeadershipLost(absl::AnyInvocable<void(const GroupId&)> callback) = 0;
   virtual void Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatus)> done) = 0;
 
-  // --- Byte lane --------------------------------------------------------------------------------------------------
-  // Opens an upload that arrives on `home`. Checks of the header (group, route, name) that fail are given by the first
-  // Append, Close or Flush, and by `opened`.
+  // --- Byte lane
+  // -------------------------------------------------------------------------------------------------- Opens
+  // an upload that arrives on `home`. Checks of the header (group, route, name) that fail are given by the
+  // first Append, Close or Flush, and by `opened`.
   virtual std::shared_ptr<Relay> OpenRelay(StreamHeader header, env::Executor* home,
                                            absl::AnyInvocable<void(absl::Status)> opened) = 0;
-  virtual void Have(const GroupId& group, const UploadId& upload, env::Executor* reply_on, Done<HaveReply> done) = 0;
+  virtual void Have(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+                    Done<HaveReply> done) = 0;
   virtual void OnSealed(const GroupId& group, SealedUpload upload) = 0;
   virtual void FetchSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,
                            Done<HaveReply> done) = 0;
   virtual void Publish(PublishRequest request, ReplyFn reply) = 0;  // leader's part; kNotLeader elsewhere
   virtual void Remove(RemoveRequest request, ReplyFn reply) = 0;    // leader's part; kNotLeader elsewhere
 
-  // --- The blob machine's service, at any server (D-18, D-19): names are checked, leaders found, reads proxied --------
-  // A small resource whole: travels inside the log entry (D-16).
+  // --- The blob machine's service, at any server (D-18, D-19): names are checked, leaders found, reads
+  // proxied -------- A small resource whole: travels inside the log entry (D-16).
   virtual void PutInline(const GroupId& group, BlobHeader header, Bytes data, env::Executor* reply_on,
                          Done<BlobInfo> done) = 0;
-  // Opens or takes up the upload of `header.name` at this server. `offset` 0 starts anew; another one must be the
-  // committed size of an upload that this server has.
+  // Opens or takes up the upload of `header.name` at this server. `offset` 0 starts anew; another one must be
+  // the committed size of an upload that this server has.
   virtual void OpenWrite(const GroupId& group, BlobHeader header, uint64_t offset, env::Executor* home,
                          Done<std::shared_ptr<Relay>> done) = 0;
   // Close of a relay from OpenWrite: seals, publishes, answers when applied.
   virtual void FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on, Done<BlobInfo> done) = 0;
-  // D-20: the durable size here, asked of the other servers if there is no such upload here; NOT_FOUND if nobody knows.
-  virtual void QueryWrite(const GroupId& group, const std::string& name, bool ask_others, env::Executor* reply_on,
-                          Done<WriteStatus> done) = 0;
-  // `name` may be "sha256:HEX". NOT_FOUND; UNAVAILABLE if its bytes can be had nowhere within read_timeout_ms.
+  // D-20: the durable size here, asked of the other servers if there is no such upload here; NOT_FOUND if
+  // nobody knows.
+  virtual void QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
+                          env::Executor* reply_on, Done<WriteStatus> done) = 0;
+  // `name` may be "sha256:HEX". NOT_FOUND; UNAVAILABLE if its bytes can be had nowhere within
+  // read_timeout_ms.
   virtual void OpenRead(const GroupId& group, const std::string& name, env::Executor* reply_on,
                         Done<Reading> done) = 0;
   // A sealed stage or content of this server, by id: what peers fetch.
   virtual void OpenUploadRead(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
                               Done<std::shared_ptr<blob::Source>> done) = 0;
-  virtual void Stat(const GroupId& group, const std::string& name, env::Executor* reply_on, Done<BlobInfo> done) = 0;
+  virtual void Stat(const GroupId& group, const std::string& name, env::Executor* reply_on,
+                    Done<BlobInfo> done) = 0;
   // Names with `prefix` greater than `after`, at most `limit`.
   virtual void List(const GroupId& group, const std::string& prefix, const std::string& after, uint32_t limit,
                     env::Executor* reply_on, Done<std::vector<BlobInfo>> done) = 0;

@@ -1,4 +1,5 @@
-// What a client asks of a group and what it is answered, in plain values: edges translate them to and from protocols.
+// What a client asks of a group and what it is answered, in plain values: edges translate them to and from
+// protocols.
 //
 //   host.Submit({.group = id, .kind = RequestKind::kWrite, .client = c, .call = n, .message = bytes},
 //               [](ClientReply reply) { ... });
@@ -55,17 +56,17 @@ struct ClientRequest {
 
 enum class ReplyCode : uint8_t {
   kOk,
-  kNotLeader,           // `leader` if known, `peers`
-  kLeaderNotReady,      // elected, has not committed an entry of its term yet
-  kSteppingDown,        // leadership is being transferred
-  kStateMachine,        // `error` is the machine's
-  kNotReplicated,       // a watch timed out
-  kReadIndex,           // leader unknown, or it could not confirm that it leads
-  kReadTimeout,         // applied did not reach the read index in time
+  kNotLeader,       // `leader` if known, `peers`
+  kLeaderNotReady,  // elected, has not committed an entry of its term yet
+  kSteppingDown,    // leadership is being transferred
+  kStateMachine,    // `error` is the machine's
+  kNotReplicated,   // a watch timed out
+  kReadIndex,       // leader unknown, or it could not confirm that it leads
+  kReadTimeout,     // applied did not reach the read index in time
   kNoSuchGroup,
-  kResource,            // too much is pending: `error` says what
-  kDataStream,          // the stream's bytes are not held by a majority, or were abandoned
-  kUnavailable,         // stopping, or the disk failed
+  kResource,     // too much is pending: `error` says what
+  kDataStream,   // the stream's bytes are not held by a majority, or were abandoned
+  kUnavailable,  // stopping, or the disk failed
 };
 
 struct ClientReply {
@@ -73,8 +74,8 @@ struct ClientReply {
   absl::Status error;  // not ok unless code is kOk
   Bytes message;
   Index log_index = kNoIndex;
-  std::optional<raft::Peer> leader;   // kNotLeader
-  std::vector<raft::Peer> peers;      // kNotLeader: the configuration in force
+  std::optional<raft::Peer> leader;  // kNotLeader
+  std::vector<raft::Peer> peers;     // kNotLeader: the configuration in force
 };
 
 // Called exactly once, on the group's shard: hand the reply on, do not block.

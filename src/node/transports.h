@@ -1,7 +1,8 @@
 // What node needs from the network; edges implement it over sockets, the simulator over packets.
 //
-// Threading: every method may be called from any thread; results are posted to the executor that the caller names.
-// Nothing here is reliable: messages may be lost or late, calls end with a status after their deadline at the latest.
+// Threading: every method may be called from any thread; results are posted to the executor that the caller
+// names. Nothing here is reliable: messages may be lost or late, calls end with a status after their deadline
+// at the latest.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@
 
 namespace sluice::node {
 
-// A snapshot of a group as a file of this server, to be brought to a follower (format: docs/formats/snapshot.md).
+// A snapshot of a group as a file of this server, to be brought to a follower (format:
+// docs/formats/snapshot.md).
 struct SnapshotOffer {
   GroupId group;
   Term leader_term;
@@ -32,8 +34,8 @@ struct SnapshotOffer {
 class PeerTransport {
  public:
   virtual ~PeerTransport() = default;
-  // Sends `message`; a full queue drops it. Replies (their `call` echoes a request given to Host::Step) go back the way
-  // the request came.
+  // Sends `message`; a full queue drops it. Replies (their `call` echoes a request given to Host::Step) go
+  // back the way the request came.
   virtual void Send(const GroupId& group, const raft::Peer& to, raft::Message message) = 0;
   // Brings a snapshot; `done` gets ok once the peer has installed it.
   virtual void SendSnapshot(const SnapshotOffer& offer, const raft::Peer& to, env::Executor* reply_on,
@@ -43,7 +45,8 @@ class PeerTransport {
 // How an upload travels: who receives it from the client, and who passes it to whom.
 struct Route {
   PeerId primary;
-  // successors[x]: to whom x passes the bytes on. Absent table (`given` false): the primary to every other voter.
+  // successors[x]: to whom x passes the bytes on. Absent table (`given` false): the primary to every other
+  // voter.
   bool given = false;
   std::vector<std::pair<PeerId, std::vector<PeerId>>> successors;
 };
@@ -54,10 +57,12 @@ struct StreamHeader {
   UploadId upload;
   Route route;
   BlobHeader blob;
-  Bytes raw;  // the header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make and read it
+  Bytes raw;  // the header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make
+              // and read it
 };
 
-// One upload's stream to one successor. Lives on the executor it was opened on; dropping it gives the stream up.
+// One upload's stream to one successor. Lives on the executor it was opened on; dropping it gives the stream
+// up.
 class ByteSink {
  public:
   virtual ~ByteSink() = default;
@@ -100,17 +105,18 @@ struct RemoveRequest {
   CallId call;
 };
 
-// Byte lane (D-06). Open and the sink use DataStream packets; the others are the small service of D-03, and Fetch is
-// ByteStream.Read by upload id.
+// Byte lane (D-06). Open and the sink use DataStream packets; the others are the small service of D-03, and
+// Fetch is ByteStream.Read by upload id.
 class ByteTransport {
  public:
   template <typename T>
   using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
   virtual ~ByteTransport() = default;
 
-  virtual std::unique_ptr<ByteSink> Open(env::Executor* home, const raft::Peer& to, const StreamHeader& header) = 0;
-  virtual void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
-                    Done<HaveReply> done) = 0;
+  virtual std::unique_ptr<ByteSink> Open(env::Executor* home, const raft::Peer& to,
+                                         const StreamHeader& header) = 0;
+  virtual void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload,
+                    env::Executor* reply_on, Done<HaveReply> done) = 0;
   // Tells the leader who holds a sealed upload.
   virtual void TellSealed(const raft::Peer& to, const GroupId& group, const SealedUpload& upload,
                           env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) = 0;

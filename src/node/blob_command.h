@@ -1,0 +1,55 @@
+// What a `blob` group's log says: this upload exists under this name; this name is gone; this upload never
+// will be.
+//
+//   Bytes data = EncodeBlobCommand({.op = BlobOp::kPublish, .name = "a", .upload = id, ...});
+//
+// Format: docs/formats/blob_command.md (tagged fields). Threading: plain values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/ids.h"
+#include "base/status.h"
+#include "blob/upload.h"
+
+namespace sluice::node {
+
+enum class BlobOp : uint8_t { kPublish = 1, kPublishInline = 2, kRemove = 3, kAbandon = 4 };
+
+struct BlobCommand {
+  BlobOp op = BlobOp::kPublish;
+  std::string name;             // publish: empty means known by its digest only
+  UploadId upload;              // publish, abandon
+  blob::Sealed sealed;          // publish
+  std::vector<PeerId> holders;  // publish: who holds it sealed
+  int64_t stamp_ms = 0;         // the leader's wall clock when it proposed
+  Bytes data;                   // publish inline: the content itself
+};
+
+Bytes EncodeBlobCommand(const BlobCommand& command);
+absl::StatusOr<BlobCommand> DecodeBlobCommand(const Bytes& data);
+
+// The answer to a publish, as a client gets it in the reply's message (sluice.BlobReply on the wire).
+struct BlobReply {
+  std::string name;
+  uint64_t length = 0;
+  std::optional<Sha256> digest;
+};
+Bytes EncodeBlobReply(const BlobReply& reply);
+absl::StatusOr<BlobReply> DecodeBlobReply(const Bytes& data);
+
+// D-17: valid UTF-8 of 1 to 1,024 bytes without NUL; INVALID_ARGUMENT says which rule is broken.
+absl::Status CheckName(std::string_view name);
+// The digest in a name of the form "sha256:HEX"; nullopt for any other name.
+std::optional<Sha256> DigestName(std::string_view name);
+
+// Durable form of ids and sealed states, shared with the machine's records.
+std::string UploadKey(const UploadId& id);  // 24 bytes
+std::optional<UploadId> ParseUploadKey(std::string_view key);
+
+}  // namespace sluice::node

@@ -1,0 +1,229 @@
+#include "node/blob_machine.h"
+
+#include "base/fields.h"
+#include "base/log.h"
+
+namespace sluice::node {
+namespace {
+
+std::string ContentKey(const UploadId& id) { return "c/" + UploadKey(id); }
+std::string NameKey(std::string_view name) { return "n/" + std::string(name); }
+std::string DigestKey(const Sha256& digest) { return "d/" + std::string(digest.AsBytes()); }
+std::string InlineKey(const UploadId& id) { return "i/" + UploadKey(id); }
+std::string AbandonedKey(const UploadId& id) { return "x/" + UploadKey(id); }
+
+std::string EncodeContent(const ContentRecord& content) {
+  FieldWriter out;
+  out.PutVarint(1, content.sealed.length);
+  out.PutVarint(2, content.sealed.checksum);
+  if (content.sealed.digest) out.PutText(3, content.sealed.digest->AsBytes());
+  for (const PeerId& holder : content.holders) out.PutRecord(4, holder.value);
+  out.PutVarint(5, content.names);
+  out.PutVarint(6, content.inlined ? 1 : 0);
+  return out.Take();
+}
+
+ContentRecord DecodeContent(const UploadId& id, std::string_view record) {
+  ContentRecord content;
+  content.id = id;
+  FieldReader in(record);
+  while (in.Next()) {
+    if (in.tag() == 1) content.sealed.length = in.varint();
+    if (in.tag() == 2) content.sealed.checksum = static_cast<uint32_t>(in.varint());
+    if (in.tag() == 3) content.sealed.digest = Sha256::FromBytes(in.text());
+    if (in.tag() == 4) content.holders.push_back({std::string(in.text())});
+    if (in.tag() == 5) content.names = in.varint();
+    if (in.tag() == 6) content.inlined = in.varint() != 0;
+  }
+  return content;
+}
+
+// A name's record: content id and time.
+std::string EncodeName(const UploadId& content, int64_t created_ms) {
+  FieldWriter out;
+  out.PutText(1, UploadKey(content));
+  out.PutVarint(2, static_cast<uint64_t>(created_ms));
+  return out.Take();
+}
+
+std::optional<NameRecord> DecodeName(std::string_view name, std::string_view record, const State& state) {
+  NameRecord found;
+  found.name = std::string(name);
+  std::optional<UploadId> id;
+  FieldReader in(record);
+  while (in.Next()) {
+    if (in.tag() == 1) id = ParseUploadKey(in.text());
+    if (in.tag() == 2) found.created_ms = static_cast<int64_t>(in.varint());
+  }
+  if (!id) return std::nullopt;
+  auto content = BlobMachine::FindContent(*id, state);
+  if (!content) return std::nullopt;
+  found.content = std::move(*content);
+  return found;
+}
+
+// Whether two contents are the same bytes as far as can be told: by digest if both have one, else by length
+// and checksum.
+bool SameBytes(const blob::Sealed& a, const blob::Sealed& b) {
+  if (a.length != b.length) return false;
+  if (a.digest && b.digest) return *a.digest == *b.digest;
+  return a.checksum == b.checksum;
+}
+
+}  // namespace
+
+std::optional<ContentRecord> BlobMachine::FindContent(const UploadId& id, const State& state) {
+  const auto record = state.Get(ContentKey(id));
+  if (!record) return std::nullopt;
+  return DecodeContent(id, *record);
+}
+
+std::optional<NameRecord> BlobMachine::FindName(std::string_view name, const State& state) {
+  const auto record = state.Get(NameKey(name));
+  if (!record) return std::nullopt;
+  return DecodeName(name, *record, state);
+}
+
+std::optional<UploadId> BlobMachine::FindDigest(const Sha256& digest, const State& state) {
+  const auto record = state.Get(DigestKey(digest));
+  return record ? ParseUploadKey(*record) : std::nullopt;
+}
+
+std::optional<std::string> BlobMachine::InlineBytes(const UploadId& id, const State& state) {
+  return state.Get(InlineKey(id));
+}
+
+bool BlobMachine::IsAbandoned(const UploadId& id, const State& state) {
+  return state.Get(AbandonedKey(id)).has_value();
+}
+
+std::vector<NameRecord> BlobMachine::List(std::string_view prefix, std::string_view after, size_t limit,
+                                          const State& state) {
+  std::vector<NameRecord> found;
+  const std::string from = after.empty() ? NameKey(prefix) : NameKey(after);
+  state.Scan(NameKey(prefix), from, [&](std::string_view key, std::string_view value) {
+    const std::string_view name = key.substr(2);
+    if (!after.empty() && name <= after) return true;
+    if (auto record = DecodeName(name, value, state)) found.push_back(std::move(*record));
+    return found.size() < limit;
+  });
+  return found;
+}
+
+void BlobMachine::ForEachContent(const State& state, const std::function<void(const ContentRecord&)>& visit) {
+  state.Scan("c/", "c/", [&](std::string_view key, std::string_view value) {
+    const auto id = ParseUploadKey(key.substr(2));
+    if (!id) return true;
+    const ContentRecord content = DecodeContent(*id, value);
+    if (!content.inlined) visit(content);
+    return true;
+  });
+}
+
+absl::Status BlobMachine::Admit(const Bytes& message) {
+  ASSIGN_OR_RETURN(const BlobCommand command, DecodeBlobCommand(message));
+  if (command.op == BlobOp::kAbandon) return absl::OkStatus();
+  if (!command.name.empty() || command.op == BlobOp::kRemove) return CheckName(command.name);
+  if (!command.sealed.digest) return absl::InvalidArgumentError("a publish needs a name or a digest");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Bytes> BlobMachine::Query(const Bytes&, const State&) {
+  return absl::UnimplementedError("blobs are read by name through ByteStream.Read");
+}
+
+absl::StatusOr<Bytes> BlobMachine::Apply(const ::sluice::Command& command, State& state) {
+  RETURN_IF_ERROR(Admit(command.data));
+  ASSIGN_OR_RETURN(const BlobCommand blob, DecodeBlobCommand(command.data));
+  switch (blob.op) {
+    case BlobOp::kPublish:
+    case BlobOp::kPublishInline:
+      return Publish(blob, command.at.index, state);
+    case BlobOp::kRemove:
+      return Remove(blob, command.at.index, state);
+    case BlobOp::kAbandon:
+      return Abandon(blob, command.at.index, state);
+  }
+  return absl::InvalidArgumentError("unknown blob command");
+}
+
+absl::StatusOr<Bytes> BlobMachine::Publish(const BlobCommand& command, Index index, State& state) {
+  const bool inlined = command.op == BlobOp::kPublishInline;
+  const auto drop = [&] {
+    if (!inlined) changes_.push_back({ContentChange::Kind::kDropStage, command.upload, index, {}, {}});
+  };
+  if (IsAbandoned(command.upload, state)) {
+    drop();
+    return absl::AbortedError(
+        fmt::format("upload {} was abandoned after its time-to-live", command.upload.ToHex()));
+  }
+  // Bytes that are known by their digest alone stand under the digest's own name.
+  const std::string name = command.name.empty() ? "sha256:" + command.sealed.digest->ToHex() : command.name;
+  if (const auto digest = DigestName(name); digest && command.sealed.digest != *digest) {
+    drop();
+    return absl::InvalidArgumentError(fmt::format("the bytes under {} have another digest", name));
+  }
+  const Bytes reply = EncodeBlobReply({name, command.sealed.length, command.sealed.digest});
+
+  if (const auto present = FindName(name, state)) {
+    if (present->content.id == command.upload) return reply;
+    drop();
+    if (SameBytes(present->content.sealed, command.sealed)) return reply;
+    return absl::AlreadyExistsError(fmt::format("{} exists with other bytes ({} bytes there, {} here)",
+                                                Printable(name), present->content.sealed.length,
+                                                command.sealed.length));
+  }
+
+  // The same bytes under another name: one content, several names.
+  UploadId id = command.upload;
+  if (command.sealed.digest) {
+    if (const auto same = FindDigest(*command.sealed.digest, state)) id = *same;
+  }
+  auto content = FindContent(id, state);
+  if (content) {
+    if (id != command.upload) drop();
+  } else {
+    id = command.upload;
+    content = ContentRecord{id, command.sealed, command.holders, 0, inlined};
+    if (inlined) {
+      state.Put(InlineKey(id), command.data.ToString());
+    } else {
+      changes_.push_back({ContentChange::Kind::kLink, id, index, command.sealed, command.holders});
+    }
+    if (command.sealed.digest) state.Put(DigestKey(*command.sealed.digest), UploadKey(id));
+  }
+  content->names += 1;
+  state.Put(ContentKey(id), EncodeContent(*content));
+  state.Put(NameKey(name), EncodeName(id, command.stamp_ms));
+  return reply;
+}
+
+absl::StatusOr<Bytes> BlobMachine::Remove(const BlobCommand& command, Index index, State& state) {
+  auto present = FindName(command.name, state);
+  if (!present) return absl::NotFoundError(fmt::format("{} does not exist", Printable(command.name)));
+  state.Delete(NameKey(command.name));
+  ContentRecord& content = present->content;
+  if (--content.names > 0) {
+    state.Put(ContentKey(content.id), EncodeContent(content));
+  } else {
+    state.Delete(ContentKey(content.id));
+    if (content.sealed.digest && FindDigest(*content.sealed.digest, state) == content.id) {
+      state.Delete(DigestKey(*content.sealed.digest));
+    }
+    if (content.inlined) {
+      state.Delete(InlineKey(content.id));
+    } else {
+      changes_.push_back({ContentChange::Kind::kRemove, content.id, index, {}, {}});
+    }
+  }
+  return EncodeBlobReply({command.name, content.sealed.length, content.sealed.digest});
+}
+
+absl::StatusOr<Bytes> BlobMachine::Abandon(const BlobCommand& command, Index index, State& state) {
+  if (FindContent(command.upload, state)) return Bytes();  // it was entered after all
+  state.Put(AbandonedKey(command.upload), std::to_string(command.stamp_ms));
+  changes_.push_back({ContentChange::Kind::kDropStage, command.upload, index, {}, {}});
+  return Bytes();
+}
+
+}  // namespace sluice::node
