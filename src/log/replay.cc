@@ -95,6 +95,7 @@ void Replay::OnEntry(Group& group, const FoundRecord& record) {
   const Index index = record.header.at.index;
   if (index <= state.compacted.index || index - state.end() > kGapMax) {
     // Only after lost marks: what the record says about its time is right.
+    group.contradiction = group.contradiction || index > state.end();
     state.compacted = {record.header.previous_term, index.Prev()};
     state.entries.clear();
   }
