@@ -66,7 +66,7 @@ DurableLog::DurableLog(env::Files& files, env::Executors& executors, std::string
       writer_owner_(executors.NewExecutor("log-write")),
       io_(io_owner_.get()),
       writer_(writer_owner_.get()) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   for (const RecoveredSegment& segment : recovered.segments) {
     segments_[segment.generation] = {.file = nullptr,
                                      .path = segment.path,
@@ -111,7 +111,7 @@ absl::Status DurableLog::Tidy(const Recovered& recovered) {
     RETURN_IF_ERROR(file.Store(hard.newest->state, hard.newest->log_sequence));
     ++hard_state_sequences_[group];
   }
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   for (auto& [generation, segment] : segments_) {
     ASSIGN_OR_RETURN(segment.file, files_.Open(segment.path, {.read_only = true}));
   }
@@ -119,13 +119,13 @@ absl::Status DurableLog::Tidy(const Recovered& recovered) {
 }
 
 void DurableLog::Start() {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   WantSegments();
 }
 
 DurableLog::~DurableLog() {
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   io_owner_.reset();
@@ -134,14 +134,14 @@ DurableLog::~DurableLog() {
 }
 
 std::vector<GroupId> DurableLog::RecoveredGroups() const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   std::vector<GroupId> groups;
   for (const auto& [group, state] : recovered_) groups.push_back(group);
   return groups;
 }
 
 GroupState DurableLog::TakeRecovered(const GroupId& group) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   const auto found = recovered_.find(group);
   if (found == recovered_.end()) return {};
   GroupState state = std::move(found->second);
@@ -195,10 +195,10 @@ void DurableLog::Append(AppendBatch batch, env::Executor* reply_on, Done done) {
   Op op;
   op.cost = kOpCost;
   for (const raft::Entry& entry : batch.entries) op.cost += entry.payload.size() + kEntryCost;
-  absl::ReleasableMutexLock lock(&mutex_);
+  std::unique_lock lock(mutex_);
   absl::Status admitted = Admit(batch, op.cost);
   if (!admitted.ok()) {
-    lock.Release();
+    lock.unlock();
     Reply(reply_on, std::move(done), std::move(admitted));
     return;
   }
@@ -224,14 +224,14 @@ void DurableLog::Enqueue(Op op) {
 
 std::vector<raft::Entry> DurableLog::ReadCached(const GroupId& group, Index from, Index end,
                                                 uint64_t bytes_max) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   const auto found = groups_.find(group);
   if (found == groups_.end()) return {};
   return found->second->Cached(from, end, bytes_max);
 }
 
 void DurableLog::Compact(const GroupId& group, TermIndex upto) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   const auto found = groups_.find(group);
   if (found == groups_.end() || upto.index <= found->second->compacted().index) return;
   Op op;
@@ -244,10 +244,10 @@ void DurableLog::Compact(const GroupId& group, TermIndex upto) {
 }
 
 void DurableLog::Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) {
-  absl::ReleasableMutexLock lock(&mutex_);
+  std::unique_lock lock(mutex_);
   if (!stats_.failed.ok()) {
     absl::Status failed = stats_.failed;
-    lock.Release();
+    lock.unlock();
     Reply(reply_on, std::move(done), std::move(failed));
     return;
   }
@@ -263,7 +263,7 @@ void DurableLog::Restart(const GroupId& group, TermIndex at, env::Executor* repl
 }
 
 void DurableLog::Drop(const GroupId& group) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   recovered_.erase(group);
   const auto found = groups_.find(group);
   if (found == groups_.end()) return;
@@ -277,7 +277,7 @@ void DurableLog::Drop(const GroupId& group) {
 }
 
 Log::Stats DurableLog::stats() const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   Stats stats = stats_;
   stats.segments = segments_.size() + ready_.size();
   stats.bytes_on_disk = ready_.size() * options_.segment_bytes;

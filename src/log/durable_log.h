@@ -10,13 +10,12 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
 #include "log/batch_encoder.h"
 #include "log/group_memory.h"
 #include "log/hard_state.h"
@@ -104,9 +103,9 @@ class DurableLog final : public Log {
 
   // --- durable_log.cc: the callers' side ---
   void AdoptGroup(const GroupId& group, const RecoveredGroup& recovered);
-  GroupMemory& MemoryOf(const GroupId& group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Admit(const AppendBatch& batch, uint64_t cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Enqueue(Op op) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  GroupMemory& MemoryOf(const GroupId& group);                  // under mutex_
+  absl::Status Admit(const AppendBatch& batch, uint64_t cost);  // under mutex_
+  void Enqueue(Op op);                                          // under mutex_
   static void Reply(env::Executor* reply_on, Done done, absl::Status status);
 
   // --- log_writer.cc: the writer executor ---
@@ -122,16 +121,16 @@ class DurableLog final : public Log {
   absl::Status WriteEncoded();
   absl::Status FinishBatch();
   absl::Status RemoveHardState(const GroupId& group);
-  void Land(const Landing& landing) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Release(const Freed& freed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool WorthCopying(const SegmentUse& oldest) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Settle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Land(const Landing& landing);                  // under mutex_
+  void Release(const Freed& freed);                   // under mutex_
+  bool WorthCopying(const SegmentUse& oldest) const;  // under mutex_
+  void Settle();                                      // under mutex_
   void FailAll(const absl::Status& status);
   static void ReplyAll(std::vector<Op> ops, const absl::Status& status);
 
   // --- log_io.cc: the I/O executor ---
-  void PostIo(env::Task task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void WantSegments() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PostIo(env::Task task);  // under mutex_
+  void WantSegments();          // under mutex_
   void PrepareStep();
   void ReadNow(ReadRequest request);
   absl::StatusOr<std::vector<raft::Entry>> ReadEntries(const ReadRequest& request);
@@ -146,23 +145,24 @@ class DurableLog final : public Log {
   const LogOptions options_;
   const uint64_t segment_blocks_;  // of data
 
-  mutable absl::Mutex mutex_;
-  EntryCache::Groups groups_ ABSL_GUARDED_BY(mutex_);
-  EntryCache cache_ ABSL_GUARDED_BY(mutex_);
-  std::map<GroupId, GroupState> recovered_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Op> queue_ ABSL_GUARDED_BY(mutex_);
-  uint64_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool writer_posted_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool preparing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool no_space_ ABSL_GUARDED_BY(mutex_) = false;
-  uint64_t copying_ ABSL_GUARDED_BY(mutex_) = 0;     // copies in the queue, + 1 while they are read
-  uint64_t not_copied_ ABSL_GUARDED_BY(mutex_) = 0;  // a segment that could not be read
-  uint64_t active_blocks_left_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t active_generation_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<uint64_t, SegmentUse> segments_ ABSL_GUARDED_BY(mutex_);  // of the log, by generation
-  std::deque<PreparedSegment> ready_ ABSL_GUARDED_BY(mutex_);
-  Stats stats_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;  // std: thread sanitizers see it, unlike the system's Abseil
+  // Guarded by mutex_, up to the writer's own.
+  EntryCache::Groups groups_;
+  EntryCache cache_;
+  std::map<GroupId, GroupState> recovered_;
+  std::vector<Op> queue_;
+  uint64_t queued_bytes_ = 0;
+  bool writer_posted_ = false;
+  bool stopping_ = false;
+  bool preparing_ = false;
+  bool no_space_ = false;
+  uint64_t copying_ = 0;     // copies in the queue, + 1 while they are read
+  uint64_t not_copied_ = 0;  // a segment that could not be read
+  uint64_t active_blocks_left_ = 0;
+  uint64_t active_generation_ = 0;
+  std::map<uint64_t, SegmentUse> segments_;  // of the log, by generation
+  std::deque<PreparedSegment> ready_;
+  Stats stats_;
 
   // The writer's own.
   std::deque<Op> work_;

@@ -26,7 +26,7 @@ void DurableLog::WantSegments() {
 
 void DurableLog::PrepareStep() {
   const absl::StatusOr<bool> step = pool_.PrepareStep();
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   if (step.ok() && !*step) {
     PostIo([this] { PrepareStep(); });
     return;
@@ -52,14 +52,14 @@ void DurableLog::PrepareStep() {
 void DurableLog::RecycleNow(uint64_t generation, const SegmentUse& segment) {
   const absl::Status status = pool_.Recycle(segment.path, generation, segment.file_bytes, segment.clean);
   if (status.ok()) return;
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   LogError("log {} failed: {}", dir_, Message(status));
   stats_.failed.Update(status);
 }
 
 void DurableLog::Read(const GroupId& group, Index from, Index end, uint64_t bytes_max,
                       env::Executor* reply_on, ReadDone done) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   PostIo([this, request = ReadRequest{group, from, end, bytes_max, reply_on, std::move(done)}]() mutable {
     ReadNow(std::move(request));
   });
@@ -78,7 +78,7 @@ absl::StatusOr<std::vector<raft::Entry>> DurableLog::ReadEntries(const ReadReque
     Slot slot;
     SegmentUse segment;
     {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       const auto found = groups_.find(request.group);
       if (found == groups_.end()) {
         return absl::NotFoundError(fmt::format("log {}: no group {}", dir_, request.group.ToString()));
@@ -146,7 +146,7 @@ absl::StatusOr<Bytes> DurableLog::ReadRecord(const SegmentUse& segment, const Gr
 void DurableLog::CopyForward(uint64_t generation) {
   std::vector<std::pair<GroupId, std::vector<TermIndex>>> wanted;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     for (const auto& [group, memory] : groups_) {
       std::vector<TermIndex> entries;
       memory->CollectIn(generation, kCopyBytesMax, entries);
@@ -168,14 +168,14 @@ void DurableLog::CopyForward(uint64_t generation) {
     }
     queued = EnqueueCopy(generation, std::move(op)) || queued;
   }
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   --copying_;
   if (!queued) not_copied_ = generation;  // nothing in it can be read: it stays
 }
 
 // Takes the entries that still lie there. False if there are none.
 bool DurableLog::EnqueueCopy(uint64_t generation, Op op) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   const auto found = groups_.find(op.group);
   if (found == groups_.end() || !stats_.failed.ok()) return false;
   std::vector<raft::Entry> entries = std::exchange(op.entries, {});

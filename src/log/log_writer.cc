@@ -10,7 +10,7 @@ namespace sluice::log {
 void DurableLog::WriteBatch() {
   absl::Status failed;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     failed = stats_.failed;
     for (Op& op : queue_) work_.push_back(std::move(op));
     queue_.clear();
@@ -25,7 +25,7 @@ void DurableLog::WriteBatch() {
     FailAll(failed);
     return;
   }
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   const bool more = has_room ? !work_.empty() || !queue_.empty() : !ready_.empty();
   writer_posted_ = more;  // when there is no segment, the next one wakes the writer
   if (more) writer_->Post([this] { WriteBatch(); });
@@ -100,7 +100,7 @@ bool DurableLog::BeginBatch(uint64_t first_payload_bytes) {
   uint64_t left = active_.file == nullptr ? 0 : segment_blocks_ + 1 - active_.next_block;
   BatchEncoder::Place place;
   if (left < needed) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     WantSegments();
     if (ready_.empty()) return false;
     active_ = {ready_.front().generation, ready_.front().file, 0};
@@ -177,7 +177,7 @@ absl::Status DurableLog::FinishBatch() {
     if (op.kind == RecordKind::kDrop) RETURN_IF_ERROR(RemoveHardState(op.group));
   }
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     if (begun_) {
       ++stats_.batches;
       active_generation_ = active_.generation;
@@ -265,7 +265,7 @@ void DurableLog::FailAll(const absl::Status& status) {
   for (Op& op : work_) all.push_back(std::move(op));
   work_.clear();
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     if (stats_.failed.ok()) LogError("log {} failed: {}", dir_, Message(status));
     stats_.failed.Update(status);
     for (Op& op : queue_) all.push_back(std::move(op));
@@ -299,7 +299,7 @@ void DurableLog::Drain() {
     WriteBatch();
     bool has_segment = true;
     {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       if (work_.empty() && queue_.empty()) return;
       has_segment = !ready_.empty() || begun_;
     }
@@ -310,7 +310,7 @@ void DurableLog::Drain() {
       FailAll(prepared.status());
       return;
     }
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     ready_.push_back(pool_.TakePrepared());
   }
 }
