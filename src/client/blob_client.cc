@@ -1,0 +1,274 @@
+// sluice/blob.h: which door, which server, and when to go on elsewhere.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "client/bytestream.h"
+#include "client/connection.h"
+#include "client/content.h"
+#include "client/put_stream.h"
+#include "client/topology.h"
+#include "client/verifier.h"
+#include "sluice/blob.h"
+#include "wire/resource_name.h"
+
+namespace sluice {
+namespace {
+
+using client::Clock;
+using client::Connection;
+using client::Duration;
+
+constexpr Duration kPause = std::chrono::milliseconds(100);
+constexpr int kAttemptsMax = 50;
+
+BlobFacts FactsOf(client::BlobView view) {
+  return {.name = std::move(view.name),
+          .length = view.length,
+          .digest = view.digest,
+          .created_ms = view.created_ms,
+          .holders = std::move(view.holders)};
+}
+
+// Refusals that no other server and no other attempt would change.
+bool IsFinal(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kResourceExhausted:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Judges whether a transfer that failed may go on: as long as something moved within the allowed silence.
+class Persistence {
+ public:
+  Persistence(Connection& connection, Duration silence) : connection_(connection), silence_(silence) {}
+
+  void Progress(uint64_t bytes) {
+    if (bytes == last_bytes_) return;
+    last_bytes_ = bytes;
+    progressed_ = true;
+    last_ = Clock::now();
+  }
+  // True: try again, at the server that comes first now. Pauses when every server has failed in a row.
+  bool Again(const std::string& address, const absl::Status& status) {
+    said_.insert_or_assign(address, status);
+    if (IsFinal(status) || ++attempts_ >= kAttemptsMax) return false;
+    const Duration silence = Clock::now() - last_;
+    if (silence > (progressed_ ? silence_ : std::min(silence_, Duration(client::kContactPatience))))
+      return false;
+    connection_.Avoid(address);
+    if (++failed_in_row_ >= connection_.servers().size()) std::this_thread::sleep_for(kPause);
+    return true;
+  }
+  void Answered() { failed_in_row_ = 0; }
+  // What to tell when it is over.
+  absl::Status Verdict(const absl::Status& last) const {
+    if (IsFinal(last) || !client::IsWorthAnotherServer(last)) return last;
+    return client::NoServerAnswered(said_);
+  }
+
+ private:
+  Connection& connection_;
+  const Duration silence_;
+  Clock::time_point last_ = Clock::now();
+  uint64_t last_bytes_ = 0;
+  bool progressed_ = false;
+  size_t failed_in_row_ = 0;
+  int attempts_ = 0;
+  std::map<std::string, absl::Status> said_;
+};
+
+class Client final : public BlobClient {
+ public:
+  explicit Client(BlobClientOptions options)
+      : options_(std::move(options)),
+        connection_(std::make_shared<Connection>(options_.servers)),
+        silence_(std::chrono::milliseconds(options_.silence_ms)) {}
+
+  absl::StatusOr<BlobFacts> Put(const std::string& name, BlobContent& content,
+                                const PutOptions& options) override;
+  absl::StatusOr<BlobFacts> PutBytes(const std::string& name, const Bytes& data,
+                                     const PutOptions& options) override {
+    client::BytesContent content(data);
+    return Put(name, content, options);
+  }
+  absl::StatusOr<BlobFacts> PutFile(const std::string& name, const std::string& path,
+                                    const PutOptions& options) override {
+    ASSIGN_OR_RETURN(const auto content, client::FileContent::Open(path));
+    return Put(name, *content, options);
+  }
+  absl::StatusOr<BlobFacts> Get(const std::string& name,
+                                const std::function<absl::Status(const Bytes&)>& take,
+                                const GetOptions& options) override;
+  absl::StatusOr<Bytes> GetBytes(const std::string& name, uint64_t bytes_max) override;
+  absl::StatusOr<BlobFacts> GetFile(const std::string& name, const std::string& path,
+                                    const GetOptions& options) override;
+
+  absl::StatusOr<BlobFacts> Stat(const std::string& name) override {
+    ASSIGN_OR_RETURN(client::BlobView view, client::StatBlob(*connection_, options_.group, name));
+    return FactsOf(std::move(view));
+  }
+  absl::StatusOr<std::vector<BlobFacts>> List(const std::string& prefix, const std::string& after,
+                                              uint32_t limit) override {
+    ASSIGN_OR_RETURN(client::BlobPage page,
+                     client::ListBlobs(*connection_, options_.group, prefix, after, limit));
+    std::vector<BlobFacts> facts;
+    for (client::BlobView& view : page.blobs) facts.push_back(FactsOf(std::move(view)));
+    return facts;
+  }
+  absl::Status Remove(const std::string& name) override {
+    return client::RemoveBlob(*connection_, options_.group, name);
+  }
+
+ private:
+  absl::StatusOr<BlobFacts> PutByByteStream(const std::string& address, const std::string& name,
+                                            BlobContent& content, const PutOptions& options, bool resume);
+
+  const BlobClientOptions options_;
+  const std::shared_ptr<Connection> connection_;
+  const Duration silence_;
+};
+
+absl::StatusOr<BlobFacts> Client::PutByByteStream(const std::string& address, const std::string& name,
+                                                  BlobContent& content, const PutOptions& options,
+                                                  bool resume) {
+  uint64_t offset = 0;
+  if (resume) {
+    // The same server may still have what it synced; if not, the upload starts anew.
+    const auto committed = client::QueryWrite(*connection_, address, name);
+    if (committed.ok() && !committed->complete && committed->bytes <= content.length())
+      offset = committed->bytes;
+  }
+  const absl::StatusOr<uint64_t> size =
+      client::WriteStream(*connection_, address, name, content, offset, silence_, options.on_progress);
+  RETURN_IF_ERROR(size.status());
+  if (*size != content.length()) {
+    return absl::DataLossError(fmt::format("{} bytes were stored of {}", *size, content.length()));
+  }
+  ASSIGN_OR_RETURN(BlobFacts facts, Stat(name));
+  if (facts.length != content.length()) {
+    return absl::AlreadyExistsError(
+        fmt::format("\"{}\" exists with {} bytes: choose another name, or remove it", name, facts.length));
+  }
+  return facts;
+}
+
+absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& content,
+                                      const PutOptions& options) {
+  ASSIGN_OR_RETURN(const wire::ResourceName parsed, wire::ParseResourceName(name));
+  PutOptions watched = options;
+  if (parsed.kind == wire::ResourceName::Kind::kDigest) {
+    watched.expected_digest = Sha256{parsed.sha256};
+    watched.digest = true;
+  }
+  Persistence persistence(*connection_, silence_);
+  watched.on_progress = [&](uint64_t bytes) {
+    persistence.Progress(bytes);
+    if (options.on_progress) options.on_progress(bytes);
+  };
+  const bool by_bytestream = options.via == BlobVia::kByteStream ||
+                             (content.length() <= client::kSmallBytesMax && !watched.expected_digest);
+  client::PutStreamRequest request{.group = options_.group,
+                                   .name = parsed.kind == wire::ResourceName::Kind::kDigest ? "" : name,
+                                   .options = &watched,
+                                   .stream = {.silence = silence_, .window_bytes = options_.window_bytes}};
+  std::string last_address;
+  while (true) {
+    const std::string address = connection_->Order().front();
+    absl::StatusOr<BlobFacts> facts =
+        by_bytestream ? PutByByteStream(address, name, content, watched, address == last_address)
+                      : client::PutStream(connection_, address, request, content);
+    if (facts.ok()) return facts;
+    if (!persistence.Again(address, facts.status())) return persistence.Verdict(facts.status());
+    if (options.on_retry) options.on_retry(facts.status());
+    last_address = address;
+  }
+}
+
+absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
+                                      const std::function<absl::Status(const Bytes&)>& take,
+                                      const GetOptions& options) {
+  ASSIGN_OR_RETURN(BlobFacts facts, Stat(name));
+  client::Verifier verifier(options.verify && facts.digest.has_value());
+  Persistence persistence(*connection_, silence_);
+  uint64_t offset = 0;
+  absl::Status taken;  // of the user: nothing to try again
+  const auto on_bytes = [&](const Bytes& data) {
+    if (data.size() > facts.length - offset) {
+      return taken = absl::DataLossError(
+                 fmt::format("\"{}\" changed while it was read: more than {} bytes", name, facts.length));
+    }
+    verifier.Update(data);
+    taken = take(data);
+    offset += data.size();
+    persistence.Progress(offset);
+    if (options.on_progress) options.on_progress(offset, facts.length);
+    return taken;
+  };
+  while (offset < facts.length) {
+    const std::string address = connection_->Order().front();
+    absl::Status status = client::ReadStream(*connection_, address, name, offset, silence_, on_bytes);
+    if (!taken.ok()) return taken;
+    if (offset == facts.length) break;
+    if (status.ok())
+      status = absl::UnavailableError(fmt::format("the stream ended at {} of {}", offset, facts.length));
+    // Another server may have a good copy of what is damaged here.
+    const absl::Status judged = absl::IsDataLoss(status) ? absl::UnavailableError(status.message()) : status;
+    if (!persistence.Again(address, judged)) return persistence.Verdict(status);
+    if (options.on_retry) options.on_retry(status);
+  }
+  if (const std::optional<Sha256> digest = verifier.Finish(); digest && *digest != *facts.digest) {
+    return absl::DataLossError(fmt::format("\"{}\" has the digest {}, but its bytes give {}", name,
+                                           facts.digest->ToHex(), digest->ToHex()));
+  }
+  return facts;
+}
+
+absl::StatusOr<Bytes> Client::GetBytes(const std::string& name, uint64_t bytes_max) {
+  Bytes whole;
+  const auto facts = Get(
+      name,
+      [&](const Bytes& data) {
+        if (whole.size() + data.size() > bytes_max) {
+          return absl::ResourceExhaustedError(fmt::format("\"{}\" is longer than {} bytes", name, bytes_max));
+        }
+        whole.Append(data);
+        return absl::OkStatus();
+      },
+      {});
+  RETURN_IF_ERROR(facts.status());
+  return whole;
+}
+
+absl::StatusOr<BlobFacts> Client::GetFile(const std::string& name, const std::string& path,
+                                          const GetOptions& options) {
+  ASSIGN_OR_RETURN(const auto file, client::OutputFile::Create(path));
+  const auto facts = Get(
+      name, [&](const Bytes& data) { return file->Append(data); }, options);
+  RETURN_IF_ERROR(facts.status());
+  RETURN_IF_ERROR(file->Commit());
+  return facts;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BlobClient>> BlobClient::Create(BlobClientOptions options) {
+  if (options.servers.empty()) return absl::InvalidArgumentError("no server is given");
+  for (const std::string& server : options.servers) RETURN_IF_ERROR(client::ParseServers(server).status());
+  if (options.silence_ms <= 0 || options.window_bytes < (1u << 20)) {
+    return absl::InvalidArgumentError("silence_ms must be positive, and window_bytes 1 MiB at least");
+  }
+  return std::make_unique<Client>(std::move(options));
+}
+
+}  // namespace sluice

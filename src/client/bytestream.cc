@@ -1,0 +1,156 @@
+#include "client/bytestream.h"
+
+#include <fmt/format.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/impl/codegen/rpc_method.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "client/buffers.h"
+#include "google/bytestream/bytestream.grpc.pb.h"
+#include "wire/bytestream.h"
+
+namespace sluice::client {
+namespace {
+
+using google::bytestream::ByteStream;
+
+constexpr uint64_t kMessageBytes = 256u << 10;
+
+// The methods with raw buffers instead of messages, so that payload is not copied by protobuf.
+const grpc::internal::RpcMethod kWrite("/google.bytestream.ByteStream/Write",
+                                       grpc::internal::RpcMethod::CLIENT_STREAMING);
+const grpc::internal::RpcMethod kRead("/google.bytestream.ByteStream/Read",
+                                      grpc::internal::RpcMethod::SERVER_STREAMING);
+
+// Cancels a call that makes no progress, because a blocking read or write of gRPC has no timeout of its own.
+class SilenceWatch {
+ public:
+  SilenceWatch(grpc::ClientContext* context, Duration silence)
+      : context_(context), silence_(silence), thread_([this] { Run(); }) {}
+  ~SilenceWatch() {
+    {
+      std::lock_guard lock(mutex_);
+      over_ = true;
+      changed_.notify_all();
+    }
+    thread_.join();
+  }
+  void Progress() {
+    std::lock_guard lock(mutex_);
+    last_ = Clock::now();
+  }
+  bool fired() {
+    std::lock_guard lock(mutex_);
+    return fired_;
+  }
+
+ private:
+  void Run() {
+    std::unique_lock lock(mutex_);
+    while (!over_ && !fired_) {
+      if (Clock::now() - last_ > silence_) {
+        fired_ = true;
+        context_->TryCancel();
+      } else {
+        changed_.wait_until(lock, last_ + silence_);
+      }
+    }
+  }
+  grpc::ClientContext* const context_;
+  const Duration silence_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Clock::time_point last_ = Clock::now();
+  bool over_ = false;
+  bool fired_ = false;
+  std::thread thread_;
+};
+
+absl::Status Ended(const grpc::Status& status, SilenceWatch& watch, const std::string& address) {
+  if (!status.ok() && watch.fired()) {
+    return absl::DeadlineExceededError(fmt::format("{} made no progress", address));
+  }
+  return FromGrpc(status);
+}
+
+}  // namespace
+
+absl::StatusOr<uint64_t> WriteStream(Connection& connection, const std::string& address,
+                                     const std::string& name, BlobContent& content, uint64_t offset,
+                                     Duration silence, const std::function<void(uint64_t)>& on_progress) {
+  const auto channel = connection.Channel(address);
+  grpc::ClientContext context;
+  google::bytestream::WriteResponse response;
+  SilenceWatch watch(&context, silence);
+  const std::unique_ptr<grpc::ClientWriter<grpc::ByteBuffer>> call(
+      grpc::internal::ClientWriterFactory<grpc::ByteBuffer>::Create(channel.get(), kWrite, &context,
+                                                                    &response));
+  const uint64_t length = content.length();
+  wire::WriteRequest request{.resource_name = name};
+  do {
+    request.write_offset = static_cast<int64_t>(offset);
+    absl::StatusOr<Bytes> data = content.Read(offset, std::min(kMessageBytes, length - offset));
+    if (!data.ok()) {
+      context.TryCancel();
+      call->Finish().ok();
+      return data.status();
+    }
+    request.data = *std::move(data);
+    offset += request.data.size();
+    request.finish_write = offset == length;
+    // A write that fails means that the server has ended the call: its status says why.
+    if (!call->Write(ToBuffer(wire::EncodeWriteRequest(request)))) break;
+    watch.Progress();
+    if (on_progress) on_progress(offset);
+    request.resource_name.clear();
+  } while (!request.finish_write);
+  call->WritesDone();
+  RETURN_IF_ERROR(Ended(call->Finish(), watch, address));
+  return static_cast<uint64_t>(std::max<int64_t>(response.committed_size(), 0));
+}
+
+absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const std::string& address,
+                                         const std::string& name) {
+  const auto stub = ByteStream::NewStub(connection.Channel(address));
+  grpc::ClientContext context;
+  SetDeadline(&context, kCallTimeout);
+  google::bytestream::QueryWriteStatusRequest request;
+  google::bytestream::QueryWriteStatusResponse response;
+  request.set_resource_name(name);
+  RETURN_IF_ERROR(FromGrpc(stub->QueryWriteStatus(&context, request, &response)));
+  return CommittedSize{.bytes = static_cast<uint64_t>(std::max<int64_t>(response.committed_size(), 0)),
+                       .complete = response.complete()};
+}
+
+absl::Status ReadStream(Connection& connection, const std::string& address, const std::string& name,
+                        uint64_t offset, Duration silence,
+                        const std::function<absl::Status(const Bytes&)>& take) {
+  const auto channel = connection.Channel(address);
+  grpc::ClientContext context;
+  google::bytestream::ReadRequest request;
+  request.set_resource_name(name);
+  request.set_read_offset(static_cast<int64_t>(offset));
+  SilenceWatch watch(&context, silence);
+  const std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> call(
+      grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(channel.get(), kRead, &context, request));
+  grpc::ByteBuffer message;
+  absl::Status status;
+  while (status.ok() && call->Read(&message)) {
+    watch.Progress();
+    absl::StatusOr<Bytes> data = wire::ParseReadResponse(FromBuffer(message));
+    status = data.ok() ? take(*data) : data.status();
+    message.Clear();
+  }
+  if (!status.ok()) context.TryCancel();
+  const absl::Status ended = Ended(call->Finish(), watch, address);
+  return status.ok() ? ended : status;
+}
+
+}  // namespace sluice::client

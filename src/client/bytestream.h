@@ -1,0 +1,38 @@
+// google.bytestream.ByteStream at one server: the calls that put and get are made of.
+//
+//   ASSIGN_OR_RETURN(uint64_t committed, WriteStream(connection, address, name, content, 0, watcher));
+//   RETURN_IF_ERROR(ReadStream(connection, address, name, offset, take));
+//
+// Functions block; any thread. Payload is not copied on its way to gRPC. Failure: a call without progress for
+// `silence` is cancelled with DEADLINE_EXCEEDED; errors are the server's own codes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "client/connection.h"
+#include "sluice/blob.h"
+
+namespace sluice::client {
+
+inline constexpr uint64_t kSmallBytesMax = 64u << 10;  // D-16: goes in one message, and inside the log entry
+
+struct CommittedSize {
+  uint64_t bytes = 0;
+  bool complete = false;
+};
+
+// Writes content from `offset` to its end and finishes; gives the size that the server committed.
+absl::StatusOr<uint64_t> WriteStream(Connection& connection, const std::string& address,
+                                     const std::string& name, BlobContent& content, uint64_t offset,
+                                     Duration silence, const std::function<void(uint64_t)>& on_progress);
+// NOT_FOUND: no such upload.
+absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const std::string& address,
+                                         const std::string& name);
+// `take` gets the bytes from `offset` on; its error ends the call.
+absl::Status ReadStream(Connection& connection, const std::string& address, const std::string& name,
+                        uint64_t offset, Duration silence,
+                        const std::function<absl::Status(const Bytes&)>& take);
+
+}  // namespace sluice::client

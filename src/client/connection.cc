@@ -1,0 +1,141 @@
+#include "client/connection.h"
+
+#include <fmt/format.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <thread>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "base/strings.h"
+
+namespace sluice::client {
+namespace {
+
+constexpr size_t kServersMax = 256;
+constexpr Duration kFirstPause = std::chrono::milliseconds(50);
+constexpr Duration kLongestPause = std::chrono::seconds(1);
+
+// gRPC says "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Failed to connect to remote
+// host: Connection refused": the user needs the last words.
+std::string LastWords(const absl::Status& status) {
+  std::string_view text = Message(status);
+  if (text.find("onnect") == std::string_view::npos) return std::string(text);
+  const size_t colon = text.rfind(": ");
+  if (colon != std::string_view::npos) text.remove_prefix(colon + 2);
+  return absl::AsciiStrToLower(ToAbsl(text));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> ParseServers(std::string_view text) {
+  std::vector<std::string> servers;
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    const std::string_view one = text.substr(0, comma);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    const size_t colon = one.rfind(':');
+    int port = 0;
+    if (colon == std::string_view::npos || colon == 0 ||
+        !absl::SimpleAtoi(ToAbsl(one.substr(colon + 1)), &port) || port < 1 || port > 65535) {
+      return absl::InvalidArgumentError(fmt::format("\"{}\" is no HOST:PORT", one));
+    }
+    servers.emplace_back(one);
+  }
+  if (servers.empty() || servers.size() > kServersMax) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{} servers given: one to {} of them, as HOST:PORT,HOST:PORT", servers.size(), kServersMax));
+  }
+  return servers;
+}
+
+bool IsWorthAnotherServer(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) ||
+         absl::IsAborted(status);
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+void SetDeadline(grpc::ClientContext* context, Duration timeout) {
+  context->set_deadline(std::chrono::system_clock::now() +
+                        std::chrono::duration_cast<std::chrono::system_clock::duration>(timeout));
+}
+
+absl::Status NoServerAnswered(const std::map<std::string, absl::Status>& said) {
+  std::string list;
+  for (const auto& [address, status] : said) {
+    list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", address, LastWords(status));
+  }
+  return absl::UnavailableError(
+      fmt::format("no server answered: {}: is it running? try `sluice serve`", list));
+}
+
+Connection::Connection(std::vector<std::string> servers) : servers_(std::move(servers)) {}
+
+std::vector<std::string> Connection::servers() const {
+  std::lock_guard lock(mutex_);
+  return servers_;
+}
+
+void Connection::AddServer(const std::string& address) {
+  std::lock_guard lock(mutex_);
+  if (address.empty() || servers_.size() >= kServersMax) return;
+  if (std::find(servers_.begin(), servers_.end(), address) == servers_.end()) servers_.push_back(address);
+}
+
+std::shared_ptr<grpc::Channel> Connection::Channel(const std::string& address) {
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<grpc::Channel>& channel = channels_[address];
+  if (channel == nullptr) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);  // also the limit of one attempt to connect
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, 65 << 20);
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  }
+  return channel;
+}
+
+std::vector<std::string> Connection::Order() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> order(servers_);
+  std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(first_), order.end());
+  return order;
+}
+
+void Connection::Avoid(const std::string& address) {
+  std::lock_guard lock(mutex_);
+  if (servers_[first_] == address) first_ = (first_ + 1) % servers_.size();
+}
+
+absl::Status Connection::AtAny(Duration patience,
+                               absl::FunctionRef<absl::Status(const std::string& address)> attempt) {
+  const Clock::time_point end = Clock::now() + patience;
+  std::map<std::string, absl::Status> said;
+  for (Duration pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
+    for (const std::string& address : Order()) {
+      absl::Status status = attempt(address);
+      if (status.ok() || !IsWorthAnotherServer(status)) {
+        std::lock_guard lock(mutex_);
+        first_ = static_cast<size_t>(std::find(servers_.begin(), servers_.end(), address) - servers_.begin());
+        return status;
+      }
+      said.insert_or_assign(address, std::move(status));
+    }
+    if (Clock::now() + pause >= end) return NoServerAnswered(said);
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+}  // namespace sluice::client

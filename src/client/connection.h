@@ -1,0 +1,76 @@
+// The servers that a client may ask, and their channels: one after another until one answers.
+//
+//   Connection connection(*ParseServers("127.0.0.1:7400,127.0.0.1:7410"));
+//   absl::Status status = connection.AtAny(std::chrono::seconds(2), [&](const std::string& address) {
+//     return Ask(connection.Channel(address)); });
+//
+// Threading: thread-safe; AtAny blocks. Ownership: channels live as long as the connection or their last
+// user. Failure: a call that no server answered ends within the given patience with one line that names every
+// server and what it said; it never hangs, because every call carries a deadline.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "base/status.h"
+
+namespace grpc {
+class Channel;
+class ClientContext;
+class Status;
+}  // namespace grpc
+
+namespace sluice::client {
+
+using Clock = std::chrono::steady_clock;
+using Duration = std::chrono::nanoseconds;
+
+// How long the first contact may take before a client says that nobody is there.
+inline constexpr Duration kContactPatience = std::chrono::seconds(3);
+// How long one short call may take.
+inline constexpr Duration kCallTimeout = std::chrono::seconds(5);
+
+// "HOST:PORT[,HOST:PORT]…"; INVALID_ARGUMENT names the part that is none.
+absl::StatusOr<std::vector<std::string>> ParseServers(std::string_view text);
+
+// A refused or broken connection, or a server that cannot serve at the moment: worth trying elsewhere.
+bool IsWorthAnotherServer(const absl::Status& status);
+
+absl::Status FromGrpc(const grpc::Status& status);
+void SetDeadline(grpc::ClientContext* context, Duration timeout);
+
+class Connection {
+ public:
+  explicit Connection(std::vector<std::string> servers);
+
+  std::vector<std::string> servers() const;
+  // Learned from the group: asked after those that the user named.
+  void AddServer(const std::string& address);
+  std::shared_ptr<grpc::Channel> Channel(const std::string& address);
+
+  // Runs `attempt` at one server after another, first at the one that answered last, round after round with a
+  // pause, until it gives something else than an error that is worth another server, or `patience` is over
+  // (each server is tried once at least).
+  absl::Status AtAny(Duration patience, absl::FunctionRef<absl::Status(const std::string& address)> attempt);
+  // The order in which AtAny would ask now.
+  std::vector<std::string> Order() const;
+  // The server is out of order: others go first from now on.
+  void Avoid(const std::string& address);
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> servers_;  // guarded by mutex_, as are the next two
+  size_t first_ = 0;
+  std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;
+};
+
+// UNAVAILABLE: "no server answered: 127.0.0.1:7400 (connection refused): is it running? try `sluice serve`".
+absl::Status NoServerAnswered(const std::map<std::string, absl::Status>& said);
+
+}  // namespace sluice::client

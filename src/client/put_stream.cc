@@ -1,0 +1,104 @@
+#include "client/put_stream.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "client/ratis_client.h"
+#include "client/stream_header.h"
+#include "client/topology.h"
+#include "sluice/blob.pb.h"
+
+namespace sluice::client {
+namespace {
+
+constexpr uint64_t kPacketBytes = 1u << 20;
+
+std::string HeaderMessage(const PutStreamRequest& request, const BlobContent& content) {
+  ::sluice::BlobHeader message;
+  message.set_name(request.name);
+  message.set_expected_length(content.length());
+  message.set_no_digest(!request.options->digest);
+  if (request.options->expected_digest) {
+    message.set_expected_digest(std::string(request.options->expected_digest->AsBytes()));
+  }
+  return message.SerializeAsString();
+}
+
+absl::Status SendContent(StreamConnection& stream, const UploadId& id, BlobContent& content,
+                         const std::function<void(uint64_t)>& on_progress) {
+  const uint64_t length = content.length();
+  for (uint64_t offset = 0; offset < length;) {
+    wire::PacketHeader header{.client = id.client,
+                              .type = wire::PacketType::kStreamData,
+                              .stream = id.call,
+                              .offset = offset,
+                              .data_length = std::min(kPacketBytes, length - offset)};
+    if (content.fd() >= 0) {
+      RETURN_IF_ERROR(stream.SendFile(header, content.fd(), offset, nullptr));
+    } else {
+      ASSIGN_OR_RETURN(const Bytes data, content.Read(offset, header.data_length));
+      RETURN_IF_ERROR(stream.Send(header, data, nullptr));
+    }
+    offset += header.data_length;
+    if (on_progress) on_progress(stream.answered_bytes());
+  }
+  wire::PacketHeader close{.client = id.client,
+                           .type = wire::PacketType::kStreamData,
+                           .stream = id.call,
+                           .offset = length,
+                           .close = true};
+  RETURN_IF_ERROR(stream.Send(close, Bytes(), nullptr));
+  RETURN_IF_ERROR(stream.Drain());
+  if (on_progress) on_progress(length);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<BlobFacts> PutStream(std::shared_ptr<Connection> connection, const std::string& address,
+                                    const PutStreamRequest& request, BlobContent& content) {
+  ASSIGN_OR_RETURN(const ServerStatus server, AskStatus(*connection, address, kCallTimeout));
+  const GroupView* group = server.Find(request.group);
+  if (group == nullptr) {
+    return absl::NotFoundError(fmt::format("{} does not run group {}", address, request.group.ToString()));
+  }
+  if (server.self.data_stream_address.empty()) {
+    return absl::FailedPreconditionError(
+        fmt::format("{} takes no data streams: try --via bytestream", address));
+  }
+  std::vector<Member> members = group->voters;
+  members.insert(members.end(), group->learners.begin(), group->learners.end());
+  for (const Member& member : members) connection->AddServer(member.address);
+
+  RatisClient raft(connection, {.group = request.group});
+  const UploadId id{raft.id(), raft.NextCall()};
+  auto header = StreamHeader(id, request.group, server.self.id, HeaderMessage(request, content));
+  *header.mutable_rpc_request()->mutable_routing_table() =
+      RouteOf(request.options->route, server.self.id, members);
+  const Bytes first = Bytes::Take(header.SerializeAsString());
+
+  ASSIGN_OR_RETURN(const auto stream,
+                   StreamConnection::Open(server.self.data_stream_address, request.stream));
+  wire::PacketHeader open{.client = id.client, .stream = id.call};
+  RETURN_IF_ERROR(stream->Send(open, first, nullptr));
+  RETURN_IF_ERROR(SendContent(*stream, id, content, request.options->on_progress));
+
+  ASSIGN_OR_RETURN(const RatisClient::Reply reply,
+                   raft.SendAndWait({.kind = RatisCall::Kind::kForward, .message = first}));
+  ::sluice::BlobReply stored;
+  if (!stored.ParseFromString(reply.message.ToString())) {
+    return absl::InternalError("the group's answer to the put cannot be read");
+  }
+  if (stored.length() != content.length()) {
+    return absl::DataLossError(fmt::format("{} bytes were stored of {}", stored.length(), content.length()));
+  }
+  BlobFacts facts;
+  facts.name = stored.name();
+  facts.length = stored.length();
+  facts.digest = Sha256::FromBytes(stored.digest());
+  return facts;
+}
+
+}  // namespace sluice::client

@@ -1,0 +1,28 @@
+// The first packet of a stream: who receives the bytes first, who passes them on to whom, and what they are.
+//
+//   ratis::common::RaftClientRequestProto header = StreamHeader(client, call, group, primary, members, route,
+//   message);
+//
+// Pure functions; any thread. The same message, byte for byte, is the content of FORWARD.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/ids.h"
+#include "client/topology.h"
+#include "ratis/raft.pb.h"
+#include "sluice/blob.h"
+
+namespace sluice::client {
+
+// Chain: the primary first, then the others in the group's order. Star: all others after the primary. Members
+// without a data-stream address are left out; they fetch the bytes later.
+::ratis::common::RoutingTableProto RouteOf(BlobRoute route, const std::string& primary,
+                                           const std::vector<Member>& members);
+
+::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,
+                                                     const std::string& primary, std::string message);
+
+}  // namespace sluice::client

@@ -1,0 +1,169 @@
+#include "client/topology.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include "sluice/admin.grpc.pb.h"
+
+namespace sluice::client {
+namespace {
+
+namespace pb = ::sluice::admin;
+
+constexpr Duration kMetadataTimeout = std::chrono::seconds(12);  // beyond the server's own wait for a leader
+
+Member FromProto(const peer::Server& server) {
+  return {
+      .id = server.id(), .address = server.address(), .data_stream_address = server.data_stream_address()};
+}
+
+GroupView FromProto(const pb::Group& group) {
+  GroupView view;
+  view.id = group.id();
+  view.machine = group.machine();
+  view.role = group.role();
+  view.term = group.term();
+  view.leader = group.leader();
+  view.ready = group.ready();
+  view.last = group.last_index();
+  view.commit = group.commit();
+  view.applied = group.applied();
+  view.bytes_complete = group.bytes_complete();
+  view.missing = group.missing();
+  view.snapshot = group.snapshot_index();
+  view.voting = group.voting();
+  view.repairing = group.repairing();
+  view.storage_error = group.storage_error();
+  for (const auto& voter : group.configuration().voters()) view.voters.push_back(FromProto(voter));
+  for (const auto& learner : group.configuration().learners()) view.learners.push_back(FromProto(learner));
+  for (const pb::Progress& one : group.progress()) {
+    view.followers.push_back({.id = one.id(),
+                              .match = one.match(),
+                              .lag = one.lag(),
+                              .active = one.active(),
+                              .learner = one.learner(),
+                              .state = one.state()});
+  }
+  return view;
+}
+
+BlobView FromProto(const pb::Blob& blob) {
+  return {.name = blob.name(),
+          .length = blob.length(),
+          .digest = Sha256::FromBytes(blob.digest()),
+          .created_ms = blob.created_ms(),
+          .holders = {blob.holders().begin(), blob.holders().end()},
+          .local = blob.local(),
+          .inlined = blob.inlined()};
+}
+
+ServerStatus FromProto(const pb::StatusReply& reply) {
+  ServerStatus status;
+  status.self = FromProto(reply.self());
+  status.pid = reply.pid();
+  status.data_dir = reply.data_dir();
+  status.stopping = reply.stopping();
+  for (const pb::Group& group : reply.groups()) status.groups.push_back(FromProto(group));
+  status.uploads.assign(reply.uploads().begin(), reply.uploads().end());
+  status.stages = reply.blobs().stages();
+  status.staged_bytes = reply.blobs().staged_bytes();
+  status.damaged_chunks = reply.blobs().damaged_chunks();
+  status.free_bytes = reply.blobs().free_bytes();
+  status.log_segments = reply.log().segments();
+  status.log_bytes = reply.log().bytes_on_disk();
+  status.log_error = reply.log().error();
+  return status;
+}
+
+}  // namespace
+
+const GroupView* ServerStatus::Find(const GroupId& group) const {
+  for (const GroupView& view : groups) {
+    if (view.id == group.ToString()) return &view;
+  }
+  return nullptr;
+}
+
+bool ServerStatus::Ready() const {
+  if (stopping || groups.empty() || !log_error.empty()) return false;
+  for (const GroupView& group : groups) {
+    if (group.leader.empty() || !group.storage_error.empty()) return false;
+    if (group.leader == self.id && !group.ready) return false;
+  }
+  return true;
+}
+
+absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string& address, Duration timeout) {
+  auto stub = pb::Admin::NewStub(connection.Channel(address));
+  grpc::ClientContext context;
+  SetDeadline(&context, timeout);
+  pb::StatusReply reply;
+  RETURN_IF_ERROR(FromGrpc(stub->Status(&context, {}, &reply)));
+  return FromProto(reply);
+}
+
+absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Duration patience) {
+  ServerStatus result;
+  const absl::Status asked = connection.AtAny(patience, [&](const std::string& address) {
+    absl::StatusOr<ServerStatus> status = AskStatus(connection, address, kCallTimeout);
+    if (status.ok()) result = *std::move(status);
+    return status.status();
+  });
+  RETURN_IF_ERROR(asked);
+  return result;
+}
+
+absl::StatusOr<BlobPage> ListBlobs(Connection& connection, const GroupId& group, const std::string& prefix,
+                                   const std::string& after, uint32_t limit) {
+  pb::ListRequest request;
+  request.set_group(std::string(group.AsBytes()));
+  request.set_prefix(prefix);
+  request.set_after(after);
+  request.set_limit(limit);
+  BlobPage page;
+  const absl::Status asked = connection.AtAny(kContactPatience, [&](const std::string& address) {
+    auto stub = pb::Admin::NewStub(connection.Channel(address));
+    grpc::ClientContext context;
+    SetDeadline(&context, kMetadataTimeout);
+    pb::ListReply reply;
+    RETURN_IF_ERROR(FromGrpc(stub->List(&context, request, &reply)));
+    page = {.blobs = {}, .more = reply.more()};
+    for (const pb::Blob& blob : reply.blobs()) page.blobs.push_back(FromProto(blob));
+    return absl::OkStatus();
+  });
+  RETURN_IF_ERROR(asked);
+  return page;
+}
+
+absl::StatusOr<BlobView> StatBlob(Connection& connection, const GroupId& group, const std::string& name) {
+  pb::StatRequest request;
+  request.set_group(std::string(group.AsBytes()));
+  request.set_name(name);
+  BlobView view;
+  const absl::Status asked = connection.AtAny(kContactPatience, [&](const std::string& address) {
+    auto stub = pb::Admin::NewStub(connection.Channel(address));
+    grpc::ClientContext context;
+    SetDeadline(&context, kMetadataTimeout);
+    pb::Blob reply;
+    RETURN_IF_ERROR(FromGrpc(stub->Stat(&context, request, &reply)));
+    view = FromProto(reply);
+    return absl::OkStatus();
+  });
+  RETURN_IF_ERROR(asked);
+  return view;
+}
+
+absl::Status RemoveBlob(Connection& connection, const GroupId& group, const std::string& name) {
+  pb::RemoveRequest request;
+  request.set_group(std::string(group.AsBytes()));
+  request.set_name(name);
+  return connection.AtAny(kContactPatience, [&](const std::string& address) {
+    auto stub = pb::Admin::NewStub(connection.Channel(address));
+    grpc::ClientContext context;
+    SetDeadline(&context, kMetadataTimeout);
+    pb::RemoveReply reply;
+    return FromGrpc(stub->Remove(&context, request, &reply));
+  });
+}
+
+}  // namespace sluice::client

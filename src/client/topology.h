@@ -1,0 +1,101 @@
+// What a server tells about itself and its groups, and its names, as plain structs: the client side of
+// sluice.Admin.
+//
+//   ASSIGN_OR_RETURN(ServerStatus status, AskStatus(connection, "127.0.0.1:7400"));
+//   ASSIGN_OR_RETURN(ServerStatus any, AskAnyStatus(connection, kContactPatience));
+//   const GroupView* group = any.Find(kDefaultGroup);
+//
+// Functions block, any thread. Errors: those of the connection, else what the server answered.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/ids.h"
+#include "client/connection.h"
+
+namespace sluice::client {
+
+struct Member {
+  std::string id;
+  std::string address;              // gRPC
+  std::string data_stream_address;  // empty: none
+};
+
+struct FollowerView {
+  std::string id;
+  int64_t match = -1;
+  int64_t lag = 0;  // entries behind the leader
+  bool active = false;
+  bool learner = false;
+  std::string state;
+};
+
+struct GroupView {
+  std::string id;  // UUID text
+  std::string machine;
+  std::string role;
+  uint64_t term = 0;
+  std::string leader;  // empty: unknown
+  bool ready = false;
+  int64_t last = -1;
+  int64_t commit = -1;
+  int64_t applied = -1;
+  int64_t bytes_complete = -1;
+  uint64_t missing = 0;
+  int64_t snapshot = -1;
+  bool voting = true;
+  bool repairing = false;
+  std::string storage_error;
+  std::vector<Member> voters;
+  std::vector<Member> learners;
+  std::vector<FollowerView> followers;  // at the leader only
+};
+
+struct ServerStatus {
+  Member self;
+  int64_t pid = 0;
+  std::string data_dir;
+  bool stopping = false;
+  std::vector<GroupView> groups;
+  std::vector<std::string> uploads;
+  uint64_t stages = 0;
+  uint64_t staged_bytes = 0;
+  uint64_t damaged_chunks = 0;
+  uint64_t free_bytes = 0;
+  uint64_t log_segments = 0;
+  uint64_t log_bytes = 0;
+  std::string log_error;
+
+  const GroupView* Find(const GroupId& group) const;
+  // Serves: not stopping, no storage error, and every group that it runs has a leader that it knows.
+  bool Ready() const;
+};
+
+struct BlobView {
+  std::string name;
+  uint64_t length = 0;
+  std::optional<Sha256> digest;
+  int64_t created_ms = 0;
+  std::vector<std::string> holders;
+  bool local = false;
+  bool inlined = false;
+};
+
+absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string& address, Duration timeout);
+// Of the first server that answers.
+absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Duration patience);
+
+struct BlobPage {
+  std::vector<BlobView> blobs;
+  bool more = false;
+};
+absl::StatusOr<BlobPage> ListBlobs(Connection& connection, const GroupId& group, const std::string& prefix,
+                                   const std::string& after, uint32_t limit);
+absl::StatusOr<BlobView> StatBlob(Connection& connection, const GroupId& group, const std::string& name);
+absl::Status RemoveBlob(Connection& connection, const GroupId& group, const std::string& name);
+
+}  // namespace sluice::client
