@@ -1,0 +1,143 @@
+// One accepted DataStream connection: packets in, pieces to relays, replies out in the order of each stream.
+//
+//   auto connection = std::make_shared<Connection>(context, &lane, std::move(socket));
+//   connection->Start([&](auto& ended) { connections.erase(ended); });
+//
+// Threading: everything on its lane. Ownership: kept alive by whoever started it, until `ended`. Failure: see
+// server.h. A stream belongs to the connection that opened it (F-70); when the connection ends, its relays
+// are dropped and their stages wait for their time-to-live.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>  // before asio
+
+#include <asio/ip/tcp.hpp>
+
+#include "absl/hash/hash.h"
+#include "edge/datastream/socket.h"
+#include "env/loop.h"
+#include "node/host.h"
+#include "wire/datastream.h"
+
+namespace sluice::edge::datastream {
+
+struct DataStreamOptions {
+  std::string listen;
+  size_t connections_max = 1024;
+  size_t streams_max = 1024;                     // per connection
+  uint64_t connection_window_bytes = 32u << 20;  // unanswered, per connection
+  uint64_t replies_bytes_max = 1u << 20;         // waiting for a reader that does not read
+  uint32_t first_packet_ms = 60'000;             // a new connection must say something whole by then
+  uint32_t stall_ms = 60'000;                    // half a packet, or an unread reply, may take so long
+  uint32_t linger_ms = 2'000;                    // for the sender to read why it was cut off
+  wire::DataStreamLimits limits = {};
+};
+
+// What the connections of one server share. Thread-safe.
+struct ConnectionContext {
+  ConnectionContext(node::Host* the_host, DataStreamOptions the_options)
+      : host(the_host), options(std::move(the_options)) {}
+
+  // False if a live connection has this stream.
+  bool Claim(const UploadId& id) {
+    std::lock_guard lock(mutex);
+    return claimed.insert(id).second;
+  }
+  void Release(const UploadId& id) {
+    std::lock_guard lock(mutex);
+    claimed.erase(id);
+  }
+
+  node::Host* const host;
+  const DataStreamOptions options;
+  const std::shared_ptr<SlabPool> slabs = std::make_shared<SlabPool>();  // slabs outlive the server
+  std::atomic<size_t> connections{0};
+  std::mutex mutex;  // lanes share the claims
+  std::unordered_set<UploadId, absl::Hash<UploadId>> claimed;
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  using Ended = absl::AnyInvocable<void(const std::shared_ptr<Connection>&)>;
+
+  Connection(std::shared_ptr<ConnectionContext> context, env::Loop* lane, asio::ip::tcp::socket socket);
+  ~Connection();
+
+  void Start(Ended ended);
+  void Close();
+
+ private:
+  struct Packet {
+    wire::PacketHeader header;
+    size_t pending = 0;  // answers that the relay owes, and one while its data arrive
+    uint64_t written = 0;
+    absl::Status status;
+  };
+  struct Stream {
+    GroupId group;
+    std::shared_ptr<node::Relay> relay;  // shared with the host
+    std::deque<Packet> unanswered;       // in order of arrival
+    uint64_t next = 0;                   // where the next piece belongs
+    uint64_t window_used = 0;
+    bool closed = false;
+    absl::Status failure;
+    env::Instant last_use{};
+  };
+  using StreamPtr = std::shared_ptr<Stream>;  // shared with answers that are due
+
+  void Read();
+  void OnRead(const std::error_code& error, size_t n);
+  // Takes what was decoded, until the window is full.
+  void Process();
+  bool WindowFull() const;
+  void Handle(wire::RequestEvent event);
+  void OnHeader(const wire::RequestEvent& event);
+  void OnPacket(const wire::RequestEvent& event);
+  void OnPiece(wire::RequestEvent event);
+  void AppendPiece(const wire::RequestEvent& event, Packet* packet);
+  void EndPacket(const wire::RequestEvent& event, Packet* packet);
+  void Answered(const StreamPtr& stream, Packet* packet, uint64_t charge, absl::Status status);
+  void Settle(const StreamPtr& stream);
+  void Forget(const UploadId& id);
+  void Reply(const Packet& packet, const GroupId& group);
+  void Fail(const wire::PacketHeader& packet, const GroupId& group, const absl::Status& status);
+  void Write();
+  void OnBroken(const absl::Status& why);
+  void Watch();
+  void Log(std::string_view what);
+  GroupId AnyGroup() const;
+  // A callback of a relay that finds this connection again, if it is still there.
+  auto AnswerFor(Packet* packet, uint64_t charge);
+
+  const std::shared_ptr<ConnectionContext> context_;
+  env::Loop* const lane_;
+  const uint64_t window_bytes_;
+  asio::ip::tcp::socket socket_;
+  SlabReader in_;
+  wire::RequestDecoder decoder_;
+  Outbox out_;
+  std::unordered_map<UploadId, StreamPtr, absl::Hash<UploadId>> streams_;
+  StreamPtr current_;  // whose packet is arriving; null: its data are dropped
+  Packet* current_packet_ = nullptr;
+  uint64_t window_used_ = 0;
+  Ended ended_;
+  env::TimerId watch_ = env::TimerId::kNone;
+  env::Instant started_{};
+  env::Instant last_read_{};
+  env::Instant last_write_{};
+  env::Instant last_log_{};
+  bool greeted_ = false;  // a whole packet has come
+  bool reading_ = false;
+  bool processing_ = false;
+  bool writing_ = false;
+  bool broken_ = false;  // framing lost: the rest is dropped
+  bool closed_ = false;
+};
+
+}  // namespace sluice::edge::datastream

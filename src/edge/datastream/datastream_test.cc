@@ -1,0 +1,331 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <utility>  // before asio
+
+#include <asio/connect.hpp>
+#include <asio/read.hpp>
+#include <asio/write.hpp>
+
+#include "edge/datastream/header.h"
+#include "edge/datastream/server.h"
+#include "edge/datastream/sink.h"
+#include "edge/datastream/stream_host_for_test.h"
+
+namespace sluice::edge::datastream {
+namespace {
+
+using testing::HasSubstr;
+
+const ClientId kClient = *ClientId::Parse("11111111-2222-3333-4444-555555555555");
+
+node::StreamHeader Header(uint64_t call) {
+  node::StreamHeader header;
+  header.group = kDefaultGroup;
+  header.upload = {kClient, CallId{call}};
+  header.route.primary = {"n0"};
+  header.blob.name = "a file";
+  return header;
+}
+
+std::string Packet(uint64_t call, wire::PacketType type, uint64_t offset, const std::string& data,
+                   bool close = false) {
+  wire::PacketHeader header;
+  header.client = kClient;
+  header.type = type;
+  header.stream = CallId{call};
+  header.offset = offset;
+  header.close = close;
+  return wire::EncodeRequest(header, Bytes::Copy(data)).ToString();
+}
+std::string Open(uint64_t call) {
+  return Packet(call, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(Header(call)).ToString());
+}
+std::string Data(uint64_t call, uint64_t offset, const std::string& data, bool close = false) {
+  return Packet(call, wire::PacketType::kStreamData, offset, data, close);
+}
+
+// A blocking client.
+class Client {
+ public:
+  explicit Client(int port) : socket_(context_) {
+    std::error_code error;
+    socket_.connect({asio::ip::make_address("127.0.0.1"), static_cast<uint16_t>(port)}, error);
+    EXPECT_FALSE(error) << error.message();
+    const timeval patience{.tv_sec = 10, .tv_usec = 0};
+    setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  }
+  void Send(const std::string& bytes) {
+    std::error_code error;
+    asio::write(socket_, asio::buffer(bytes), error);
+  }
+  // nullopt: the connection ended.
+  std::optional<wire::DataStreamReply> Next() {
+    wire::DataStreamReply reply;
+    while (true) {
+      auto more = decoder_.Next(&reply);
+      EXPECT_TRUE(more.ok()) << more.status();
+      if (!more.ok()) return std::nullopt;
+      if (*more) return reply;
+      char buffer[4096];
+      const ssize_t n = recv(socket_.native_handle(), buffer, sizeof buffer, 0);
+      if (n < 0) ADD_FAILURE() << "no reply in time";
+      if (n <= 0) return std::nullopt;
+      decoder_.Feed(Bytes::Copy({buffer, static_cast<size_t>(n)}));
+    }
+  }
+  bool NextSucceeds() {
+    const auto reply = Next();
+    return reply.has_value() && reply->success;
+  }
+  // The text of a failure, empty for anything else.
+  std::string NextFailure() {
+    const auto reply = Next();
+    if (!reply || reply->success) return "";
+    return reply->body.ToString();
+  }
+  bool Ends() { return !Next().has_value(); }
+
+ private:
+  asio::io_context context_;
+  asio::ip::tcp::socket socket_;
+  wire::ReplyDecoder decoder_;
+};
+
+class DataStream : public testing::Test {
+ protected:
+  DataStream() {
+    for (auto* lane : {&lane0_, &lane1_}) lanes_.push_back(lane->get());
+    Restart({.listen = "127.0.0.1:0"});
+  }
+  ~DataStream() override {
+    host_.held.clear();
+    server_->Stop();
+  }
+  void Restart(DataStreamOptions options) {
+    server_ = std::make_unique<DataStreamServer>(&host_, lanes_, std::move(options));
+    const absl::Status started = server_->Start();
+    ASSERT_TRUE(started.ok()) << started;
+  }
+  std::string Content(uint64_t call) {
+    std::lock_guard lock(host_.mutex);
+    return host_.content[{kClient, CallId{call}}].bytes;
+  }
+
+  std::unique_ptr<env::Loop> lane0_ = env::NewLoop("lane-0");
+  std::unique_ptr<env::Loop> lane1_ = env::NewLoop("lane-1");
+  std::vector<env::Loop*> lanes_;
+  StreamHost host_{"n0"};
+  std::unique_ptr<DataStreamServer> server_;
+};
+
+TEST_F(DataStream, F62_OneSegmentAndByteByByteGiveTheSame) {
+  const std::string script = Open(1) + Data(1, 0, "hello ") + Data(1, 6, "world") + Data(1, 11, "", true);
+  for (size_t cut : {script.size(), size_t{1}}) {
+    Client client(server_->port());
+    for (size_t i = 0; i < script.size(); i += cut) client.Send(script.substr(i, cut));
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(client.NextSucceeds()) << i;
+    EXPECT_EQ(Content(1), "hello world");
+  }
+}
+
+TEST_F(DataStream, D07_ALargePacketIsCutAndAnsweredOnce) {
+  Client client(server_->port());
+  const std::string data(3'000'017, 'x');
+  client.Send(Open(1) + Data(1, 0, data, true));
+  EXPECT_TRUE(client.NextSucceeds());
+  const auto reply = client.Next();
+  ASSERT_TRUE(reply);
+  EXPECT_TRUE(reply->success);
+  EXPECT_EQ(reply->bytes_written, data.size());
+  EXPECT_EQ(Content(1), data);
+}
+
+TEST_F(DataStream, F69_WrongUnknownTwiceAndLateAreAnsweredAndTheConnectionLives) {
+  Client client(server_->port());
+  client.Send(Data(7, 0, "x"));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("no stream 7"));
+  client.Send(Open(1) + Open(1));
+  EXPECT_TRUE(client.NextSucceeds() != client.NextSucceeds());  // the refusal may overtake the first answer
+  client.Send(Data(1, 0, "abc") + Data(1, 2, "overlap"));
+  EXPECT_TRUE(client.NextSucceeds());
+  EXPECT_THAT(client.NextFailure(), HasSubstr("offset 2: expected 3"));
+  client.Send(Data(1, 3, "d"));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("no stream 1"));
+  EXPECT_EQ(Content(1), "abc");
+  client.Send(Open(2) + Data(2, 0, "fine", true) + Data(2, 4, "late"));
+  int failures = 0;
+  for (int i = 0; i < 3; ++i) failures += client.NextSucceeds() ? 0 : 1;
+  EXPECT_EQ(failures, 1);
+  EXPECT_EQ(Content(2), "fine");
+}
+
+TEST_F(DataStream, F70_AnotherConnectionCannotTouchAStream) {
+  Client owner(server_->port());
+  owner.Send(Open(1) + Data(1, 0, "mine"));
+  EXPECT_TRUE(owner.NextSucceeds());
+  EXPECT_TRUE(owner.NextSucceeds());
+  Client other(server_->port());
+  other.Send(Data(1, 4, "foreign") + Open(1));
+  EXPECT_THAT(other.NextFailure(), HasSubstr("no stream 1"));
+  EXPECT_THAT(other.NextFailure(), HasSubstr("another connection"));
+  owner.Send(Data(1, 4, "!", true));
+  EXPECT_TRUE(owner.NextSucceeds());
+  EXPECT_EQ(Content(1), "mine!");
+}
+
+TEST_F(DataStream, F58_AnOversizedPacketIsToldAndCutOff) {
+  Client client(server_->port());
+  client.Send(Open(1));
+  EXPECT_TRUE(client.NextSucceeds());
+  wire::PacketHeader header;
+  header.client = kClient;
+  header.type = wire::PacketType::kStreamData;
+  header.stream = CallId{1};
+  header.data_length = 65u << 20;
+  client.Send(wire::EncodeRequestFront(header));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("at most"));
+  EXPECT_TRUE(client.Ends());
+}
+
+TEST_F(DataStream, F60_OtherProtocolsAreCutOff) {
+  for (const char* garbage : {"GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}) {
+    Client client(server_->port());
+    client.Send(garbage);
+    EXPECT_TRUE(client.Ends());
+  }
+}
+
+TEST_F(DataStream, F63_ASilentConnectionIsClosed) {
+  server_->Stop();
+  Restart({.listen = "127.0.0.1:0", .first_packet_ms = 20});
+  Client client(server_->port());
+  EXPECT_TRUE(client.Ends());
+}
+
+TEST_F(DataStream, F65_AnUnknownGroupFailsTheHeader) {
+  node::StreamHeader header = Header(1);
+  header.group = *GroupId::Parse("02511d47-d67c-49a3-9011-abb3109a44c1");
+  Client client(server_->port());
+  client.Send(Packet(1, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("no such group"));
+  client.Send(Open(2));
+  EXPECT_TRUE(client.NextSucceeds());
+}
+
+TEST_F(DataStream, AFullWindowStopsReading) {
+  host_.hold_answers = true;
+  const uint64_t window = host_.options().upload_window_bytes;
+  Client client(server_->port());
+  auto sent = std::async(std::launch::async,
+                         [&] { client.Send(Open(1) + Data(1, 0, std::string(3 * window, 'x'), true)); });
+  ASSERT_TRUE(host_.Await([&] { return host_.most_held_bytes + (512u << 10) > window; }));
+  std::vector<absl::AnyInvocable<void()>> held;
+  {
+    std::lock_guard lock(host_.mutex);
+    host_.hold_answers = false;
+    held.swap(host_.held);
+  }
+  for (auto& answer : held) answer();
+  EXPECT_TRUE(client.NextSucceeds());
+  EXPECT_TRUE(client.NextSucceeds());
+  sent.get();
+  EXPECT_LE(host_.most_held_bytes, window);
+  EXPECT_EQ(Content(1).size(), 3 * window);
+}
+
+TEST_F(DataStream, APortInUseIsNamed) {
+  DataStreamServer second(&host_, lanes_, {.listen = fmt::format("127.0.0.1:{}", server_->port())});
+  const absl::Status status = second.Start();
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr(fmt::format("127.0.0.1:{}: the port is in use", server_->port())));
+}
+
+TEST(StreamHeader, F71_HeadersThatDoNotFitAreRefused) {
+  node::StreamHeader header = Header(9);
+  header.route.given = true;
+  header.route.successors = {{{"n0"}, {{"n1"}}}, {{"n1"}, {{"n2"}}}};
+  wire::PacketHeader packet;
+  packet.client = kClient;
+  packet.stream = CallId{9};
+  const auto back = DecodeStreamHeader(packet, EncodeStreamHeader(header));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->blob.name, "a file");
+  EXPECT_EQ(back->upload, header.upload);
+  EXPECT_TRUE(back->route.given);
+  packet.stream = CallId{8};
+  EXPECT_FALSE(DecodeStreamHeader(packet, EncodeStreamHeader(header)).ok());
+  packet.stream = CallId{9};
+  header.route.successors.push_back({{"n2"}, {{"n0"}}});
+  EXPECT_FALSE(DecodeStreamHeader(packet, EncodeStreamHeader(header)).ok());
+  EXPECT_FALSE(DecodeStreamHeader(packet, Bytes::Copy("\xff\xff")).ok());
+}
+
+// n0 passes on to n1.
+class Chain : public DataStream {
+ protected:
+  Chain() {
+    EXPECT_TRUE(last_.Start().ok());
+    host_.next = {.id = {"n1"}, .data_stream_address = fmt::format("127.0.0.1:{}", last_.port())};
+    host_.sinks = &sinks_;
+  }
+  ~Chain() override {
+    server_->Stop();
+    sinks_.Stop();
+    last_.Stop();
+  }
+  StreamHost last_host_{"n1"};
+  DataStreamServer last_{&last_host_, {lane1_.get()}, {.listen = "127.0.0.1:0"}};
+  DataStreamSinks sinks_{{lane0_.get(), lane1_.get()}, 2'000};
+};
+
+TEST_F(Chain, D06_BytesReachTheSecondServerUnchanged) {
+  std::string data(5'000'003, ' ');
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 7 + i / 999);
+  Client client(server_->port());
+  for (uint64_t call : {1, 2, 3})
+    client.Send(Open(call) + Data(call, 0, data) + Data(call, data.size(), "", true));
+  for (int i = 0; i < 9; ++i) EXPECT_TRUE(client.NextSucceeds()) << i;
+  std::lock_guard lock(last_host_.mutex);
+  for (uint64_t call : {1, 2, 3}) {
+    const auto& content = last_host_.content[{kClient, CallId{call}}];
+    EXPECT_TRUE(content.bytes == data);
+    EXPECT_TRUE(content.sealed);
+  }
+}
+
+TEST_F(Chain, ADeadSuccessorFailsTheStream) {
+  last_.Stop();
+  Client client(server_->port());
+  client.Send(Open(1) + Data(1, 0, "x"));
+  EXPECT_TRUE(client.NextSucceeds());
+  EXPECT_THAT(client.NextFailure(), HasSubstr("is lost"));
+}
+
+TEST_F(Chain, ASilentSuccessorFailsTheStream) {
+  last_host_.hold_answers = true;
+  DataStreamSinks hasty({lane0_.get(), lane1_.get()}, 40);
+  host_.sinks = &hasty;
+  Client client(server_->port());
+  client.Send(Open(1) + Data(1, 0, "x"));
+  EXPECT_TRUE(client.NextSucceeds());
+  EXPECT_THAT(client.NextFailure(), HasSubstr("n1 is silent"));
+  server_->Stop();
+}
+
+TEST_F(Chain, AHomeThatIsNoLaneIsServedByTheFirst) {
+  const auto home = env::RealExecutors().NewExecutor("elsewhere");
+  const auto sink = sinks_.Open(home.get(), host_.next, Header(4));
+  std::promise<absl::Status> closed;
+  sink->Append(0, Bytes::Copy("from afar"),
+               [&](const absl::Status& status) { EXPECT_TRUE(status.ok() && home->RunsHere()); });
+  sink->Close(9, [&](absl::Status status) { closed.set_value(std::move(status)); });
+  const absl::Status status = closed.get_future().get();
+  EXPECT_TRUE(status.ok()) << status;
+  std::lock_guard lock(last_host_.mutex);
+  EXPECT_EQ((last_host_.content[{kClient, CallId{4}}].bytes), "from afar");
+}
+
+}  // namespace
+}  // namespace sluice::edge::datastream

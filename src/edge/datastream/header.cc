@@ -1,0 +1,71 @@
+#include "edge/datastream/header.h"
+
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "edge/ratis/convert.h"
+#include "ratis/raft.pb.h"
+#include "wire/ratis.h"
+#include "wire/routing.h"
+
+namespace sluice::edge::datastream {
+namespace {
+
+absl::StatusOr<node::Route> DecodeRoute(const ::ratis::common::RaftRpcRequestProto& request) {
+  node::Route route;
+  ASSIGN_OR_RETURN(route.primary, wire::ParsePeerId(request.reply_id()));
+  if (!request.has_routing_table()) return route;
+  ASSIGN_OR_RETURN(wire::RoutingTable table, wire::ParseRoutingTable(request.routing_table()));
+  if (table.primary != route.primary) {
+    return absl::InvalidArgumentError(fmt::format("route starts at {}, but the stream is addressed to {}",
+                                                  Printable(table.primary.value),
+                                                  Printable(route.primary.value)));
+  }
+  route.given = true;
+  for (auto& [from, to] : table.successors) route.successors.emplace_back(from, to);
+  return route;
+}
+
+}  // namespace
+
+absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& packet, Bytes raw) {
+  ::ratis::common::RaftClientRequestProto proto;
+  if (!proto.ParseFromString(raw.ToString())) {
+    return absl::InvalidArgumentError("the header of the stream is no RaftClientRequestProto");
+  }
+  const auto& request = proto.rpc_request();
+  node::StreamHeader header;
+  ASSIGN_OR_RETURN(const ClientId client, wire::ParseClientId(request.requestor_id()));
+  ASSIGN_OR_RETURN(header.group, wire::ParseGroupId(request.raft_group_id().id()));
+  if (client != packet.client || request.call_id() != packet.stream.value) {
+    return absl::InvalidArgumentError(
+        fmt::format("stream {} of client {} carries the request {} of client {}", packet.stream.value,
+                    packet.client.ToString(), request.call_id(), client.ToString()));
+  }
+  header.upload = packet.upload();
+  ASSIGN_OR_RETURN(header.route, DecodeRoute(request));
+  ASSIGN_OR_RETURN(header.blob, ratis::BlobHeaderFromWire(proto.message().content()));
+  header.raw = std::move(raw);
+  return header;
+}
+
+Bytes EncodeStreamHeader(const node::StreamHeader& header) {
+  if (!header.raw.empty()) return header.raw;
+  ::ratis::common::RaftClientRequestProto proto;
+  auto& request = *proto.mutable_rpc_request();
+  request.set_requestor_id(std::string(header.upload.client.AsBytes()));
+  request.set_reply_id(header.route.primary.value);
+  request.mutable_raft_group_id()->set_id(std::string(header.group.AsBytes()));
+  request.set_call_id(header.upload.call.value);
+  if (header.route.given) {
+    wire::RoutingTable table{.primary = header.route.primary, .successors = {}};
+    for (const auto& [from, to] : header.route.successors) table.successors[from] = to;
+    *request.mutable_routing_table() = wire::ToProto(table);
+  }
+  proto.mutable_message()->set_content(ratis::ToWire(header.blob));
+  proto.mutable_data_stream();
+  return Bytes::Take(proto.SerializeAsString());
+}
+
+}  // namespace sluice::edge::datastream

@@ -1,0 +1,90 @@
+#include "edge/datastream/socket.h"
+
+#include <algorithm>
+
+namespace sluice::edge::datastream {
+
+absl::StatusOr<HostPort> ParseHostPort(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == address.size()) {
+    return absl::InvalidArgumentError(fmt::format("address '{}': host:port expected", address));
+  }
+  HostPort out{address.substr(0, colon), address.substr(colon + 1)};
+  if (out.host.size() > 2 && out.host.front() == '[' && out.host.back() == ']') {
+    out.host = out.host.substr(1, out.host.size() - 2);
+  }
+  return out;
+}
+
+std::shared_ptr<char[]> SlabPool::Take() {
+  std::unique_ptr<char[]> slab;
+  {
+    std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      slab = std::move(spare_.back());
+      spare_.pop_back();
+    }
+  }
+  if (slab == nullptr) slab.reset(new char[kSlabBytes]);
+  return {slab.release(), [pool = shared_from_this()](char* memory) {
+            std::unique_ptr<char[]> back(memory);
+            std::lock_guard lock(pool->mutex_);
+            if (pool->spare_.size() < kSpareMax) pool->spare_.push_back(std::move(back));
+          }};
+}
+
+asio::mutable_buffer SlabReader::Space() {
+  constexpr size_t kRoomMin = 64 << 10;
+  if (slab_ != nullptr && slab_.use_count() == 1) filled_ = 0;
+  if (slab_ == nullptr || SlabPool::kSlabBytes - filled_ < kRoomMin) {
+    slab_ = pool_->Take();
+    filled_ = 0;
+  }
+  return {slab_.get() + filled_, SlabPool::kSlabBytes - filled_};
+}
+
+Bytes SlabReader::Take(size_t n) {
+  constexpr size_t kCopyBelow = 512;
+  const char* data = slab_.get() + filled_;
+  if (n < kCopyBelow) return Bytes::Copy({data, n});
+  filled_ += n;
+  return Bytes::Wrap(data, n, [slab = slab_] {});
+}
+
+void Outbox::Add(Bytes packet) {
+  if (packet.empty()) return;
+  bytes_ += packet.size();
+  queue_.push_back(std::move(packet));
+}
+
+Outbox::Range Outbox::Buffers() {
+  if (next_ == buffers_.size()) {
+    buffers_.clear();
+    held_.clear();
+    next_ = 0;
+    while (!queue_.empty() && held_.size() < kBuffersMax) {
+      held_.push_back(std::move(queue_.front()));
+      queue_.pop_front();
+    }
+    // Only now: a small cord lives inside its holder, which moved while the vector grew.
+    for (const Bytes& packet : held_) {
+      packet.ForEachChunk([&](std::string_view chunk) { buffers_.emplace_back(chunk.data(), chunk.size()); });
+    }
+  }
+  return {buffers_.data() + next_, buffers_.data() + std::min(buffers_.size(), next_ + kBuffersMax)};
+}
+
+void Outbox::Sent(size_t n) {
+  bytes_ -= n;
+  while (n > 0) {
+    asio::const_buffer& first = buffers_[next_];
+    if (n < first.size()) {
+      first += n;
+      return;
+    }
+    n -= first.size();
+    ++next_;
+  }
+}
+
+}  // namespace sluice::edge::datastream
