@@ -1,0 +1,281 @@
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "edge/bytestream/fetch.h"
+#include "edge/bytestream/service.h"
+#include "edge/datastream/server.h"
+#include "edge/datastream/stream_host_for_test.h"
+#include "google/bytestream/bytestream.grpc.pb.h"
+
+namespace sluice::edge::bytestream {
+namespace {
+
+namespace pb = ::google::bytestream;
+
+class MemorySource final : public blob::Source {
+ public:
+  explicit MemorySource(std::string data) : data_(std::move(data)) {}
+  uint64_t length() const override { return data_.size() + missing; }
+  void Read(uint64_t offset, uint64_t count, env::Executor* on, blob::Upload::Done<Bytes> done) override {
+    const std::string part = offset < data_.size() ? data_.substr(offset, count) : "";
+    on->Post([done = std::move(done), part]() mutable { done(Bytes::Copy(part)); });
+  }
+  uint64_t missing = 0;  // promised and not there
+
+ private:
+  const std::string data_;
+};
+
+// Names, and uploads that can be taken up again at their length.
+class NamesHost : public StreamHost {
+ public:
+  NamesHost() : StreamHost("n0") {}
+
+  void PutInline(const GroupId&, node::BlobHeader header, Bytes data, env::Executor* on,
+                 Done<node::BlobInfo> done) override {
+    ++inlined;
+    Publish(header.name, data.ToString(), on, std::move(done));
+  }
+  void OpenWrite(const GroupId& group, node::BlobHeader header, uint64_t offset, env::Executor* home,
+                 Done<std::shared_ptr<node::Relay>> done) override {
+    home->Post([=, this, done = std::move(done)]() mutable {
+      auto& relay = writes_[header.name];
+      if (offset == 0) {
+        node::StreamHeader stream;
+        stream.group = group;
+        stream.upload.call = CallId{++calls_};
+        stream.blob = header;
+        relay = OpenRelay(stream, home, [](const absl::Status&) {});
+      }
+      if (relay == nullptr || relay->length() != offset)
+        return done(absl::InvalidArgumentError("not the committed size"));
+      done(relay);
+    });
+  }
+  void FinishWrite(std::shared_ptr<node::Relay> relay, env::Executor* on,
+                   Done<node::BlobInfo> done) override {
+    std::unique_lock lock(mutex);
+    const std::string data = content[relay->header().upload].bytes;
+    lock.unlock();
+    Publish(relay->header().blob.name, data, on, std::move(done));
+  }
+  void QueryWrite(const GroupId&, const std::string& name, bool, env::Executor* on,
+                  Done<node::WriteStatus> done) override {
+    on->Post([this, name, done = std::move(done)]() mutable {
+      std::lock_guard lock(mutex);
+      if (names.count(name) > 0) return done(node::WriteStatus{names[name].size(), true});
+      const auto at = writes_.find(name);
+      if (at == writes_.end()) return done(absl::NotFoundError("never heard of it"));
+      done(node::WriteStatus{at->second->length(), false});
+    });
+  }
+  void OpenRead(const GroupId&, const std::string& name, env::Executor* on,
+                Done<node::Reading> done) override {
+    on->Post([this, name, done = std::move(done)]() mutable {
+      std::lock_guard lock(mutex);
+      if (names.count(name) == 0) return done(absl::NotFoundError("no such name"));
+      auto source = std::make_shared<MemorySource>(names[name]);
+      source->missing = missing;
+      done(node::Reading{.info = {}, .source = source});
+    });
+  }
+  void OpenUploadRead(const GroupId& group, const UploadId& upload, env::Executor* on,
+                      Done<std::shared_ptr<blob::Source>> done) override {
+    on->Post([=, done = std::move(done)]() mutable {
+      if (group != kDefaultGroup || upload.call.value != 77)
+        return done(absl::NotFoundError("no such upload"));
+      done(std::make_shared<MemorySource>("sealed bytes"));
+    });
+  }
+
+  std::map<std::string, std::string> names;  // guarded by mutex
+  uint64_t missing = 0;
+  int inlined = 0;
+
+ private:
+  void Publish(const std::string& name, const std::string& data, env::Executor* on,
+               Done<node::BlobInfo> done) {
+    {
+      std::lock_guard lock(mutex);
+      names[name] = data;
+    }
+    on->Post([size = data.size(), done = std::move(done)]() mutable {
+      node::BlobInfo info;
+      info.length = size;
+      done(info);
+    });
+  }
+  std::map<std::string, std::shared_ptr<node::Relay>> writes_;  // the lane's
+  uint64_t calls_ = 0;
+};
+
+class ByteStream : public testing::Test {
+ protected:
+  ByteStream() {
+    server_ = *Server::Create(&host_, {.listen = "127.0.0.1:0", .lane_loops = 1});
+    server_->Add(std::make_unique<ByteStreamPart>(&host_, datastream::LanesOf(*server_)));
+    EXPECT_TRUE(server_->Listen().ok());
+    address_ = fmt::format("127.0.0.1:{}", server_->port());
+    stub_ = pb::ByteStream::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  }
+  ~ByteStream() override { server_->Stop(std::chrono::milliseconds(200)); }
+
+  static pb::WriteRequest Message(const std::string& name, int64_t offset, const std::string& data,
+                                  bool finish) {
+    pb::WriteRequest message;
+    message.set_resource_name(name);
+    message.set_write_offset(offset);
+    message.set_data(data);
+    message.set_finish_write(finish);
+    return message;
+  }
+  // The committed size, or the code of the failure, negative.
+  int64_t Write(const std::vector<pb::WriteRequest>& messages) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    pb::WriteResponse response;
+    const auto call = stub_->Write(&context, &response);
+    for (const auto& message : messages) call->Write(message);
+    call->WritesDone();
+    const grpc::Status status = call->Finish();
+    return status.ok() ? response.committed_size() : -static_cast<int64_t>(status.error_code());
+  }
+  grpc::Status Read(const std::string& name, int64_t offset, int64_t limit, std::string* out) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    pb::ReadRequest request;
+    request.set_resource_name(name);
+    request.set_read_offset(offset);
+    request.set_read_limit(limit);
+    const auto call = stub_->Read(&context, request);
+    pb::ReadResponse response;
+    while (call->Read(&response)) out->append(response.data());
+    return call->Finish();
+  }
+  int ReadCode(const std::string& name, int64_t offset, int64_t limit = 0) {
+    std::string ignored;
+    return Read(name, offset, limit, &ignored).error_code();
+  }
+  grpc::Status Query(const std::string& name, pb::QueryWriteStatusResponse* response) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    pb::QueryWriteStatusRequest request;
+    request.set_resource_name(name);
+    return stub_->QueryWriteStatus(&context, request, response);
+  }
+
+  NamesHost host_;
+  std::unique_ptr<Server> server_;
+  std::string address_;
+  std::unique_ptr<pb::ByteStream::Stub> stub_;
+};
+
+constexpr int kInvalid = grpc::StatusCode::INVALID_ARGUMENT;
+
+TEST_F(ByteStream, WhatIsWrittenIsReadBack) {
+  std::string data((3 << 20) + 17, ' ');
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 11 + i / 777);
+  std::vector<pb::WriteRequest> messages;
+  for (size_t at = 0; at < data.size(); at += 16 << 10) {
+    const std::string part = data.substr(at, 16 << 10);
+    messages.push_back(
+        Message(at == 0 ? "a/b" : "", static_cast<int64_t>(at), part, at + part.size() == data.size()));
+  }
+  EXPECT_EQ(Write(messages), static_cast<int64_t>(data.size()));
+  std::string back;
+  EXPECT_TRUE(Read("a/b", 0, 0, &back).ok());
+  EXPECT_TRUE(back == data);
+  back.clear();
+  EXPECT_TRUE(Read("a/b", 1'000'001, 1'500'000, &back).ok());
+  EXPECT_TRUE(back == data.substr(1'000'001, 1'500'000));
+}
+
+TEST_F(ByteStream, D16_ASmallWholeWriteIsNoUpload) {
+  EXPECT_EQ(Write({Message("small", 0, "ab", false), Message("", 2, "c", false), Message("", 3, "", true)}),
+            3);
+  EXPECT_EQ(host_.inlined, 1);
+  EXPECT_EQ(host_.names["small"], "abc");
+  EXPECT_EQ(Write({Message("empty", 0, "", true)}), 0);
+}
+
+TEST_F(ByteStream, D20_APausedWriteGoesOnAtItsCommittedSize) {
+  pb::QueryWriteStatusResponse status;
+  EXPECT_EQ(Query("f", &status).error_code(), grpc::StatusCode::NOT_FOUND);
+  const std::string half(200'000, 'x');
+  EXPECT_EQ(Write({Message("f", 0, half, false)}), 200'000);
+  EXPECT_TRUE(Query("f", &status).ok());
+  EXPECT_EQ(status.committed_size(), 200'000);
+  EXPECT_FALSE(status.complete());
+  EXPECT_EQ(ReadCode("f", 0), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(Write({Message("f", 5, half, true)}), -kInvalid);
+  EXPECT_EQ(Write({Message("f", 200'000, half, true)}), 400'000);
+  EXPECT_TRUE(Query("f", &status).ok());
+  EXPECT_TRUE(status.complete());
+  EXPECT_EQ(host_.names["f"], half + half);
+}
+
+TEST_F(ByteStream, F74_WritesThatBreakTheRulesAreRefused) {
+  const std::string long_name(10 << 10, 'n');
+  EXPECT_EQ(Write({Message("", 0, "x", true)}), -kInvalid);
+  EXPECT_EQ(Write({}), -kInvalid);
+  EXPECT_EQ(Write({Message("a", -1, "x", true)}), -kInvalid);
+  EXPECT_EQ(Write({Message("a", 0, "x", false), Message("b", 1, "x", true)}), -kInvalid);
+  EXPECT_EQ(Write({Message("a", 0, "x", false), Message("", 2, "x", true)}), -kInvalid);
+  EXPECT_EQ(Write({Message("a", 0, "x", true), Message("", 1, "x", false)}), -kInvalid);
+  EXPECT_EQ(Write({Message(long_name, 0, "x", true)}), -kInvalid);
+  EXPECT_EQ(Write({Message(std::string("a\0b", 3), 0, "x", true)}), -kInvalid);
+  EXPECT_EQ(Write({Message("sha256:ABC", 0, "x", true)}), -kInvalid);
+  const std::string cas = "uploads/u/blobs/" + std::string(64, 'a') + "/1";
+  EXPECT_EQ(Write({Message(cas, 0, "x", true)}), -grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_TRUE(host_.names.empty());
+}
+
+TEST_F(ByteStream, F76_ReadsOutsideTheResourceAreRefused) {
+  ASSERT_EQ(Write({Message("r", 0, "0123456789", true)}), 10);
+  EXPECT_EQ(ReadCode("r", 10), grpc::StatusCode::OK);
+  EXPECT_EQ(ReadCode("r", 11), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_EQ(ReadCode("r", -1), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_EQ(ReadCode("r", 0, -1), kInvalid);
+  EXPECT_EQ(ReadCode("", 0), kInvalid);
+  EXPECT_EQ(ReadCode("absent", 0), grpc::StatusCode::NOT_FOUND);
+  std::string back;
+  EXPECT_TRUE(Read("r", 7, INT64_MAX, &back).ok());
+  EXPECT_EQ(back, "789");
+  host_.missing = 1;
+  EXPECT_EQ(ReadCode("r", 0), grpc::StatusCode::DATA_LOSS);
+}
+
+TEST_F(ByteStream, F79_ACancelledWriteLeavesItsUpload) {
+  const std::string half(300'000, 'x');
+  grpc::ClientContext context;
+  pb::WriteResponse response;
+  const auto call = stub_->Write(&context, &response);
+  ASSERT_TRUE(call->Write(Message("c", 0, half, false)));
+  ASSERT_TRUE(
+      host_.Await([&] { return !host_.content.empty() && host_.content.begin()->second.bytes == half; }));
+  context.TryCancel();
+  EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(Write({Message("c", 300'000, "!", true)}), 300'001);
+}
+
+TEST_F(ByteStream, D06_PeersFetchByUpload) {
+  ByteStreamFetcher fetcher(&server_->links());
+  const auto fetch = [&](uint64_t call, uint64_t offset, uint64_t count) {
+    std::promise<absl::StatusOr<Bytes>> result;
+    fetcher.Fetch({.id = {"n0"}, .address = address_}, kDefaultGroup, {{}, CallId{call}}, offset, count,
+                  &server_->lane(0), [&](absl::StatusOr<Bytes> data) { result.set_value(std::move(data)); });
+    return result.get_future().get();
+  };
+  const auto part = fetch(77, 7, 5);
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_EQ(*part, "bytes");
+  EXPECT_EQ(fetch(77, 7, 6).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(fetch(78, 0, 1).status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace sluice::edge::bytestream

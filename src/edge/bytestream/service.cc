@@ -1,0 +1,122 @@
+#include "edge/bytestream/service.h"
+
+#include <atomic>
+#include <utility>
+
+#include "edge/bytestream/buffers.h"
+#include "edge/bytestream/read_call.h"
+#include "edge/bytestream/target.h"
+#include "edge/bytestream/write_call.h"
+#include "edge/status.h"
+#include "google/bytestream/bytestream.grpc.pb.h"
+
+namespace sluice::edge::bytestream {
+namespace {
+
+namespace pb = ::google::bytestream;
+constexpr size_t kRequestBytesMax = 16 << 10;  // of the messages that carry no payload
+
+// Raw methods: payload is parsed where it lies, and a name that is no UTF-8 gets the right code.
+using Base = pb::ByteStream::WithRawCallbackMethod_Read<pb::ByteStream::WithRawCallbackMethod_Write<
+    pb::ByteStream::WithRawCallbackMethod_QueryWriteStatus<pb::ByteStream::Service>>>;
+
+template <typename Message>
+absl::StatusOr<Message> Parse(const grpc::ByteBuffer& buffer) {
+  Message message;
+  if (buffer.Length() > kRequestBytesMax || !message.ParseFromString(ToBytes(buffer).ToString()))
+    return absl::InvalidArgumentError("the request is malformed, too large, or its name is no UTF-8");
+  return message;
+}
+
+absl::Status CheckRead(const pb::ReadRequest& request) {
+  if (request.read_limit() < 0)
+    return absl::InvalidArgumentError(fmt::format("read_limit {}", request.read_limit()));
+  if (request.read_offset() < 0)
+    return absl::OutOfRangeError(fmt::format("read_offset {}", request.read_offset()));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+class ByteStreamPart::Service final : public Base {
+ public:
+  Service(node::Host* host, std::vector<env::Loop*> lanes) : host_(host), lanes_(std::move(lanes)) {}
+
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Read(grpc::CallbackServerContext* context,
+                                                   const grpc::ByteBuffer* raw) override {
+    const auto request = Parse<pb::ReadRequest>(*raw);
+    const bool parsed = request.ok();
+    auto call = std::make_shared<ReadCall>(NextLane(), parsed ? request->read_offset() : 0,
+                                           parsed ? request->read_limit() : 0);
+    call->Hold();
+    const absl::Status status = parsed ? OpenSource(*context, *request, call) : request.status();
+    if (!status.ok()) call->OnSource(status);
+    return call.get();
+  }
+
+  grpc::ServerReadReactor<grpc::ByteBuffer>* Write(grpc::CallbackServerContext* context,
+                                                   grpc::ByteBuffer* response) override {
+    auto call = std::make_shared<WriteCall>(host_, NextLane(), context, response);
+    call->Begin();
+    return call.get();
+  }
+
+  grpc::ServerUnaryReactor* QueryWriteStatus(grpc::CallbackServerContext* context,
+                                             const grpc::ByteBuffer* raw,
+                                             grpc::ByteBuffer* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    const auto request = Parse<pb::QueryWriteStatusRequest>(*raw);
+    const auto group = GroupOf(*context);
+    absl::Status status = !request.ok() ? request.status() : group.status();
+    if (status.ok()) status = CheckResource(request->resource_name());
+    if (!status.ok()) {
+      reactor->Finish(ToGrpc(status));
+      return reactor;
+    }
+    host_->QueryWrite(*group, request->resource_name(), true, NextLane(),
+                      [reactor, response](absl::StatusOr<node::WriteStatus> known) {
+                        if (known.ok()) {
+                          pb::QueryWriteStatusResponse message;
+                          message.set_committed_size(static_cast<int64_t>(known->committed));
+                          message.set_complete(known->complete);
+                          *response = ToBuffer(Bytes::Take(message.SerializeAsString()));
+                        }
+                        reactor->Finish(ToGrpc(known.status()));
+                      });
+    return reactor;
+  }
+
+ private:
+  env::Loop* NextLane() { return lanes_[next_lane_++ % lanes_.size()]; }
+
+  absl::Status OpenSource(const grpc::CallbackServerContext& context, const pb::ReadRequest& request,
+                          const std::shared_ptr<ReadCall>& call) {
+    RETURN_IF_ERROR(CheckRead(request));
+    ASSIGN_OR_RETURN(const auto fetch, FetchTargetOf(context));
+    if (fetch) {
+      host_->OpenUploadRead(fetch->group, fetch->upload, call->lane(),
+                            [call](auto source) { call->OnSource(std::move(source)); });
+      return absl::OkStatus();
+    }
+    ASSIGN_OR_RETURN(const GroupId group, GroupOf(context));
+    RETURN_IF_ERROR(CheckResource(request.resource_name()));
+    host_->OpenRead(group, request.resource_name(), call->lane(),
+                    [call](absl::StatusOr<node::Reading> reading) {
+                      if (!reading.ok()) return call->OnSource(reading.status());
+                      call->OnSource(std::move(reading->source));
+                    });
+    return absl::OkStatus();
+  }
+
+  node::Host* const host_;
+  const std::vector<env::Loop*> lanes_;
+  std::atomic<size_t> next_lane_{0};
+};
+
+ByteStreamPart::ByteStreamPart(node::Host* host, std::vector<env::Loop*> lanes)
+    : service_(std::make_unique<Service>(host, std::move(lanes))) {}
+ByteStreamPart::~ByteStreamPart() = default;
+
+std::vector<grpc::Service*> ByteStreamPart::services() { return {service_.get()}; }
+
+}  // namespace sluice::edge::bytestream

@@ -1,0 +1,40 @@
+// google.bytestream.ByteStream for the names of a `blob` group: read, resumable write, query.
+//
+//   server->Add(std::make_unique<ByteStreamPart>(host, LanesOf(*server)));
+//
+// The group is the default one unless metadata kGroupKey names another (UUID text). kNoDigestKey: the client
+// does without SHA-256. kFetchKey marks a read by upload id, between servers.
+//
+// Threading: gRPC's threads parse; state of a call lives on one of the lanes, reached once per slab (D-08).
+// Ownership: host and lanes must outlive the gRPC server's shutdown. Failure: INVALID_ARGUMENT for offsets
+// and names of writes, OUT_OF_RANGE for those of reads (D-19); a read never ends well after too few bytes. A
+// write that is cut leaves its upload to be resumed. Bounds: kCallsMax calls; a write buffers the host's
+// window.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "edge/server.h"
+#include "env/loop.h"
+#include "node/host.h"
+
+namespace sluice::edge::bytestream {
+
+inline constexpr char kGroupKey[] = "sluice-group";
+inline constexpr char kNoDigestKey[] = "sluice-no-digest";
+inline constexpr char kFetchKey[] = "sluice-fetch-bin";  // group, client id, call id in big endian: 40 bytes
+inline constexpr size_t kCallsMax = 4096;
+
+class ByteStreamPart final : public Part {
+ public:
+  ByteStreamPart(node::Host* host, std::vector<env::Loop*> lanes);
+  ~ByteStreamPart() override;
+  std::vector<grpc::Service*> services() override;
+
+ private:
+  class Service;
+  const std::unique_ptr<Service> service_;
+};
+
+}  // namespace sluice::edge::bytestream
