@@ -314,6 +314,15 @@ TEST_F(Chain, ASilentSuccessorFailsTheStream) {
   server_->Stop();
 }
 
+TEST_F(Chain, TheSameUploadIsNotSentTwiceOverOneLink) {
+  const auto home = env::RealExecutors().NewExecutor("elsewhere");
+  std::vector<std::unique_ptr<node::ByteSink>> sinks;
+  for (int i = 0; i < 5; ++i) sinks.push_back(sinks_.Open(home.get(), host_.next, Header(4)));
+  std::promise<absl::Status> refused;
+  sinks[4]->Append(0, Bytes::Copy("x"), [&](absl::Status status) { refused.set_value(std::move(status)); });
+  EXPECT_EQ(refused.get_future().get().code(), absl::StatusCode::kAlreadyExists);
+}
+
 TEST_F(Chain, AHomeThatIsNoLaneIsServedByTheFirst) {
   const auto home = env::RealExecutors().NewExecutor("elsewhere");
   const auto sink = sinks_.Open(home.get(), host_.next, Header(4));

@@ -230,7 +230,9 @@ class Links {
  public:
   Links(env::Loop* lane, env::Duration silence) : lane_(lane), silence_(silence) {}
 
-  // A link that does not carry this upload yet: the least busy one, or a new one while all are busy.
+  env::Loop* lane() const { return lane_; }
+  // Null, and the stream failed, if it cannot be sent. A link that does not carry this upload yet: the least
+  // busy one, or a new one while all are busy.
   std::shared_ptr<Link> Add(const std::string& address, const std::shared_ptr<OutStream>& stream) {
     if (stopped_) {
       stream->Fail(absl::UnavailableError("this server is stopping"));
@@ -253,8 +255,9 @@ class Links {
       all_.insert(best);
       best->Connect();
     }
-    if (!best->Add(stream)) stream->Fail(absl::AlreadyExistsError("this upload is being sent already"));
-    return best;
+    if (best->Add(stream)) return best;
+    stream->Fail(absl::AlreadyExistsError("this upload is being sent already"));
+    return nullptr;
   }
   void Stop() {
     stopped_ = true;
@@ -321,7 +324,8 @@ class Sink final : public node::ByteSink {
       header.offset = offset;
       header.close = close;
       if (link != nullptr) return link->Send(*stream, header, data, std::move(done));
-      if (done) done(stream->failure);
+      if (!done) return;
+      links->lane()->Post([done = std::move(done), why = stream->failure]() mutable { done(why); });
     }
     void Drop() {
       stream->waiting.clear();  // nobody waits any more
