@@ -1,0 +1,465 @@
+#include "node/relay_upload.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/metrics.h"
+
+namespace sluice::node {
+namespace {
+
+// Calls of one upload that may wait for their answer; a sender of tiny pieces meets this before the window.
+constexpr size_t kCallsMax = 4096;
+// The silence of a successor is measured in ticks of a quarter of it.
+constexpr uint32_t kSilenceTicks = 4;
+
+Counter& LeftBehind() {
+  static Counter& counter = NewCounter("sluice_node_successors_left_behind_total",
+                                       "Successors of uploads that failed or stayed silent");
+  return counter;
+}
+
+// What one caller holds of an upload that may change hands.
+class RelayHandle final : public Relay {
+ public:
+  RelayHandle(std::shared_ptr<RelayUpload> upload, uint64_t epoch)
+      : upload_(std::move(upload)), epoch_(epoch) {}
+
+  const StreamHeader& header() const override { return upload_->header(); }
+  env::Executor* home() const override { return upload_->home(); }
+  void Append(uint64_t offset, Bytes piece, absl::AnyInvocable<void(absl::Status)> done) override {
+    if (!newest()) return Fenced(std::move(done));
+    upload_->Append(offset, std::move(piece), std::move(done));
+  }
+  void Close(absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> done) override {
+    if (!newest()) return Fenced(std::move(done));
+    upload_->Close(std::move(done));
+  }
+  void Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) override {
+    if (!newest()) return Fenced(std::move(done));
+    upload_->Flush(std::move(done));
+  }
+  void Abort() override {
+    if (newest()) upload_->Abort();
+  }
+  uint64_t length() const override { return upload_->length(); }
+
+ private:
+  bool newest() const { return upload_->epoch() == epoch_; }
+  template <typename Done>
+  void Fenced(Done done) {
+    home()->Post([done = std::move(done)]() mutable {
+      done(absl::AbortedError("another call took this upload over"));
+    });
+  }
+
+  const std::shared_ptr<RelayUpload> upload_;
+  const uint64_t epoch_;
+};
+
+}  // namespace
+
+RelayUpload::RelayUpload(RelayParts parts) : parts_(std::move(parts)) {}
+
+RelayUpload::~RelayUpload() {
+  parts_.home->Cancel(silence_timer_);
+  // Streams and callbacks belong to home, whoever drops the relay.
+  if (calls_.empty() && successors_.empty() && opened_ == nullptr) return;
+  parts_.home->Post([calls = std::move(calls_), successors = std::move(successors_),
+                     opened = std::move(opened_)]() mutable {
+    const absl::Status dropped = absl::AbortedError("the upload was dropped by its caller");
+    if (opened) opened(dropped);
+    for (Call& call : calls) {
+      if (call.append_done) call.append_done(dropped);
+      if (call.flush_done) call.flush_done(dropped);
+      if (call.close_done) call.close_done(dropped);
+    }
+  });
+}
+
+std::string RelayUpload::Name() const { return fmt::format("upload {}", parts_.header.upload.ToHex()); }
+
+std::shared_ptr<Relay> RelayUpload::Handle() {
+  return std::make_shared<RelayHandle>(shared_from_this(), NewEpoch());
+}
+
+std::optional<env::Instant> RelayUpload::last_progress() const {
+  if (!open_) return std::nullopt;
+  return upload_->last_progress();
+}
+
+// ---- opening
+
+void RelayUpload::Open(absl::StatusOr<std::vector<raft::Peer>> successors,
+                       absl::AnyInvocable<void(absl::Status)> opened) {
+  opened_ = std::move(opened);
+  if (successors.ok() && failed_) successors = failure_;
+  if (!successors.ok()) return OnCreated(successors.status());
+  to_open_ = std::move(successors).value();
+  blob::UploadSpec spec{.id = parts_.header.upload,
+                        .group = parts_.header.group,
+                        .compute_digest = parts_.header.blob.compute_digest,
+                        .context = parts_.context};
+  // The way back is weak, so that the last reference never goes on the files' thread.
+  parts_.files->Post(
+      [weak = weak_from_this(), store = parts_.store, home = parts_.home, spec = std::move(spec)]() mutable {
+        auto created = store->Create(std::move(spec));
+        home->Post([weak = std::move(weak), created = std::move(created)]() mutable {
+          if (auto self = weak.lock()) self->OnCreated(std::move(created));
+        });
+      });
+}
+
+void RelayUpload::Resume(std::shared_ptr<blob::Upload> upload) {
+  if (!failed_) SetUpload(std::move(upload));
+}
+
+void RelayUpload::OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload) {
+  auto opened = std::exchange(opened_, nullptr);
+  if (failed_) {  // given up meanwhile
+    if (upload.ok()) (*upload)->Abort();
+  } else if (!upload.ok()) {
+    Fail(upload.status());
+  } else {
+    for (raft::Peer& peer : to_open_) {
+      Successor successor;
+      successor.sink = parts_.bytes->Open(parts_.home, peer, parts_.header);
+      successor.peer = std::move(peer);
+      successors_.push_back(std::move(successor));
+    }
+    SetUpload(std::move(upload).value());
+  }
+  to_open_.clear();
+  if (opened) opened(failure_);
+}
+
+void RelayUpload::SetUpload(std::shared_ptr<blob::Upload> upload) {
+  const uint64_t start = upload->length();
+  upload_ = std::move(upload);
+  if (start > 0) length_ = start;
+  open_ = true;
+  // Starting one may fail the upload, which empties the queue.
+  for (uint64_t number = first_number_; number < first_number_ + calls_.size(); ++number) Start(number);
+}
+
+// ---- calls
+
+void RelayUpload::Append(uint64_t offset, Bytes piece, absl::AnyInvocable<void(absl::Status)> done) {
+  const uint64_t size = piece.size();
+  const auto& expected = parts_.header.blob.expected_length;
+  Call call;
+  call.offset = offset;
+  call.append_done = std::move(done);
+  if (closing_ || (open_ && upload_->sealed())) {
+    call.refused = absl::FailedPreconditionError(fmt::format("{} is closed", Name()));
+  } else if (offset != length_) {
+    return Refuse(std::move(call), absl::InvalidArgumentError(fmt::format(
+                                       "append at {} to {}: expected offset {}", offset, Name(), length())));
+  } else if (expected && size > *expected - std::min(*expected, offset)) {
+    return Refuse(std::move(call),
+                  absl::InvalidArgumentError(fmt::format("append of {} bytes at {} to {}: {} were announced",
+                                                         size, offset, Name(), *expected)));
+  } else if (size > parts_.window_bytes - std::min(parts_.window_bytes, unanswered_bytes_)) {
+    call.refused = absl::ResourceExhaustedError(
+        fmt::format("{}: {} bytes are unanswered, {} more exceed the window of {}", Name(), unanswered_bytes_,
+                    size, parts_.window_bytes));
+  } else {
+    call.piece = std::move(piece);
+    call.window_bytes = size;
+    if (!failed_) length_ += size;
+  }
+  Enqueue(std::move(call));
+}
+
+void RelayUpload::Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
+  Call call;
+  call.kind = CallKind::kFlush;
+  call.flush_done = std::move(done);
+  Enqueue(std::move(call));
+}
+
+void RelayUpload::Close(absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> done) {
+  const auto& expected = parts_.header.blob.expected_length;
+  Call call;
+  call.kind = CallKind::kClose;
+  call.offset = length_;
+  call.close_done = std::move(done);
+  if (expected && *expected != length_) {
+    return Refuse(std::move(call), absl::InvalidArgumentError(fmt::format(
+                                       "close of {} at {}: {} were announced", Name(), length(), *expected)));
+  }
+  Enqueue(std::move(call));
+}
+
+void RelayUpload::Abort() { Fail(absl::CancelledError(fmt::format("{} was given up", Name()))); }
+
+void RelayUpload::Refuse(Call call, absl::Status status) {
+  call.refused = status;
+  Enqueue(std::move(call));
+  if (!parts_.keep_on_bad_offset && !closing_) Fail(std::move(status));
+}
+
+void RelayUpload::Enqueue(Call call) {
+  if (!failed_ && calls_.size() >= kCallsMax) {
+    Fail(absl::ResourceExhaustedError(fmt::format("{}: {} calls are unanswered", Name(), calls_.size())));
+  }
+  const uint64_t number = first_number_ + calls_.size();
+  unanswered_bytes_ += call.window_bytes;
+  const bool idle = failed_ || !call.refused.ok();
+  if (!idle) call.waits = 1;  // until it was started
+  const bool first_close = call.kind == CallKind::kClose && !closing_ && !idle;
+  if (call.kind == CallKind::kClose && !first_close) call.waits = 0;  // gets the first one's result
+  const uint32_t waits = call.waits;
+  calls_.push_back(std::move(call));
+  if (first_close) closing_ = true;
+  if (waits == 0) return SchedulePump();
+  if (open_) Start(number);
+}
+
+void RelayUpload::Start(uint64_t number) {
+  Call* call = Find(number);
+  if (call == nullptr || call->waits == 0) return;
+  switch (call->kind) {
+    case CallKind::kAppend:
+      return StartAppend(number);
+    case CallKind::kFlush:
+      return StartFlush(number);
+    case CallKind::kClose:
+      return StartClose(number);
+  }
+}
+
+void RelayUpload::StartAppend(uint64_t number) {
+  Call* call = Find(number);
+  const uint64_t offset = call->offset;
+  const Bytes piece = std::move(call->piece);
+  for (const Successor& successor : successors_) call->waits += successor.sink != nullptr;
+  upload_->Append(offset, piece, parts_.home,
+                  [weak = weak_from_this(), number](const absl::StatusOr<uint64_t>& appended) {
+                    if (auto self = weak.lock()) self->OnLocalDone(number, appended.status());
+                  });
+  for (size_t which = 0; which < successors_.size(); ++which) {
+    Successor& successor = successors_[which];
+    if (successor.sink == nullptr) continue;
+    if (successor.unanswered.empty()) successor.quiet_ticks = 0;
+    successor.unanswered.push_back(number);
+    successor.sink->Append(offset, piece,
+                           [weak = weak_from_this(), which, number](const absl::Status& status) {
+                             if (auto self = weak.lock()) self->OnSuccessorDone(which, number, status);
+                           });
+  }
+  ArmSilence();
+}
+
+void RelayUpload::StartFlush(uint64_t number) {
+  upload_->Flush(parts_.home, [weak = weak_from_this(), number](const absl::StatusOr<uint64_t>& flushed) {
+    auto self = weak.lock();
+    if (!self) return;
+    if (Call* call = self->Find(number); call != nullptr && flushed.ok()) call->durable = *flushed;
+    self->OnLocalDone(number, flushed.status());
+  });
+}
+
+void RelayUpload::StartClose(uint64_t number) {
+  sealing_ = true;
+  Call* call = Find(number);
+  const uint64_t offset = call->offset;
+  for (const Successor& successor : successors_) call->waits += successor.sink != nullptr;
+  upload_->Seal({.length = offset, .digest = parts_.header.blob.expected_digest}, parts_.home,
+                [weak = weak_from_this(), number](absl::StatusOr<blob::Sealed> sealed) {
+                  if (auto self = weak.lock()) self->OnLocalSealed(number, std::move(sealed));
+                });
+  for (size_t which = 0; which < successors_.size(); ++which) {
+    Successor& successor = successors_[which];
+    if (successor.sink == nullptr) continue;
+    if (successor.unanswered.empty()) successor.quiet_ticks = 0;
+    successor.unanswered.push_back(number);
+    successor.sink->Close(offset, [weak = weak_from_this(), which, number](const absl::Status& status) {
+      if (auto self = weak.lock()) self->OnSuccessorDone(which, number, status);
+    });
+  }
+  ArmSilence();
+}
+
+// ---- answers of the stage and of the successors
+
+void RelayUpload::OnLocalDone(uint64_t number, const absl::Status& status) {
+  Call* call = Find(number);
+  if (call == nullptr) return;  // answered when the upload failed
+  if (!status.ok()) return Fail(status);
+  --call->waits;
+  Pump();
+}
+
+void RelayUpload::OnLocalSealed(uint64_t number, absl::StatusOr<blob::Sealed> sealed) {
+  if (sealed.ok()) {
+    sealed_state_ = *sealed;
+    sealed_ = true;
+    // They have as much to seal as we had: their silence counts from here.
+    for (Successor& successor : successors_) successor.quiet_ticks = 0;
+  }
+  OnLocalDone(number, sealed.status());
+}
+
+void RelayUpload::OnSuccessorDone(size_t which, uint64_t number, const absl::Status& status) {
+  if (failed_) return;
+  Successor& successor = successors_[which];
+  if (successor.sink == nullptr) return;  // left behind before it answered
+  if (!status.ok()) return LeaveBehind(which, status);
+  if (successor.unanswered.empty() || successor.unanswered.front() != number) {
+    return LeaveBehind(which, absl::InternalError("it answered out of order"));
+  }
+  successor.unanswered.pop_front();
+  successor.quiet_ticks = 0;
+  Call* call = Find(number);
+  if (call->kind == CallKind::kClose) {
+    successor.holds = true;
+    DropSink(successor);
+  }
+  --call->waits;
+  Pump();
+}
+
+void RelayUpload::LeaveBehind(size_t which, const absl::Status& why) {
+  Successor& successor = successors_[which];
+  const std::string text = Printable(Message(why));
+  LeftBehind().Increment();
+  LogWarn("{}: {} is left behind: {}", Name(), successor.peer.id.value, text);
+  if (!parts_.lenient) {
+    return Fail(absl::Status(why.code(), fmt::format("successor {}: {}", successor.peer.id.value, text)));
+  }
+  DropSink(successor);
+  for (uint64_t number : std::exchange(successor.unanswered, {})) --Find(number)->waits;
+  Pump();
+}
+
+void RelayUpload::DropSink(Successor& successor) {
+  // Later: the sink may be the one that is calling.
+  if (successor.sink) parts_.home->Post([sink = std::move(successor.sink)] {});
+}
+
+void RelayUpload::ArmSilence() {
+  if (silence_timer_ != env::TimerId::kNone) return;
+  const bool waiting = std::any_of(successors_.begin(), successors_.end(),
+                                   [](const Successor& one) { return !one.unanswered.empty(); });
+  if (!waiting) return;
+  silence_timer_ = parts_.home->PostAfter(parts_.silence / kSilenceTicks, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->OnSilenceTick();
+  });
+}
+
+void RelayUpload::OnSilenceTick() {
+  silence_timer_ = env::TimerId::kNone;
+  for (size_t which = 0; which < successors_.size() && !failed_; ++which) {
+    Successor& successor = successors_[which];
+    if (successor.unanswered.empty()) continue;
+    const bool only_close = sealing_ && Find(successor.unanswered.front())->kind == CallKind::kClose;
+    if (only_close && !sealed_) continue;
+    if (++successor.quiet_ticks > kSilenceTicks) {
+      LeaveBehind(which, absl::DeadlineExceededError("it has not answered for too long"));
+    }
+  }
+  if (!failed_) ArmSilence();
+}
+
+// ---- the end of calls
+
+void RelayUpload::Fail(absl::Status status) {
+  if (failed_) return;
+  failure_ = std::move(status);
+  failed_ = true;
+  LogInfo("{} fails at {} bytes: {}", Name(), length(), Printable(Message(failure_)));
+  for (Successor& successor : successors_) {
+    DropSink(successor);
+    successor.unanswered.clear();
+  }
+  parts_.home->Cancel(std::exchange(silence_timer_, env::TimerId::kNone));
+  // A full disk may have room again when the caller of a kept upload comes back.
+  const bool keep = parts_.keep_on_bad_offset && absl::IsResourceExhausted(failure_);
+  if (open_ && !sealing_ && !keep && !upload_->sealed()) upload_->Abort();
+  SchedulePump();
+}
+
+void RelayUpload::SchedulePump() {
+  if (std::exchange(pump_posted_, true)) return;
+  parts_.home->Post([weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (!self) return;
+    self->pump_posted_ = false;
+    self->Pump();
+  });
+}
+
+RelayUpload::Call* RelayUpload::Find(uint64_t number) {
+  if (number < first_number_ || number - first_number_ >= calls_.size()) return nullptr;
+  return &calls_[number - first_number_];
+}
+
+RelayUpload::Call RelayUpload::PopFront() {
+  Call call = std::move(calls_.front());
+  calls_.pop_front();
+  ++first_number_;
+  unanswered_bytes_ -= call.window_bytes;
+  return call;
+}
+
+void RelayUpload::Pump() {
+  while (!calls_.empty()) {
+    const Call& front = calls_.front();
+    const bool ended = failed_ || !front.refused.ok();
+    if (!ended && front.waits > 0) return;
+    if (!ended && front.kind == CallKind::kClose) {
+      if (!confirmed_) return Confirm();
+      AnswerCloses(sealed_state_);
+      continue;
+    }
+    Call call = PopFront();
+    const absl::Status status = !call.refused.ok() ? call.refused : failure_;
+    if (call.append_done) call.append_done(status);
+    if (call.close_done) call.close_done(status);
+    if (!call.flush_done) continue;
+    if (status.ok()) {
+      call.flush_done(call.durable);
+    } else {
+      call.flush_done(status);
+    }
+  }
+}
+
+void RelayUpload::Confirm() {
+  if (confirming_) return;
+  if (parts_.confirm == nullptr) {
+    confirmed_ = true;
+    return AnswerCloses(sealed_state_);
+  }
+  confirming_ = true;
+  SealedUpload upload{parts_.header.upload, parts_.header.blob, sealed_state_, {parts_.self}};
+  for (const Successor& successor : successors_) {
+    if (successor.holds) upload.holders.push_back(successor.peer.id);
+  }
+  parts_.confirm(std::move(upload), [weak = weak_from_this(), home = parts_.home](absl::Status status) {
+    home->Post([weak, status = std::move(status)]() mutable {
+      if (auto self = weak.lock()) self->OnConfirmed(std::move(status));
+    });
+  });
+}
+
+void RelayUpload::OnConfirmed(absl::Status status) {
+  confirming_ = false;
+  if (failed_) return;
+  confirmed_ = status.ok();
+  if (confirmed_) return AnswerCloses(sealed_state_);
+  AnswerCloses(status);  // the next Close asks again
+}
+
+void RelayUpload::AnswerCloses(const absl::StatusOr<blob::Sealed>& result) {
+  std::vector<Call> closes;
+  while (!calls_.empty() && calls_.front().kind == CallKind::kClose && calls_.front().waits == 0) {
+    closes.push_back(PopFront());
+  }
+  if (!calls_.empty()) SchedulePump();
+  for (Call& close : closes) close.close_done(close.refused.ok() ? result : close.refused);
+}
+
+}  // namespace sluice::node

@@ -1,0 +1,156 @@
+// The Relay of this server: one upload's stage, the streams to its successors, and the answers in call order.
+//
+//   auto relay = std::make_shared<RelayUpload>(std::move(parts));
+//   relay->Open(successors, [](absl::Status opened) { ... });      // on home; pieces may arrive before
+//   std::shared_ptr<Relay> handle = relay->Handle();               // fences the handles given before (D-20)
+//
+// Threading: lives on parts.home, as Relay says; NewEpoch, Handle, length, failed and the sealed state may be
+// used from any thread. Answers are never given inside the call that they answer. Ownership: whoever holds it
+// keeps the upload going; home, files, store and bytes outlive it. When the last holder drops it the streams
+// to the successors are given up, what is unanswered is answered ABORTED, and the stage stays (D-10).
+// Failure: the first error of the stage fails the upload for good: everything is answered with it, and a
+// stage that is not being sealed is dropped. What was refused by keep_on_bad_offset, the window, or a Close
+// whose confirmation failed, fails only that call.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blob/store.h"
+#include "node/relay.h"
+
+namespace sluice::node {
+
+// Called on home when this server and its successors hold the upload sealed; `done`, from any thread, says
+// whether a majority holds it and the leader knows (D-11). May be called again after a failure.
+using ConfirmFn = absl::AnyInvocable<void(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done)>;
+
+struct RelayParts {
+  StreamHeader header;
+  std::string context;  // for the stage's side file
+  env::Executor* home = nullptr;
+  env::Executor* files = nullptr;  // for blocking file operations
+  blob::Store* store = nullptr;
+  ByteTransport* bytes = nullptr;
+  uint64_t window_bytes = 8u << 20;
+  env::Duration silence = std::chrono::seconds(2);
+  // A successor that fails or stays silent is left behind (D-15); otherwise its failure is the upload's.
+  bool lenient = true;
+  // A wrong offset or length refuses the call and keeps what is there (ByteStream).
+  bool keep_on_bad_offset = false;
+  PeerId self;
+  ConfirmFn confirm;  // null unless this server is the upload's primary
+};
+
+class RelayUpload final : public Relay, public std::enable_shared_from_this<RelayUpload> {
+ public:
+  explicit RelayUpload(RelayParts parts);
+  ~RelayUpload() override;
+
+  // Makes the stage and opens the successors' streams; an error instead of them fails the upload with it.
+  // Once. `opened` runs on home.
+  void Open(absl::StatusOr<std::vector<raft::Peer>> successors,
+            absl::AnyInvocable<void(absl::Status)> opened = nullptr);
+  // Goes on with a stage that is there, at its length, without successors: they fetch the bytes later. Once.
+  void Resume(std::shared_ptr<blob::Upload> upload);
+
+  // Makes every handle given so far answer ABORTED.
+  uint64_t NewEpoch() { return ++epoch_; }
+  // A relay that is this one until the next Handle or NewEpoch.
+  std::shared_ptr<Relay> Handle();
+  uint64_t epoch() const { return epoch_; }
+
+  const StreamHeader& header() const override { return parts_.header; }
+  env::Executor* home() const override { return parts_.home; }
+  void Append(uint64_t offset, Bytes piece, absl::AnyInvocable<void(absl::Status)> done) override;
+  void Close(absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> done) override;
+  void Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) override;
+  void Abort() override;
+  uint64_t length() const override { return length_; }
+
+  bool failed() const { return failed_; }
+  // Sealed on this server, whoever else holds it; sealed_state() only then.
+  bool sealed() const { return sealed_; }
+  const blob::Sealed& sealed_state() const { return sealed_state_; }
+  // When the stage last made progress; nullopt before it is open.
+  std::optional<env::Instant> last_progress() const;
+
+ private:
+  enum class CallKind : uint8_t { kAppend, kFlush, kClose };
+  struct Call {
+    CallKind kind = CallKind::kAppend;
+    uint64_t offset = 0;
+    Bytes piece;
+    uint64_t window_bytes = 0;  // what it takes of the window until it is answered
+    absl::Status refused;       // known at once; the answer waits for those before it
+    uint32_t waits = 0;         // for the stage and each successor
+    uint64_t durable = 0;       // kFlush
+    absl::AnyInvocable<void(absl::Status)> append_done;
+    absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> flush_done;
+    absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> close_done;
+  };
+  struct Successor {
+    raft::Peer peer;
+    std::unique_ptr<ByteSink> sink;   // null once left behind or closed
+    std::deque<uint64_t> unanswered;  // numbers of calls, in order
+    uint32_t quiet_ticks = 0;
+    bool holds = false;
+  };
+
+  // Numbers the call, queues it and starts it if the stage is open.
+  void Enqueue(Call call);
+  void Start(uint64_t number);
+  void StartAppend(uint64_t number);
+  void StartFlush(uint64_t number);
+  void StartClose(uint64_t number);
+  void OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload);
+  void SetUpload(std::shared_ptr<blob::Upload> upload);
+  void OnLocalDone(uint64_t number, const absl::Status& status);
+  void OnLocalSealed(uint64_t number, absl::StatusOr<blob::Sealed> sealed);
+  void OnSuccessorDone(size_t which, uint64_t number, const absl::Status& status);
+  void LeaveBehind(size_t which, const absl::Status& why);
+  void DropSink(Successor& successor);
+  void ArmSilence();
+  void OnSilenceTick();
+  // A call against the protocol: refused, and the upload failed unless it is to be kept.
+  void Refuse(Call call, absl::Status status);
+  void Fail(absl::Status status);
+  void SchedulePump();
+  // Answers from the front of the queue what is ready.
+  void Pump();
+  void Confirm();
+  void OnConfirmed(absl::Status status);
+  // Answers every Close at the front of the queue.
+  void AnswerCloses(const absl::StatusOr<blob::Sealed>& result);
+  Call PopFront();
+  Call* Find(uint64_t number);
+  std::string Name() const;
+
+  RelayParts parts_;
+  std::atomic<uint64_t> epoch_ = 0;
+  std::atomic<uint64_t> length_ = 0;
+  std::atomic<bool> failed_ = false;
+  std::atomic<bool> sealed_ = false;
+  std::atomic<bool> open_ = false;  // upload_ is set
+  blob::Sealed sealed_state_;       // written before sealed_ is set
+
+  std::shared_ptr<blob::Upload> upload_;
+  std::vector<raft::Peer> to_open_;
+  absl::AnyInvocable<void(absl::Status)> opened_;
+  std::vector<Successor> successors_;
+  std::deque<Call> calls_;
+  uint64_t first_number_ = 0;  // of calls_.front()
+  uint64_t unanswered_bytes_ = 0;
+  bool pump_posted_ = false;
+  bool closing_ = false;  // a Close was accepted
+  bool sealing_ = false;  // and handed to the stage, which from then on only the log may drop
+  bool confirming_ = false;
+  bool confirmed_ = false;
+  absl::Status failure_;
+  env::TimerId silence_timer_ = env::TimerId::kNone;
+};
+
+}  // namespace sluice::node
