@@ -1,0 +1,385 @@
+// `sluice bench`: load against any running cluster, with what it cost.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "app/commands.h"
+#include "app/units.h"
+#include "base/strings.h"
+#include "client/connection.h"
+#include "client/ratis_client.h"
+#include "client/topology.h"
+#include "env/random.h"
+#include "sluice/blob.h"
+
+namespace sluice::app {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct BenchFlags {
+  ClientFlags client;
+  std::string size = "1GiB";
+  std::string seconds = "10s";
+  BlobVia via = BlobVia::kDataStream;
+  BlobRoute route = BlobRoute::kChain;
+  bool no_digest = false;
+  std::string name;  // get: what to read; empty: put one first
+  uint32_t repeat = 1;
+  std::string machine = "counter";
+  uint32_t in_flight = 256;
+  uint64_t count = 0;
+  bool json = false;
+};
+
+// CPU and memory of this process and of the servers that run on this machine, as /proc tells them.
+class Cost {
+ public:
+  explicit Cost(client::Connection& connection) {
+    for (const std::string& address : connection.servers()) {
+      const auto status = client::AskStatus(connection, address, std::chrono::seconds(2));
+      if (status.ok()) pids_[status->self.id] = status->pid;
+    }
+    Learn(connection);
+    for (const auto& [id, pid] : pids_) before_[id] = CpuOf(pid);
+    own_before_ = OwnCpu();
+  }
+  nlohmann::json ToJson() const {
+    nlohmann::json servers = nlohmann::json::array();
+    double total = OwnCpu() - own_before_;
+    for (const auto& [id, pid] : pids_) {
+      const double cpu = CpuOf(pid) - before_.at(id);
+      if (cpu < 0) continue;  // ended meanwhile, or elsewhere
+      total += cpu;
+      servers.push_back({{"id", id}, {"cpu_seconds", cpu}, {"rss_bytes", RssOf(pid)}});
+    }
+    return {{"client_cpu_seconds", OwnCpu() - own_before_}, {"servers", servers}, {"cpu_seconds", total}};
+  }
+
+ private:
+  // Members of the groups that the user did not name cost CPU too.
+  void Learn(client::Connection& connection) {
+    const auto any = client::AskAnyStatus(connection, Clock::duration::zero());
+    if (!any.ok()) return;
+    for (const client::GroupView& group : any->groups) {
+      for (const client::Member& member : group.voters) {
+        if (pids_.contains(member.id)) continue;
+        const auto status = client::AskStatus(connection, member.address, std::chrono::seconds(2));
+        if (status.ok()) pids_[status->self.id] = status->pid;
+      }
+    }
+  }
+  static double OwnCpu() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    const auto seconds = [](const timeval& t) {
+      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+    };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  }
+  static double CpuOf(int64_t pid) {
+    std::ifstream file(fmt::format("/proc/{}/stat", pid));
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    const size_t name_end = text.rfind(')');
+    if (name_end == std::string::npos) return 0;
+    std::istringstream rest(text.substr(name_end + 1));
+    std::string skipped;
+    for (int i = 0; i < 11; ++i) rest >> skipped;
+    double user = 0;
+    double system = 0;
+    rest >> user >> system;
+    return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  }
+  static uint64_t RssOf(int64_t pid) {
+    std::ifstream file(fmt::format("/proc/{}/statm", pid));
+    uint64_t whole = 0;
+    uint64_t resident = 0;
+    file >> whole >> resident;
+    return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  }
+
+  std::map<std::string, int64_t> pids_;
+  std::map<std::string, double> before_;
+  double own_before_ = 0;
+};
+
+double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+double Percentile(const std::vector<double>& sorted, double share) {
+  if (sorted.empty()) return 0;
+  const auto at = static_cast<size_t>(share * static_cast<double>(sorted.size()));
+  return sorted[std::min(at, sorted.size() - 1)];
+}
+
+nlohmann::json Latencies(std::vector<double> seconds) {
+  std::sort(seconds.begin(), seconds.end());
+  return {{"p50_ms", Percentile(seconds, 0.5) * 1e3},
+          {"p99_ms", Percentile(seconds, 0.99) * 1e3},
+          {"p999_ms", Percentile(seconds, 0.999) * 1e3}};
+}
+
+void Print(const nlohmann::json& result, bool as_json) {
+  if (as_json) {
+    fmt::print("{}\n", result.dump(2));
+    return;
+  }
+  for (const auto& [key, value] : result.items()) {
+    if (key == "servers") {
+      for (const auto& server : value) {
+        fmt::print("{:<22}cpu {:.2f} s, memory {}\n", "server " + server["id"].get<std::string>(),
+                   server["cpu_seconds"].get<double>(), FormatSize(server["rss_bytes"].get<uint64_t>()));
+      }
+    } else if (value.is_number_float()) {
+      fmt::print("{:<22}{:.3f}\n", key, value.get<double>());
+    } else {
+      fmt::print("{:<22}{}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+}
+
+// Bytes that do not compress and cost nothing to make: one random block, again and again.
+class RandomContent final : public BlobContent {
+ public:
+  explicit RandomContent(uint64_t length) : length_(length) {
+    std::string block(kBlockBytes, '\0');
+    for (size_t i = 0; i + 8 <= block.size(); i += 8) {
+      const uint64_t word = env::RealRandom().Next64();
+      std::copy_n(reinterpret_cast<const char*>(&word), 8, block.data() + i);
+    }
+    block_ = Bytes::Take(std::move(block));
+  }
+  uint64_t length() const override { return length_; }
+  absl::StatusOr<Bytes> Read(uint64_t offset, uint64_t count) override {
+    Bytes data;
+    while (count > 0) {
+      const uint64_t at = offset % kBlockBytes;
+      const uint64_t part = std::min(count, kBlockBytes - at);
+      data.Append(block_.Slice(at, part));
+      offset += part;
+      count -= part;
+    }
+    return data;
+  }
+
+ private:
+  static constexpr uint64_t kBlockBytes = 16u << 20;
+  const uint64_t length_;
+  Bytes block_;
+};
+
+absl::StatusOr<std::string> PutRandom(BlobClient& blobs, const BenchFlags& flags, RandomContent& content,
+                                      const std::string& name) {
+  PutOptions options;
+  options.via = flags.via;
+  options.route = flags.route;
+  options.digest = !flags.no_digest;
+  RETURN_IF_ERROR(blobs.Put(name, content, options).status());
+  return name;
+}
+
+std::string NewName() { return fmt::format("bench/{:016x}", env::RealRandom().Next64()); }
+
+nlohmann::json Transfer(const Cost& cost, uint64_t bytes, double seconds, const std::vector<double>& each) {
+  nlohmann::json result = cost.ToJson();
+  result.update(Latencies(each));
+  const double gib = static_cast<double>(bytes) / (1ull << 30);
+  result["bytes"] = bytes;
+  result["seconds"] = seconds;
+  result["mib_per_second"] = static_cast<double>(bytes) / (1 << 20) / seconds;
+  result["cpu_seconds_per_gib"] = result["cpu_seconds"].get<double>() / gib;
+  return result;
+}
+
+absl::Status BenchPut(const BenchFlags& flags) {
+  ASSIGN_OR_RETURN(const uint64_t size, ParseSize(flags.size));
+  ASSIGN_OR_RETURN(const auto blobs,
+                   BlobClient::Create({.servers = flags.client.servers, .group = flags.client.group}));
+  client::Connection connection(flags.client.servers);
+  RandomContent content(size);
+  const Cost cost(connection);
+  std::vector<double> each;
+  std::vector<std::string> names;
+  const Clock::time_point start = Clock::now();
+  for (uint32_t i = 0; i < flags.repeat; ++i) {
+    const Clock::time_point begin = Clock::now();
+    ASSIGN_OR_RETURN(const std::string name, PutRandom(*blobs, flags, content, NewName()));
+    each.push_back(Seconds(Clock::now() - begin));
+    names.push_back(name);
+  }
+  const double seconds = Seconds(Clock::now() - start);
+  Print(Transfer(cost, size * flags.repeat, seconds, each), flags.json);
+  for (const std::string& name : names) RETURN_IF_ERROR(blobs->Remove(name));
+  return absl::OkStatus();
+}
+
+absl::Status BenchGet(const BenchFlags& flags) {
+  ASSIGN_OR_RETURN(const uint64_t size, ParseSize(flags.size));
+  ASSIGN_OR_RETURN(const auto blobs,
+                   BlobClient::Create({.servers = flags.client.servers, .group = flags.client.group}));
+  std::string name = flags.name;
+  if (name.empty()) {
+    RandomContent content(size);
+    ASSIGN_OR_RETURN(name, PutRandom(*blobs, flags, content, NewName()));
+  }
+  client::Connection connection(flags.client.servers);
+  const Cost cost(connection);
+  GetOptions options;
+  options.verify = !flags.no_digest;
+  std::vector<double> each;
+  uint64_t bytes = 0;
+  const Clock::time_point start = Clock::now();
+  for (uint32_t i = 0; i < flags.repeat; ++i) {
+    const Clock::time_point begin = Clock::now();
+    ASSIGN_OR_RETURN(const BlobFacts facts,
+                     blobs->Get(
+                         name, [](const Bytes&) { return absl::OkStatus(); }, options));
+    each.push_back(Seconds(Clock::now() - begin));
+    bytes += facts.length;
+  }
+  Print(Transfer(cost, bytes, Seconds(Clock::now() - start), each), flags.json);
+  return flags.name.empty() ? blobs->Remove(name) : absl::OkStatus();
+}
+
+// INCREMENTs with a fixed number in flight; stops at the first error.
+class LogLoad {
+ public:
+  LogLoad(client::RatisClient& client, const BenchFlags& flags, Clock::time_point end)
+      : client_(client), flags_(flags), end_(end) {}
+
+  absl::Status Run() {
+    std::unique_lock lock(mutex_);
+    while (status_.ok() && More()) {
+      if (in_flight_ >= flags_.in_flight) {
+        changed_.wait(lock);
+        continue;
+      }
+      ++in_flight_;
+      ++sent_;
+      lock.unlock();
+      SendOne();
+      lock.lock();
+    }
+    changed_.wait(lock, [&] { return in_flight_ == 0; });
+    return status_;
+  }
+  const std::vector<double>& latencies() const { return latencies_; }
+
+ private:
+  bool More() const { return flags_.count > 0 ? sent_ < flags_.count : Clock::now() < end_; }
+  void SendOne() {
+    const Clock::time_point begin = Clock::now();
+    client_.Send({.kind = client::RatisCall::Kind::kWrite, .message = Bytes::Copy("INCREMENT")},
+                 [this, begin](absl::StatusOr<client::RatisClient::Reply> reply) {
+                   std::lock_guard lock(mutex_);
+                   --in_flight_;
+                   if (reply.ok()) {
+                     latencies_.push_back(Seconds(Clock::now() - begin));
+                   } else if (status_.ok()) {
+                     status_ = reply.status();
+                   }
+                   changed_.notify_one();
+                 });
+  }
+
+  client::RatisClient& client_;
+  const BenchFlags& flags_;
+  const Clock::time_point end_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  uint64_t in_flight_ = 0;  // guarded by mutex_, as are the next three
+  uint64_t sent_ = 0;
+  std::vector<double> latencies_;
+  absl::Status status_;
+};
+
+absl::Status BenchLog(const BenchFlags& flags) {
+  ASSIGN_OR_RETURN(const uint64_t milliseconds, ParseMilliseconds(flags.seconds));
+  auto connection = std::make_shared<client::Connection>(flags.client.servers);
+  ASSIGN_OR_RETURN(const client::ServerStatus status,
+                   client::AskAnyStatus(*connection, client::kContactPatience));
+  const auto group = std::find_if(status.groups.begin(), status.groups.end(),
+                                  [&](const auto& one) { return one.machine == flags.machine; });
+  if (group == status.groups.end()) {
+    return absl::NotFoundError(
+        fmt::format("{} runs no group with the machine {}: start servers with --group UUID=counter",
+                    status.self.id, flags.machine));
+  }
+  client::RatisClient client(connection, {.group = *GroupId::Parse(group->id)});
+  // The way to the leader is not part of the figures.
+  RETURN_IF_ERROR(
+      client.SendAndWait({.kind = client::RatisCall::Kind::kWrite, .message = Bytes::Copy("INCREMENT")})
+          .status());
+  const Cost cost(*connection);
+  const Clock::time_point start = Clock::now();
+  LogLoad load(client, flags, start + std::chrono::milliseconds(milliseconds));
+  RETURN_IF_ERROR(load.Run());
+  const double seconds = Seconds(Clock::now() - start);
+  nlohmann::json result = cost.ToJson();
+  result.update(Latencies(load.latencies()));
+  result["writes"] = load.latencies().size();
+  result["in_flight"] = flags.in_flight;
+  result["seconds"] = seconds;
+  result["writes_per_second"] = static_cast<double>(load.latencies().size()) / seconds;
+  Print(result, flags.json);
+  return absl::OkStatus();
+}
+
+void AddTransferFlags(CLI::App& command, BenchFlags* flags) {
+  command.add_option("--size", flags->size, "Bytes of each transfer")->capture_default_str();
+  command.add_option("--repeat", flags->repeat, "How many transfers")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_flag("--no-digest", flags->no_digest, "Without SHA-256");
+  command.add_option("--via", flags->via, "Protocol of the put")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, BlobVia>{
+          {"datastream", BlobVia::kDataStream}, {"bytestream", BlobVia::kByteStream}}))
+      ->type_name("datastream|bytestream");
+  command.add_option("--route", flags->route, "How servers pass the bytes on")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, BlobRoute>{{"chain", BlobRoute::kChain}, {"star", BlobRoute::kStar}}))
+      ->type_name("chain|star");
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app, Chosen* chosen) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* bench = app.add_subcommand("bench", "Load against a running cluster, and what it cost");
+  bench->require_subcommand(1);
+  bench->footer("\nExample:\n  sluice bench put --size 1GiB --no-digest");
+
+  CLI::App* put =
+      NewCommand(*bench, "put", "Puts random bytes and removes them", "sluice bench put --size 1GiB --json",
+                 chosen, [flags] { return BenchPut(*flags); });
+  AddTransferFlags(*put, flags.get());
+  CLI::App* get =
+      NewCommand(*bench, "get", "Reads a blob without keeping it", "sluice bench get --name tools/git",
+                 chosen, [flags] { return BenchGet(*flags); });
+  AddTransferFlags(*get, flags.get());
+  get->add_option("--name", flags->name, "What to read; without it, random bytes are put first");
+  CLI::App* log = NewCommand(*bench, "log", "Writes small commands to a group",
+                             "sluice bench log --machine counter --in-flight 256 --seconds 10s", chosen,
+                             [flags] { return BenchLog(*flags); });
+  log->add_option("--machine", flags->machine, "Machine of the group")->capture_default_str();
+  log->add_option("--in-flight", flags->in_flight, "Writes under way at a time")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  log->add_option("--count", flags->count, "How many; 0: as many as the time allows")->capture_default_str();
+  log->add_option("--seconds", flags->seconds, "How long")->capture_default_str();
+  for (CLI::App* command : {put, get, log}) {
+    command->add_flag("--json", flags->json, "For programs");
+    AddClientFlags(*command, &flags->client);
+  }
+}
+
+}  // namespace sluice::app

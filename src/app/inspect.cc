@@ -1,0 +1,90 @@
+// `sluice inspect`: an offline look at a data folder, and whether it verifies.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+
+#include "app/commands.h"
+#include "app/units.h"
+#include "base/strings.h"
+#include "blob/inspect.h"
+#include "env/files.h"
+#include "log/inspect.h"
+
+namespace sluice::app {
+namespace {
+
+// Gives the number of findings.
+absl::StatusOr<size_t> InspectLog(const std::string& dir) {
+  ASSIGN_OR_RETURN(const log::Inspection found, log::Inspect(env::RealFiles(), dir));
+  fmt::print("log {}: {} segments, {} spare{}\n", dir, found.segments.size(), found.spare_segments,
+             found.torn_tail ? ", a torn tail that opening will cut" : "");
+  for (const log::SegmentReport& segment : found.segments) {
+    fmt::print("  {}  generation {}  {}  {} blocks{}\n", segment.path, segment.generation,
+               FormatSize(segment.bytes), segment.blocks,
+               segment.damaged_blocks > 0 ? fmt::format(", {} damaged", segment.damaged_blocks) : "");
+  }
+  for (const log::GroupReport& group : found.groups) {
+    fmt::print("  group {}  entries {} ({})  last {}.{}  hard state {}\n", group.group.ToString(),
+               group.entries, FormatSize(group.bytes), group.last.term.value, group.last.index.value,
+               group.hard_state_lost      ? "lost"
+               : group.hard_state_healthy ? "healthy"
+                                          : "one copy is damaged or older");
+  }
+  for (const std::string& damage : found.damage) fmt::print("  DAMAGED {}\n", damage);
+  size_t findings = found.damage.size();
+  for (const log::GroupReport& group : found.groups) findings += group.hard_state_lost ? 1 : 0;
+  return findings;
+}
+
+absl::StatusOr<size_t> InspectStore(const std::string& dir) {
+  size_t findings = 0;
+  uint64_t blobs = 0;
+  uint64_t bytes = 0;
+  fmt::print("blobs {}:\n", dir);
+  RETURN_IF_ERROR(blob::InspectBlobs(env::RealFiles(), dir, [&](const blob::InspectedBlob& blob) {
+    ++blobs;
+    bytes += blob.length;
+    if (!blob.verified.ok()) ++findings;
+    fmt::print("  {:<13}{:>12}  {}  {}\n", blob::BlobKindName(blob.kind), blob.length, blob.path,
+               blob.verified.ok() ? "verifies" : fmt::format("DAMAGED {}", Message(blob.verified)));
+  }));
+  fmt::print("  {} files, {}\n", blobs, FormatSize(bytes));
+  return findings;
+}
+
+absl::Status Inspect(const std::string& dir) {
+  size_t findings = 0;
+  bool anything = false;
+  if (std::filesystem::is_directory(dir + "/log")) {
+    ASSIGN_OR_RETURN(const size_t found, InspectLog(dir + "/log"));
+    findings += found;
+    anything = true;
+  }
+  if (std::filesystem::is_directory(dir + "/blobs")) {
+    ASSIGN_OR_RETURN(const size_t found, InspectStore(dir + "/blobs"));
+    findings += found;
+    anything = true;
+  }
+  if (!anything)
+    return absl::NotFoundError(fmt::format("{} is no data folder: it has neither log nor blobs", dir));
+  if (findings > 0) {
+    return absl::DataLossError(
+        fmt::format("{}: {} findings; a server with peers repairs them when it is started", dir, findings));
+  }
+  fmt::print("{} verifies\n", dir);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddInspect(CLI::App& app, Chosen* chosen) {
+  auto dir = std::make_shared<std::string>();
+  CLI::App* command = NewCommand(
+      app, "inspect", "Reads a data folder offline and says whether it verifies; the server must be stopped",
+      "sluice inspect ./sluice-data", chosen, [dir] { return Inspect(*dir); });
+  command->add_option("DIR", *dir, "Data folder of one server")->required();
+}
+
+}  // namespace sluice::app

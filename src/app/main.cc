@@ -1,0 +1,85 @@
+// The program `sluice`: one command line, its commands in the files beside this one.
+#include <fmt/format.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <CLI/CLI.hpp>
+
+#include "app/commands.h"
+#include "base/strings.h"
+#include "client/connection.h"
+
+namespace sluice::app {
+
+CLI::App* NewCommand(CLI::App& app, const std::string& name, const std::string& what,
+                     const std::string& example, Chosen* chosen, std::function<absl::Status()> run) {
+  CLI::App* command = app.add_subcommand(name, what);
+  command->footer("\nExample:\n  " + example);
+  const std::string whole = app.get_parent() == nullptr ? name : app.get_name() + " " + name;
+  command->callback([chosen, whole, run = std::move(run)] { *chosen = {whole, run}; });
+  return command;
+}
+
+void AddClientFlags(CLI::App& command, ClientFlags* flags) {
+  const auto set_servers = [flags](const std::string& text) -> std::string {
+    auto servers = client::ParseServers(text);
+    if (!servers.ok()) return std::string(Message(servers.status()));
+    flags->servers = *std::move(servers);
+    return "";
+  };
+  // The default goes through the same check as what is given.
+  const char* environment = getenv("SLUICE_SERVER");
+  const std::string servers = environment != nullptr && *environment != '\0' ? environment : "127.0.0.1:7400";
+  command.add_option("--server", "Servers to ask, HOST:PORT[,HOST:PORT]… (SLUICE_SERVER)")
+      ->default_str(servers)
+      ->force_callback()
+      ->check(CLI::Validator(set_servers, "HOST:PORT"));
+  const auto set_group = [flags](const std::string& text) -> std::string {
+    const auto group = GroupId::Parse(text);
+    if (!group) return fmt::format("\"{}\" is no UUID", text);
+    flags->group = *group;
+    return "";
+  };
+  command.add_option("--group-id", "Group to talk to (default: the one that always exists)")
+      ->check(CLI::Validator(set_group, "UUID"));
+}
+
+namespace {
+
+int Main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"sluice: a replicated byte-stream store", "sluice"};
+  app.require_subcommand(1);
+  app.footer(
+      "\nFirst steps:\n  sluice dev &\n  sluice put /usr/bin/git --name tools/git\n  sluice get tools/git -o "
+      "-");
+  Chosen chosen;
+  AddServe(app, &chosen);
+  AddDev(app, &chosen);
+  AddPut(app, &chosen);
+  AddGet(app, &chosen);
+  AddNames(app, &chosen);
+  AddStatus(app, &chosen);
+  AddConfig(app, &chosen);
+  AddBench(app, &chosen);
+  AddInspect(app, &chosen);
+  try {  // CLI11 reports by exceptions; none leaves this function
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    const std::string which = argc > 1 && argv[1][0] != '-' ? fmt::format(" {}", argv[1]) : "";
+    fmt::print(stderr, "sluice: {}; see `sluice{} --help`\n", error.what(),
+               app.got_subcommand(argc > 1 ? argv[1] : "") ? which : "");
+    return 2;
+  }
+  const absl::Status status = chosen.run();
+  if (status.ok()) return 0;
+  fmt::print(stderr, "sluice {}: {}\n", chosen.name, Message(status));
+  return 1;
+}
+
+}  // namespace
+}  // namespace sluice::app
+
+int main(int argc, char** argv) { return sluice::app::Main(argc, argv); }

@@ -1,0 +1,303 @@
+#include "app/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <stdlib.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <limits>
+#include <sstream>
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+#include "absl/strings/ascii.h"
+#include "app/units.h"
+
+namespace sluice::app {
+namespace {
+
+#define SLUICE_FIELD(member) [](Settings& s) -> Field { return &s.member; }
+
+std::vector<Option> MakeOptions() {
+  return {
+      {"id", Unit::kText, "Id of this server within its groups", SLUICE_FIELD(id)},
+      {"listen", Unit::kText, "HOST:PORT of gRPC; the other ports follow it", SLUICE_FIELD(listen)},
+      {"data_stream_listen", Unit::kText, "HOST:PORT of DataStream; empty: port + 1",
+       SLUICE_FIELD(data_stream_listen)},
+      {"http_listen", Unit::kText, "HOST:PORT of /metrics; empty: port + 3; none: no such port",
+       SLUICE_FIELD(http_listen)},
+      {"data", Unit::kText, "Folder of everything that must survive", SLUICE_FIELD(data)},
+      {"peers", Unit::kList, "Members at the very first start: ID@HOST:PORT,…; empty: a group of one",
+       SLUICE_FIELD(peers)},
+      {"group", Unit::kList, "Further groups: UUID=MACHINE (blob or counter)", SLUICE_FIELD(groups)},
+      {"bootstrap", Unit::kFlag, "Very first start: an empty folder may vote", SLUICE_FIELD(bootstrap)},
+      {"lane_loops", Unit::kCount, "Threads for connections that carry bytes", SLUICE_FIELD(lane_loops)},
+      {"shards", Unit::kCount, "Threads for groups", SLUICE_FIELD(host.shards)},
+      {"tick_ms", Unit::kMilliseconds, "Step of a group's timers", SLUICE_FIELD(host.tick_ms)},
+      {"election_timeout_min_ms", Unit::kMilliseconds, "Silence of the leader before an election, at least",
+       SLUICE_FIELD(host.election_timeout_min_ms)},
+      {"election_timeout_max_ms", Unit::kMilliseconds, "The same, at most",
+       SLUICE_FIELD(host.election_timeout_max_ms)},
+      {"heartbeat_ms", Unit::kMilliseconds, "Pause between the heartbeats of a leader",
+       SLUICE_FIELD(host.heartbeat_ms)},
+      {"inline_upload_bytes_max", Unit::kBytes, "Blobs up to this size travel inside the log",
+       SLUICE_FIELD(host.inline_upload_bytes_max)},
+      {"upload_window_bytes", Unit::kBytes, "Unanswered bytes of one upload",
+       SLUICE_FIELD(host.upload_window_bytes)},
+      {"upload_idle_ttl_ms", Unit::kMilliseconds,
+       "An unfinished upload without progress is dropped after this", SLUICE_FIELD(host.upload_idle_ttl_ms)},
+      {"successor_silence_ms", Unit::kMilliseconds,
+       "An upload goes on without a server that is silent for this long",
+       SLUICE_FIELD(host.successor_silence_ms)},
+      {"read_timeout_ms", Unit::kMilliseconds,
+       "A read waits this long for a leader or for bytes of another server",
+       SLUICE_FIELD(host.read_timeout_ms)},
+      {"pending_writes_max", Unit::kCount, "Writes of one group that wait; further ones are refused",
+       SLUICE_FIELD(host.pending_writes_max)},
+      {"pending_bytes_max", Unit::kBytes, "Bytes of writes of one group that wait",
+       SLUICE_FIELD(host.pending_bytes_max)},
+      {"session_replies_max", Unit::kCount, "Replies remembered for retries, per group",
+       SLUICE_FIELD(host.session_replies_max)},
+      {"fetch_bytes_in_flight_max", Unit::kBytes, "Background fetch of missing bytes",
+       SLUICE_FIELD(host.fetch_bytes_in_flight_max)},
+      {"checkpoint_ms", Unit::kMilliseconds, "Applied state is flushed this often, if it changed",
+       SLUICE_FIELD(host.checkpoint_ms)},
+      {"compact_keep_entries", Unit::kCount, "Applied entries kept in the log for slow followers",
+       SLUICE_FIELD(host.compact_keep_entries)},
+      {"log_bytes_checkpoint", Unit::kBytes, "Applied state is flushed after this much log",
+       SLUICE_FIELD(host.log_bytes_checkpoint)},
+      {"log.segment_bytes", Unit::kBytes, "Size of a log segment", SLUICE_FIELD(host.log.segment_bytes)},
+      {"log.block_bytes", Unit::kBytes, "Atomic write size of the device",
+       SLUICE_FIELD(host.log.block_bytes)},
+      {"log.batch_bytes_max", Unit::kBytes, "One synced write of the log",
+       SLUICE_FIELD(host.log.batch_bytes_max)},
+      {"log.queue_bytes_max", Unit::kBytes, "Entries that wait for the log's disk",
+       SLUICE_FIELD(host.log.queue_bytes_max)},
+      {"log.cache_bytes_max", Unit::kBytes, "Recent entries kept in memory, all groups together",
+       SLUICE_FIELD(host.log.cache_bytes_max)},
+      {"log.spare_segments", Unit::kCount, "Recycled segments kept ready",
+       SLUICE_FIELD(host.log.spare_segments)},
+      {"blob.threads", Unit::kCount, "Threads that write uploads", SLUICE_FIELD(host.blob.threads)},
+      {"blob.read_threads", Unit::kCount, "Threads that read blobs", SLUICE_FIELD(host.blob.read_threads)},
+      {"blob.hash_threads", Unit::kCount, "Threads that compute SHA-256",
+       SLUICE_FIELD(host.blob.hash_threads)},
+      {"blob.writeback_bytes", Unit::kBytes, "Early write-back of an upload is asked for this often",
+       SLUICE_FIELD(host.blob.writeback_bytes)},
+      {"blob.uploads_max", Unit::kCount, "Open uploads; further ones are refused",
+       SLUICE_FIELD(host.blob.uploads_max)},
+      {"blob.reserve_bytes", Unit::kBytes, "Free space that uploads leave to the log",
+       SLUICE_FIELD(host.blob.reserve_bytes)},
+      {"blob.queue_bytes", Unit::kBytes, "Queued bytes of one upload", SLUICE_FIELD(host.blob.queue_bytes)},
+  };
+}
+
+#undef SLUICE_FIELD
+
+std::string Upper(std::string text) {
+  std::replace(text.begin(), text.end(), '.', '_');
+  return absl::AsciiStrToUpper(text);
+}
+
+const Option* FindOption(const std::string& name) {
+  for (const Option& option : Options()) {
+    if (option.name == name) return &option;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> SplitList(const std::string& text) {
+  std::vector<std::string> parts;
+  std::stringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) {
+    if (!part.empty()) parts.push_back(part);
+  }
+  return parts;
+}
+
+absl::StatusOr<uint64_t> ParseNumber(Unit unit, const std::string& text) {
+  if (unit == Unit::kBytes) return ParseSize(text);
+  if (unit == Unit::kMilliseconds) return ParseMilliseconds(text);
+  return ParseCount(text);
+}
+
+absl::Status ReadTable(const toml::table& table, const std::string& prefix, Settings* settings) {
+  for (const auto& [key, node] : table) {
+    const std::string name = prefix + std::string(key.str());
+    if (const toml::table* inner = node.as_table()) {
+      RETURN_IF_ERROR(ReadTable(*inner, name + ".", settings));
+      continue;
+    }
+    const Option* option = FindOption(name);
+    if (option == nullptr) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: there is no option {}; `sluice config` lists them", settings->config_file, name));
+    }
+    std::string text;
+    if (const toml::array* list = node.as_array()) {
+      for (const toml::node& one : *list) text += (text.empty() ? "" : ",") + one.value_or(std::string());
+    } else if (node.is_string()) {
+      text = node.value_or(std::string());
+    } else {
+      std::stringstream stream;
+      node.visit([&](const auto& value) { stream << value; });
+      text = stream.str();
+    }
+    if (absl::Status status = SetOption(*option, text, settings); !status.ok()) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: {}: {}", settings->config_file, name, Message(status)));
+    }
+    settings->sources[name] = Source::kFile;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string_view UnitName(Unit unit) {
+  switch (unit) {
+    case Unit::kText:
+      return "text";
+    case Unit::kList:
+      return "list";
+    case Unit::kFlag:
+      return "flag";
+    case Unit::kCount:
+      return "count";
+    case Unit::kBytes:
+      return "bytes";
+    case Unit::kMilliseconds:
+      return "ms";
+  }
+  return "";
+}
+
+std::string_view SourceName(Source source) {
+  switch (source) {
+    case Source::kDefault:
+      return "default";
+    case Source::kFile:
+      return "file";
+    case Source::kEnvironment:
+      return "env";
+    case Source::kFlag:
+      return "flag";
+  }
+  return "";
+}
+
+std::string Option::Flag() const {
+  std::string flag = name;
+  std::replace_if(
+      flag.begin(), flag.end(), [](char c) { return c == '.' || c == '_'; }, '-');
+  return flag;
+}
+
+std::string Option::Environment() const { return "SLUICE_" + Upper(name); }
+
+const std::vector<Option>& Options() {
+  static const std::vector<Option>& options = *new std::vector<Option>(MakeOptions());
+  return options;
+}
+
+std::string ValueText(const Option& option, Settings& settings) {
+  const Field field = option.field(settings);
+  if (auto* const* text = std::get_if<std::string*>(&field)) return **text;
+  if (auto* const* list = std::get_if<std::vector<std::string>*>(&field)) {
+    return fmt::format("{}", fmt::join(**list, ","));
+  }
+  if (auto* const* flag = std::get_if<bool*>(&field)) return **flag ? "true" : "false";
+  if (auto* const* narrow = std::get_if<uint32_t*>(&field)) return fmt::format("{}", **narrow);
+  return fmt::format("{}", *std::get<uint64_t*>(field));
+}
+
+absl::Status SetOption(const Option& option, const std::string& text, Settings* settings) {
+  const Field field = option.field(*settings);
+  if (auto* const* value = std::get_if<std::string*>(&field)) {
+    **value = text;
+  } else if (auto* const* list = std::get_if<std::vector<std::string>*>(&field)) {
+    **list = SplitList(text);
+  } else if (auto* const* flag = std::get_if<bool*>(&field)) {
+    if (text != "true" && text != "false" && text != "1" && text != "0") {
+      return absl::InvalidArgumentError(fmt::format("\"{}\" is neither true nor false", text));
+    }
+    **flag = text == "true" || text == "1";
+  } else {
+    ASSIGN_OR_RETURN(const uint64_t number, ParseNumber(option.unit, text));
+    if (auto* const* narrow = std::get_if<uint32_t*>(&field)) {
+      if (number > std::numeric_limits<uint32_t>::max()) {
+        return absl::InvalidArgumentError(fmt::format("{} is too large", text));
+      }
+      **narrow = static_cast<uint32_t>(number);
+    } else {
+      *std::get<uint64_t*>(field) = number;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Settings::Resolve() {
+  if (!config_file.empty()) {
+    const toml::parse_result parsed = toml::parse_file(config_file);
+    if (!parsed) {
+      std::stringstream where;
+      where << parsed.error().source().begin;
+      return absl::InvalidArgumentError(
+          fmt::format("{}: {} ({})", config_file, parsed.error().description(), where.str()));
+    }
+    RETURN_IF_ERROR(ReadTable(parsed.table(), "", this));
+  }
+  for (const Option& option : Options()) {
+    const char* environment = getenv(option.Environment().c_str());
+    if (environment == nullptr) continue;
+    if (absl::Status status = SetOption(option, environment, this); !status.ok()) {
+      return absl::InvalidArgumentError(fmt::format("{}: {}", option.Environment(), Message(status)));
+    }
+    sources[option.name] = Source::kEnvironment;
+  }
+  for (const auto& [name, text] : flags) {
+    const Option* option = FindOption(name);
+    if (absl::Status status = SetOption(*option, text, this); !status.ok()) {
+      return absl::InvalidArgumentError(fmt::format("--{}: {}", option->Flag(), Message(status)));
+    }
+    sources[name] = Source::kFlag;
+  }
+  return absl::OkStatus();
+}
+
+void AddOptionFlags(CLI::App& command, Settings* settings, const std::vector<std::string>& without) {
+  command.add_option("--config", settings->config_file, "File of options (TOML)")->check(CLI::ExistingFile);
+  for (const Option& option : Options()) {
+    if (std::find(without.begin(), without.end(), option.name) != without.end()) continue;
+    const std::string name = option.name;
+    const std::string flag = "--" + option.Flag();
+    CLI::Option* added = nullptr;
+    if (option.unit == Unit::kFlag) {
+      added = command.add_flag_function(
+          flag, [settings, name](std::int64_t) { settings->flags[name] = "true"; }, option.meaning);
+    } else {
+      const auto set = [settings, name, &option](const std::string& text) {
+        std::string& all = settings->flags[name];  // lists may be given in several flags
+        all = option.unit == Unit::kList && !all.empty() ? all + "," + text : text;
+      };
+      added = command.add_option_function<std::vector<std::string>>(
+          flag,
+          [set](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) set(text);
+          },
+          option.meaning);
+      added->type_name(std::string(UnitName(option.unit)))->allow_extra_args(false);
+      if (option.unit == Unit::kList) {
+        added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      } else {
+        added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+      }
+    }
+    const bool first_need = option.field == Options()[0].field || name.find("listen") != std::string::npos ||
+                            name == "data" || name == "peers" || name == "group" || name == "bootstrap";
+    added->group(first_need ? "Options" : "Tuning");
+  }
+}
+
+}  // namespace sluice::app

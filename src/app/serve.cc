@@ -1,0 +1,147 @@
+// `sluice serve`: one server, until it is told to end.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <thread>
+
+#include "app/commands.h"
+#include "app/options.h"
+#include "app/units.h"
+#include "base/log.h"
+#include "edge/whole_server.h"
+
+namespace sluice::app {
+namespace {
+
+absl::StatusOr<raft::Peer> PeerAt(const std::string& id, const std::string& address) {
+  ASSIGN_OR_RETURN(const std::string data_stream, MovePort(address, 1));
+  return raft::Peer{.id = {id},
+                    .address = address,
+                    .data_stream_address = data_stream,
+                    .client_address = {},
+                    .admin_address = {}};
+}
+
+absl::StatusOr<std::vector<raft::Peer>> ParsePeers(const Settings& settings) {
+  std::vector<raft::Peer> peers;
+  for (const std::string& text : settings.peers) {
+    const size_t at = text.find('@');
+    if (at == std::string::npos || at == 0) {
+      return absl::InvalidArgumentError(fmt::format("--peers: \"{}\" is no ID@HOST:PORT", text));
+    }
+    ASSIGN_OR_RETURN(raft::Peer peer, PeerAt(text.substr(0, at), text.substr(at + 1)));
+    peers.push_back(std::move(peer));
+  }
+  if (peers.empty()) {
+    ASSIGN_OR_RETURN(raft::Peer self, PeerAt(settings.id, settings.listen));
+    peers.push_back(std::move(self));
+  }
+  return peers;
+}
+
+absl::StatusOr<std::vector<node::GroupSpec>> ParseGroups(const Settings& settings,
+                                                         const std::vector<raft::Peer>& peers) {
+  std::vector<node::GroupSpec> groups{
+      {.id = kDefaultGroup, .machine = "blob", .peers = peers, .factory = {}}};
+  for (const std::string& text : settings.groups) {
+    const size_t equals = text.find('=');
+    const auto id = GroupId::Parse(text.substr(0, equals));
+    const std::string machine = equals == std::string::npos ? "" : text.substr(equals + 1);
+    if (!id || (machine != "blob" && machine != "counter")) {
+      return absl::InvalidArgumentError(
+          fmt::format("--group: \"{}\" is no UUID=MACHINE with the machine blob or counter", text));
+    }
+    const auto same =
+        std::find_if(groups.begin(), groups.end(), [&](const auto& group) { return group.id == *id; });
+    if (same != groups.end()) {
+      return absl::InvalidArgumentError(fmt::format("--group: {} is given twice", id->ToString()));
+    }
+    groups.push_back({.id = *id, .machine = machine, .peers = peers, .factory = {}});
+  }
+  return groups;
+}
+
+absl::StatusOr<edge::WholeServerOptions> ServerOptionsOf(const Settings& settings) {
+  edge::WholeServerOptions options;
+  options.host = settings.host;
+  ASSIGN_OR_RETURN(const std::vector<raft::Peer> peers, ParsePeers(settings));
+  const auto self = std::find_if(peers.begin(), peers.end(),
+                                 [&](const auto& peer) { return peer.id.value == settings.id; });
+  if (self == peers.end()) {
+    return absl::InvalidArgumentError(fmt::format("--id {} is not among --peers", settings.id));
+  }
+  options.host.self = *self;
+  options.host.data_dir = settings.data;
+  options.host.bootstrap = settings.bootstrap || peers.size() == 1;
+  ASSIGN_OR_RETURN(options.host.groups, ParseGroups(settings, peers));
+  options.listen = settings.listen;
+  options.data_stream_listen = settings.data_stream_listen;
+  if (options.data_stream_listen.empty()) {
+    ASSIGN_OR_RETURN(options.data_stream_listen, MovePort(settings.listen, 1));
+  }
+  options.http_listen = settings.http_listen == "none" ? "" : settings.http_listen;
+  if (settings.http_listen.empty()) {
+    ASSIGN_OR_RETURN(options.http_listen, MovePort(settings.listen, 3));
+  }
+  options.lane_loops = settings.lane_loops;
+  return options;
+}
+
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// TERM and INT are read by this thread and interrupt no other.
+int BlockedSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+void WaitForSignal(int signals) {
+  signalfd_siginfo info;
+  while (read(signals, &info, sizeof info) < 0 && errno == EINTR) {
+  }
+}
+
+absl::Status Serve(Settings* settings) {
+  RETURN_IF_ERROR(settings->Resolve());
+  ASSIGN_OR_RETURN(edge::WholeServerOptions options, ServerOptionsOf(*settings));
+  RaiseFileLimit();
+  const int signals = BlockedSignals();  // before any thread starts
+  ASSIGN_OR_RETURN(const auto server, edge::WholeServer::Start(std::move(options)));
+  WaitForSignal(signals);
+  LogInfo("server {} ends; a second signal ends it at once", settings->id);
+  std::thread([signals] {
+    WaitForSignal(signals);
+    _exit(1);
+  }).detach();
+  server->Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddServe(CLI::App& app, Chosen* chosen) {
+  auto settings = std::make_shared<Settings>();
+  CLI::App* command =
+      NewCommand(app, "serve", "Runs one server: a group of one, or a member of a group",
+                 "sluice serve --id n0 --listen 10.0.0.1:7400 --data /var/lib/sluice --bootstrap \\\n"
+                 "    --peers n0@10.0.0.1:7400,n1@10.0.0.2:7400,n2@10.0.0.3:7400",
+                 chosen, [settings] { return Serve(settings.get()); });
+  AddOptionFlags(*command, settings.get());
+}
+
+}  // namespace sluice::app

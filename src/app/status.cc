@@ -1,0 +1,199 @@
+// `sluice status`: servers, groups, leader, lag, streams under way, disk.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "app/commands.h"
+#include "app/units.h"
+#include "base/strings.h"
+#include "client/connection.h"
+#include "client/topology.h"
+
+namespace sluice::app {
+namespace {
+
+constexpr auto kAnswerTimeout = std::chrono::seconds(2);
+
+struct StatusFlags {
+  ClientFlags client;
+  bool json = false;
+  bool watch = false;
+};
+
+struct Answers {
+  std::vector<client::ServerStatus> servers;
+  std::map<std::string, absl::Status> silent;  // by address
+  // Each group as its leader sees it, or as anybody does while there is none that answers.
+  std::map<std::string, client::GroupView> groups;
+
+  absl::Status Verdict() const;
+};
+
+Answers Ask(client::Connection& connection) {
+  const std::vector<std::string> addresses = connection.servers();
+  std::vector<absl::StatusOr<client::ServerStatus>> asked(addresses.size(), absl::UnknownError("not asked"));
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    threads.emplace_back([&, i] { asked[i] = client::AskStatus(connection, addresses[i], kAnswerTimeout); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Answers answers;
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    if (!asked[i].ok()) {
+      answers.silent.emplace(addresses[i], asked[i].status());
+      continue;
+    }
+    for (const client::GroupView& group : asked[i]->groups) {
+      const auto [it, fresh] = answers.groups.try_emplace(group.id, group);
+      const bool newer =
+          group.term > it->second.term || (it->second.leader.empty() && group.term == it->second.term);
+      if (!fresh && (newer || (group.role == "leader" && group.term == it->second.term))) it->second = group;
+    }
+    answers.servers.push_back(*std::move(asked[i]));
+  }
+  return answers;
+}
+
+// Success means: every server that was asked is ready, and each group has a leader.
+absl::Status Answers::Verdict() const {
+  if (!silent.empty()) return client::NoServerAnswered(silent);
+  for (const client::ServerStatus& server : servers) {
+    if (!server.Ready()) return absl::UnavailableError(fmt::format("{} is not ready", server.self.id));
+  }
+  return absl::OkStatus();
+}
+
+nlohmann::json ToJson(const Answers& answers) {
+  nlohmann::json json{{"servers", nlohmann::json::array()}, {"groups", nlohmann::json::array()}};
+  for (const client::ServerStatus& server : answers.servers) {
+    json["servers"].push_back({{"id", server.self.id},
+                               {"address", server.self.address},
+                               {"data_stream_address", server.self.data_stream_address},
+                               {"pid", server.pid},
+                               {"ready", server.Ready()},
+                               {"stopping", server.stopping},
+                               {"data_dir", server.data_dir},
+                               {"uploads", server.uploads},
+                               {"stages", server.stages},
+                               {"staged_bytes", server.staged_bytes},
+                               {"damaged_chunks", server.damaged_chunks},
+                               {"free_bytes", server.free_bytes},
+                               {"log_segments", server.log_segments},
+                               {"log_bytes", server.log_bytes},
+                               {"log_error", server.log_error}});
+    nlohmann::json groups = nlohmann::json::array();
+    for (const client::GroupView& group : server.groups) {
+      groups.push_back({{"id", group.id},
+                        {"role", group.role},
+                        {"term", group.term},
+                        {"last", group.last},
+                        {"commit", group.commit},
+                        {"applied", group.applied},
+                        {"missing", group.missing},
+                        {"bytes_complete", group.bytes_complete},
+                        {"repairing", group.repairing},
+                        {"storage_error", group.storage_error}});
+    }
+    json["servers"].back()["groups"] = std::move(groups);
+  }
+  for (const auto& [address, status] : answers.silent) {
+    json["servers"].push_back(
+        {{"id", ""}, {"address", address}, {"ready", false}, {"error", std::string(Message(status))}});
+  }
+  for (const auto& [id, group] : answers.groups) {
+    nlohmann::json followers = nlohmann::json::array();
+    for (const client::FollowerView& one : group.followers) {
+      followers.push_back({{"id", one.id},
+                           {"match", one.match},
+                           {"lag", one.lag},
+                           {"active", one.active},
+                           {"learner", one.learner},
+                           {"state", one.state}});
+    }
+    nlohmann::json voters = nlohmann::json::array();
+    for (const client::Member& voter : group.voters)
+      voters.push_back({{"id", voter.id}, {"address", voter.address}});
+    json["groups"].push_back({{"id", id},
+                              {"machine", group.machine},
+                              {"leader", group.leader},
+                              {"term", group.term},
+                              {"last", group.last},
+                              {"commit", group.commit},
+                              {"applied", group.applied},
+                              {"snapshot", group.snapshot},
+                              {"voters", voters},
+                              {"followers", followers}});
+  }
+  return json;
+}
+
+void PrintTable(const Answers& answers) {
+  fmt::print("{:<8}{:<22}{:<9}{:<8}{:>10}{:>10}  {}\n", "SERVER", "ADDRESS", "PID", "STATE", "DISK FREE",
+             "LOG", "UPLOADS");
+  for (const client::ServerStatus& server : answers.servers) {
+    fmt::print("{:<8}{:<22}{:<9}{:<8}{:>10}{:>10}  {}\n", server.self.id, server.self.address, server.pid,
+               server.Ready()    ? "ready"
+               : server.stopping ? "ending"
+                                 : "waits",
+               FormatSize(server.free_bytes), FormatSize(server.log_bytes), server.uploads.size());
+  }
+  for (const auto& [address, status] : answers.silent) {
+    fmt::print("{:<8}{:<22}{:<9}{:<8}{}\n", "?", address, "-", "silent", Message(status));
+  }
+  for (const auto& [id, group] : answers.groups) {
+    fmt::print("\nGROUP {} ({}): leader {}, term {}, commit {}\n", id, group.machine,
+               group.leader.empty() ? "none" : group.leader, group.term, group.commit);
+    fmt::print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", "SERVER", "ROLE", "APPLIED", "LAST", "LAG",
+               "MISSING", "");
+    for (const client::ServerStatus& server : answers.servers) {
+      for (const client::GroupView& view : server.groups) {
+        if (view.id != id) continue;
+        const std::string note = !view.storage_error.empty() ? view.storage_error
+                                 : view.repairing            ? "repairing"
+                                 : !view.voting              ? "does not vote"
+                                                             : "";
+        fmt::print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", server.self.id, view.role, view.applied,
+                   view.last, std::max<int64_t>(group.last - view.last, 0), view.missing, note);
+      }
+    }
+  }
+  for (const client::ServerStatus& server : answers.servers) {
+    for (const std::string& upload : server.uploads) fmt::print("upload at {}: {}\n", server.self.id, upload);
+  }
+}
+
+absl::Status Status(const StatusFlags& flags) {
+  client::Connection connection(flags.client.servers);
+  while (true) {
+    const Answers answers = Ask(connection);
+    if (flags.json) {
+      fmt::print("{}\n", ToJson(answers).dump(2));
+    } else if (!answers.servers.empty()) {
+      if (flags.watch) fmt::print("\x1b[H\x1b[2J");
+      PrintTable(answers);
+    }
+    fflush(stdout);
+    if (!flags.watch) return answers.Verdict();
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+}
+
+}  // namespace
+
+void AddStatus(CLI::App& app, Chosen* chosen) {
+  auto flags = std::make_shared<StatusFlags>();
+  CLI::App* command =
+      NewCommand(app, "status", "Shows servers and groups; succeeds if every server named is ready",
+                 "sluice status --watch --server 127.0.0.1:7400,127.0.0.1:7410", chosen,
+                 [flags] { return Status(*flags); });
+  command->add_flag("--json", flags->json, "For programs");
+  command->add_flag("--watch", flags->watch, "Again every second");
+  AddClientFlags(*command, &flags->client);
+}
+
+}  // namespace sluice::app

@@ -1,0 +1,58 @@
+#include "edge/whole_server.h"
+
+#include <utility>
+
+#include "edge/datastream/server.h"
+#include "edge/http/metrics_port.h"
+#include "env/clock.h"
+#include "env/executor.h"
+#include "env/files.h"
+#include "env/random.h"
+
+namespace sluice::edge {
+namespace {
+
+constexpr std::chrono::milliseconds kGrace = std::chrono::seconds(2);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<WholeServer>> WholeServer::Start(WholeServerOptions options) {
+  std::unique_ptr<WholeServer> whole(new WholeServer);
+  ASSIGN_OR_RETURN(whole->host_,
+                   node::Host::Open(std::move(options.host), {.files = &env::RealFiles(),
+                                                              .executors = &env::RealExecutors(),
+                                                              .clock = &env::RealClock(),
+                                                              .random = &env::RealRandom()}));
+  node::Host* const host = whole->host_.get();
+  ServerOptions server_options;
+  server_options.listen = options.listen;
+  server_options.data_stream_listen = options.data_stream_listen;
+  server_options.lane_loops = options.lane_loops;
+  ASSIGN_OR_RETURN(whole->server_, Server::Create(host, std::move(server_options)));
+  Server& server = *whole->server_;
+  if (!options.data_stream_listen.empty()) {
+    datastream::DataStreamOptions stream_options;
+    stream_options.listen = options.data_stream_listen;
+    server.Add(
+        std::make_unique<datastream::DataStreamServer>(host, datastream::LanesOf(server), stream_options));
+  }
+  if (!options.http_listen.empty()) server.Add(std::make_unique<http::MetricsPort>(options.http_listen));
+  host->Start(&server.peers(), &server.bytes());
+  RETURN_IF_ERROR(server.Listen());
+  return whole;
+}
+
+WholeServer::~WholeServer() { Stop(); }
+
+void WholeServer::Drain() {
+  if (server_ != nullptr) server_->Drain();
+}
+
+void WholeServer::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  Drain();
+  if (host_ != nullptr) host_->Stop();
+  if (server_ != nullptr) server_->Stop(kGrace);
+}
+
+}  // namespace sluice::edge
