@@ -142,15 +142,17 @@ class Client final : public BlobClient {
 absl::StatusOr<BlobFacts> Client::PutByByteStream(const std::string& address, const std::string& name,
                                                   BlobContent& content, const PutOptions& options,
                                                   bool resume) {
+  const client::ByteStreamTarget target{
+      .address = address, .name = name, .group = options_.group, .digest = options.digest};
   uint64_t offset = 0;
   if (resume) {
     // The same server may still have what it synced; if not, the upload starts anew.
-    const auto committed = client::QueryWrite(*connection_, address, name);
+    const auto committed = client::QueryWrite(*connection_, target);
     if (committed.ok() && !committed->complete && committed->bytes <= content.length())
       offset = committed->bytes;
   }
   const absl::StatusOr<uint64_t> size =
-      client::WriteStream(*connection_, address, name, content, offset, silence_, options.on_progress);
+      client::WriteStream(*connection_, target, content, offset, silence_, options.on_progress);
   RETURN_IF_ERROR(size.status());
   if (*size != content.length()) {
     return absl::DataLossError(fmt::format("{} bytes were stored of {}", *size, content.length()));
@@ -217,7 +219,9 @@ absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
   };
   while (offset < facts.length) {
     const std::string address = connection_->Order().front();
-    absl::Status status = client::ReadStream(*connection_, address, name, offset, silence_, on_bytes);
+    absl::Status status = client::ReadStream(
+        *connection_, {.address = address, .name = name, .group = options_.group, .digest = true}, offset,
+        silence_, on_bytes);
     if (!taken.ok()) return taken;
     if (offset == facts.length) break;
     if (status.ok())

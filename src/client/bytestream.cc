@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "client/buffers.h"
+#include "edge/bytestream/service.h"
 #include "google/bytestream/bytestream.grpc.pb.h"
 #include "wire/bytestream.h"
 
@@ -73,6 +74,13 @@ class SilenceWatch {
   std::thread thread_;
 };
 
+// How sluice's servers are told what the protocol has no field for.
+void AddMetadata(const ByteStreamTarget& target, grpc::ClientContext* context) {
+  if (target.group != kDefaultGroup)
+    context->AddMetadata(edge::bytestream::kGroupKey, target.group.ToString());
+  if (!target.digest) context->AddMetadata(edge::bytestream::kNoDigestKey, "1");
+}
+
 absl::Status Ended(const grpc::Status& status, SilenceWatch& watch, const std::string& address) {
   if (!status.ok() && watch.fired()) {
     return absl::DeadlineExceededError(fmt::format("{} made no progress", address));
@@ -82,18 +90,19 @@ absl::Status Ended(const grpc::Status& status, SilenceWatch& watch, const std::s
 
 }  // namespace
 
-absl::StatusOr<uint64_t> WriteStream(Connection& connection, const std::string& address,
-                                     const std::string& name, BlobContent& content, uint64_t offset,
-                                     Duration silence, const std::function<void(uint64_t)>& on_progress) {
-  const auto channel = connection.Channel(address);
+absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTarget& target,
+                                     BlobContent& content, uint64_t offset, Duration silence,
+                                     const std::function<void(uint64_t)>& on_progress) {
+  const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
+  AddMetadata(target, &context);
   google::bytestream::WriteResponse response;
   SilenceWatch watch(&context, silence);
   const std::unique_ptr<grpc::ClientWriter<grpc::ByteBuffer>> call(
       grpc::internal::ClientWriterFactory<grpc::ByteBuffer>::Create(channel.get(), kWrite, &context,
                                                                     &response));
   const uint64_t length = content.length();
-  wire::WriteRequest request{.resource_name = name};
+  wire::WriteRequest request{.resource_name = target.name};
   do {
     request.write_offset = static_cast<int64_t>(offset);
     absl::StatusOr<Bytes> data = content.Read(offset, std::min(kMessageBytes, length - offset));
@@ -112,30 +121,30 @@ absl::StatusOr<uint64_t> WriteStream(Connection& connection, const std::string& 
     request.resource_name.clear();
   } while (!request.finish_write);
   call->WritesDone();
-  RETURN_IF_ERROR(Ended(call->Finish(), watch, address));
+  RETURN_IF_ERROR(Ended(call->Finish(), watch, target.address));
   return static_cast<uint64_t>(std::max<int64_t>(response.committed_size(), 0));
 }
 
-absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const std::string& address,
-                                         const std::string& name) {
-  const auto stub = ByteStream::NewStub(connection.Channel(address));
+absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const ByteStreamTarget& target) {
+  const auto stub = ByteStream::NewStub(connection.Channel(target.address));
   grpc::ClientContext context;
+  AddMetadata(target, &context);
   SetDeadline(&context, kCallTimeout);
   google::bytestream::QueryWriteStatusRequest request;
   google::bytestream::QueryWriteStatusResponse response;
-  request.set_resource_name(name);
+  request.set_resource_name(target.name);
   RETURN_IF_ERROR(FromGrpc(stub->QueryWriteStatus(&context, request, &response)));
   return CommittedSize{.bytes = static_cast<uint64_t>(std::max<int64_t>(response.committed_size(), 0)),
                        .complete = response.complete()};
 }
 
-absl::Status ReadStream(Connection& connection, const std::string& address, const std::string& name,
-                        uint64_t offset, Duration silence,
-                        const std::function<absl::Status(const Bytes&)>& take) {
-  const auto channel = connection.Channel(address);
+absl::Status ReadStream(Connection& connection, const ByteStreamTarget& target, uint64_t offset,
+                        Duration silence, const std::function<absl::Status(const Bytes&)>& take) {
+  const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
+  AddMetadata(target, &context);
   google::bytestream::ReadRequest request;
-  request.set_resource_name(name);
+  request.set_resource_name(target.name);
   request.set_read_offset(static_cast<int64_t>(offset));
   SilenceWatch watch(&context, silence);
   const std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> call(
@@ -149,7 +158,7 @@ absl::Status ReadStream(Connection& connection, const std::string& address, cons
     message.Clear();
   }
   if (!status.ok()) context.TryCancel();
-  const absl::Status ended = Ended(call->Finish(), watch, address);
+  const absl::Status ended = Ended(call->Finish(), watch, target.address);
   return status.ok() ? ended : status;
 }
 

@@ -23,16 +23,22 @@ struct CommittedSize {
   bool complete = false;
 };
 
+// One resource at one server.
+struct ByteStreamTarget {
+  std::string address;
+  std::string name;
+  GroupId group = kDefaultGroup;
+  bool digest = true;  // false: the server need not compute SHA-256 of what is written
+};
+
 // Writes content from `offset` to its end and finishes; gives the size that the server committed.
-absl::StatusOr<uint64_t> WriteStream(Connection& connection, const std::string& address,
-                                     const std::string& name, BlobContent& content, uint64_t offset,
-                                     Duration silence, const std::function<void(uint64_t)>& on_progress);
+absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTarget& target,
+                                     BlobContent& content, uint64_t offset, Duration silence,
+                                     const std::function<void(uint64_t)>& on_progress);
 // NOT_FOUND: no such upload.
-absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const std::string& address,
-                                         const std::string& name);
+absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const ByteStreamTarget& target);
 // `take` gets the bytes from `offset` on; its error ends the call.
-absl::Status ReadStream(Connection& connection, const std::string& address, const std::string& name,
-                        uint64_t offset, Duration silence,
-                        const std::function<absl::Status(const Bytes&)>& take);
+absl::Status ReadStream(Connection& connection, const ByteStreamTarget& target, uint64_t offset,
+                        Duration silence, const std::function<absl::Status(const Bytes&)>& take);
 
 }  // namespace sluice::client

@@ -2,7 +2,10 @@
 
 #include <utility>
 
+#include "edge/bytestream/fetch.h"
+#include "edge/bytestream/service.h"
 #include "edge/datastream/server.h"
+#include "edge/datastream/sink.h"
 #include "edge/http/metrics_port.h"
 #include "env/clock.h"
 #include "env/executor.h"
@@ -29,17 +32,28 @@ absl::StatusOr<std::unique_ptr<WholeServer>> WholeServer::Start(WholeServerOptio
   server_options.data_stream_listen = options.data_stream_listen;
   server_options.lane_loops = options.lane_loops;
   ASSIGN_OR_RETURN(whole->server_, Server::Create(host, std::move(server_options)));
-  Server& server = *whole->server_;
+  whole->AddParts(options);
+  host->Start(&whole->server_->peers(), &whole->server_->bytes());
+  RETURN_IF_ERROR(whole->server_->Listen());
+  return whole;
+}
+
+void WholeServer::AddParts(const WholeServerOptions& options) {
+  Server& server = *server_;
+  auto sinks = std::make_unique<datastream::DataStreamSinks>(datastream::LanesOf(server),
+                                                             host_->options().successor_silence_ms);
+  auto fetcher = std::make_unique<bytestream::ByteStreamFetcher>(&server.links());
+  server.bytes().Plug(sinks.get(), fetcher.get());
+  server.Add(std::move(sinks));
+  server.Add(std::move(fetcher));
+  server.Add(std::make_unique<bytestream::ByteStreamPart>(host_.get(), datastream::LanesOf(server)));
   if (!options.data_stream_listen.empty()) {
     datastream::DataStreamOptions stream_options;
     stream_options.listen = options.data_stream_listen;
-    server.Add(
-        std::make_unique<datastream::DataStreamServer>(host, datastream::LanesOf(server), stream_options));
+    server.Add(std::make_unique<datastream::DataStreamServer>(host_.get(), datastream::LanesOf(server),
+                                                              stream_options));
   }
   if (!options.http_listen.empty()) server.Add(std::make_unique<http::MetricsPort>(options.http_listen));
-  host->Start(&server.peers(), &server.bytes());
-  RETURN_IF_ERROR(server.Listen());
-  return whole;
 }
 
 WholeServer::~WholeServer() { Stop(); }

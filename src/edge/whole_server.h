@@ -37,6 +37,7 @@ class WholeServer {
 
  private:
   WholeServer() = default;
+  void AddParts(const WholeServerOptions& options);
 
   std::unique_ptr<node::Host> host_;
   std::unique_ptr<Server> server_;

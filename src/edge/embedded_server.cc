@@ -1,0 +1,74 @@
+// sluice/server.h: a whole server behind the public header.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "base/strings.h"
+#include "edge/whole_server.h"
+#include "sluice/server.h"
+#include "sluice/state_machine.h"
+
+namespace sluice {
+namespace {
+
+class Embedded final : public Server {
+ public:
+  explicit Embedded(std::unique_ptr<edge::WholeServer> server) : server_(std::move(server)) {}
+  ~Embedded() override { server_->Stop(); }
+  void Stop() override { server_->Stop(); }
+
+ private:
+  const std::unique_ptr<edge::WholeServer> server_;
+};
+
+absl::StatusOr<std::string> NextPort(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
+      port > 65534) {
+    return absl::InvalidArgumentError(fmt::format("\"{}\" is no HOST:PORT", address));
+  }
+  return fmt::format("{}:{}", address.substr(0, colon), port + 1);
+}
+
+absl::StatusOr<raft::Peer> PeerOf(const std::string& id, const std::string& address) {
+  ASSIGN_OR_RETURN(const std::string data_stream, NextPort(address));
+  return raft::Peer{.id = {id},
+                    .address = address,
+                    .data_stream_address = data_stream,
+                    .client_address = {},
+                    .admin_address = {}};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
+  edge::WholeServerOptions whole;
+  if (options.peers.empty()) options.peers.push_back({options.id, options.listen});
+  std::vector<raft::Peer> peers;
+  for (const ServerPeer& one : options.peers) {
+    ASSIGN_OR_RETURN(raft::Peer peer, PeerOf(one.id, one.address));
+    if (one.id == options.id) whole.host.self = peer;
+    peers.push_back(std::move(peer));
+  }
+  if (whole.host.self.id.empty()) {
+    return absl::InvalidArgumentError(fmt::format("the server {} is not among its peers", options.id));
+  }
+  whole.host.data_dir = options.data_dir;
+  whole.host.bootstrap = options.bootstrap || peers.size() == 1;
+  const bool has_default = std::any_of(options.groups.begin(), options.groups.end(),
+                                       [](const ServerGroup& group) { return group.id == kDefaultGroup; });
+  if (!has_default) options.groups.insert(options.groups.begin(), ServerGroup{});
+  for (ServerGroup& group : options.groups) {
+    whole.host.groups.push_back(
+        {.id = group.id, .machine = group.machine, .peers = peers, .factory = std::move(group.factory)});
+  }
+  whole.listen = options.listen;
+  ASSIGN_OR_RETURN(whole.data_stream_listen, NextPort(options.listen));
+  ASSIGN_OR_RETURN(auto server, edge::WholeServer::Start(std::move(whole)));
+  return std::make_unique<Embedded>(std::move(server));
+}
+
+}  // namespace sluice
