@@ -1,7 +1,6 @@
 // The program `sluice`: one command line, its commands in the files beside this one.
 #include <fmt/format.h>
 #include <signal.h>
-#include <stdlib.h>
 
 #include <CLI/CLI.hpp>
 
@@ -27,12 +26,9 @@ void AddClientFlags(CLI::App& command, ClientFlags* flags) {
     flags->servers = *std::move(servers);
     return "";
   };
-  // The default goes through the same check as what is given.
-  const char* environment = getenv("SLUICE_SERVER");
-  const std::string servers = environment != nullptr && *environment != '\0' ? environment : "127.0.0.1:7400";
-  command.add_option("--server", "Servers to ask, HOST:PORT[,HOST:PORT]… (SLUICE_SERVER)")
-      ->default_str(servers)
-      ->force_callback()
+  flags->servers = {"127.0.0.1:7400"};
+  command.add_option("--server", "Servers to ask, HOST:PORT[,HOST:PORT]… (default 127.0.0.1:7400)")
+      ->envname("SLUICE_SERVER")
       ->check(CLI::Validator(set_servers, "HOST:PORT"));
   const auto set_group = [flags](const std::string& text) -> std::string {
     const auto group = GroupId::Parse(text);
@@ -68,9 +64,9 @@ int Main(int argc, char** argv) {
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    const std::string which = argc > 1 && argv[1][0] != '-' ? fmt::format(" {}", argv[1]) : "";
-    fmt::print(stderr, "sluice: {}; see `sluice{} --help`\n", error.what(),
-               app.got_subcommand(argc > 1 ? argv[1] : "") ? which : "");
+    const std::vector<CLI::App*> given = app.get_subcommands();
+    const std::string which = given.empty() ? "" : " " + given.front()->get_name();
+    fmt::print(stderr, "sluice: {}; see `sluice{} --help`\n", error.what(), which);
     return 2;
   }
   const absl::Status status = chosen.run();

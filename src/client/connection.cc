@@ -131,7 +131,8 @@ absl::Status Connection::AtAny(Duration patience,
         first_ = static_cast<size_t>(std::find(servers_.begin(), servers_.end(), address) - servers_.begin());
         return status;
       }
-      said.insert_or_assign(address, std::move(status));
+      said.try_emplace(address,
+                       std::move(status));  // the first words are the clearest: later ones tell of retries
     }
     if (Clock::now() + pause >= end) return NoServerAnswered(said);
     std::this_thread::sleep_for(pause);
