@@ -1,0 +1,216 @@
+#include "node/fetch_job.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "blob/chunks.h"
+#include "blob/format.h"
+#include "sim/sim_executor.h"
+#include "sim/sim_files.h"
+#include "sim/world.h"
+
+namespace sluice::node {
+namespace {
+
+using namespace std::chrono_literals;
+
+UploadId Id(uint64_t call) { return {*ClientId::FromBytes("client-of-a-test"), CallId{call}}; }
+
+std::string Pattern(size_t size) {
+  std::string text(size, '\0');
+  uint32_t seed = 7;
+  for (char& c : text) {
+    seed = seed * 1664525 + 1013904223;
+    c = static_cast<char>(seed >> 24);
+  }
+  return text;
+}
+
+// Servers that give out parts of a text, or nothing.
+class Holders final : public ByteTransport {
+ public:
+  struct One {
+    std::string text;
+    uint64_t answers = UINT64_MAX;  // how often it answers before it is gone
+    uint64_t asked = 0;
+  };
+  std::map<std::string, One> peers;
+  uint64_t in_flight = 0;
+  uint64_t in_flight_most = 0;
+  explicit Holders(sim::World& world) : world_(world) {}
+
+  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&) override {
+    return nullptr;
+  }
+  void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
+  void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
+                  absl::AnyInvocable<void(absl::Status)>) override {}
+  void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
+                  Done<HaveReply>) override {}
+  void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
+               absl::AnyInvocable<void(ClientReply)>) override {}
+  void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
+              absl::AnyInvocable<void(ClientReply)>) override {}
+  void Fetch(const raft::Peer& to, const GroupId&, const UploadId&, uint64_t offset, uint64_t count,
+             env::Executor* reply_on, Done<Bytes> done) override {
+    One& one = peers[to.id.value];
+    absl::StatusOr<Bytes> data = absl::UnavailableError("connection refused");
+    if (one.asked++ < one.answers && !one.text.empty()) data = Bytes::Copy(one.text.substr(offset, count));
+    in_flight_most = std::max(in_flight_most, ++in_flight);
+    // Answers overtake each other.
+    const env::Duration delay = 1ms * (1 + world_.random().Next64() % 20);
+    reply_on->PostAfter(delay, [this, done = std::move(done), data = std::move(data)]() mutable {
+      --in_flight;
+      done(std::move(data));
+    });
+  }
+
+ private:
+  sim::World& world_;
+};
+
+class FetchJobTest : public ::testing::Test {
+ protected:
+  FetchJobTest() : home_(executors_.NewExecutor("home")), disk_(executors_.NewExecutor("disk")) {
+    options_.reserve_bytes = 0;
+    auto store = blob::Store::Open(files_, executors_, world_, "/blob", options_);
+    EXPECT_TRUE(store.ok()) << store.status();
+    store_ = std::move(store).value();
+    blob::ChunkList chunks;
+    chunks.Extend(Bytes::Copy(text_));
+    sealed_ = {.length = text_.size(), .checksum = chunks.Checksum(), .digest = {}};
+  }
+  absl::StatusOr<blob::Sealed> Fetch(std::vector<std::string> sources, bool replace_held = false) {
+    FetchParts parts;
+    parts.home = home_.get();
+    parts.files = disk_.get();
+    parts.store = store_.get();
+    parts.bytes = &holders_;
+    parts.group = kDefaultGroup;
+    parts.wanted.upload = Id(1);
+    parts.wanted.sealed = sealed_;
+    for (std::string& id : sources) parts.sources.emplace_back().id.value = std::move(id);
+    parts.piece_bytes = 64 << 10;
+    parts.replace_held = replace_held;
+    std::optional<absl::StatusOr<blob::Sealed>> result;
+    home_->Post([&] {
+      FetchUpload(std::move(parts), [&](absl::StatusOr<blob::Sealed> held) {
+        EXPECT_FALSE(result.has_value());
+        result = std::move(held);
+      });
+    });
+    EXPECT_TRUE(world_.RunUntil([&] { return result.has_value(); }, 10min));
+    EXPECT_TRUE(world_.RunUntilIdle(10min));
+    return std::move(*result);
+  }
+  std::string Stored() {
+    auto source = store_->OpenSource(Id(1));
+    if (!source.ok()) return std::string(source.status().message());
+    std::optional<absl::StatusOr<Bytes>> data;
+    (*source)->Read(0, blob::kReadBytesMax, home_.get(), [&](absl::StatusOr<Bytes> read) { data = read; });
+    world_.RunUntil([&] { return data.has_value(); }, 10s);
+    return data->ok() ? (*data)->ToString() : std::string(data->status().message());
+  }
+
+  const std::string text_ = Pattern(1'000'000);
+  sim::World world_{3};
+  sim::Process process_;
+  sim::SimExecutors executors_{world_, process_};
+  sim::SimFiles files_;
+  std::unique_ptr<env::Executor> home_;
+  std::unique_ptr<env::Executor> disk_;
+  blob::StoreOptions options_;
+  std::unique_ptr<blob::Store> store_;
+  Holders holders_{world_};
+  blob::Sealed sealed_;
+};
+
+TEST_F(FetchJobTest, BringsSealsAndDoesNotBringAgain) {
+  holders_.peers["n1"].text = text_;
+  auto held = Fetch({"n1"});
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(*held, sealed_);
+  EXPECT_TRUE(Stored() == text_);
+  EXPECT_EQ(holders_.in_flight_most, 4u);
+  const uint64_t asked = holders_.peers["n1"].asked;
+  EXPECT_EQ(asked, 16u);
+  EXPECT_TRUE(Fetch({"n1"}).ok());
+  EXPECT_EQ(holders_.peers["n1"].asked, asked);
+}
+
+TEST_F(FetchJobTest, F25_GoesOnAtTheNextHolderWhenOneDies) {
+  holders_.peers["n1"] = {.text = text_, .answers = 6};
+  holders_.peers["n2"].text = text_;
+  auto held = Fetch({"n1", "n2"});
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_TRUE(Stored() == text_);
+  EXPECT_LE(holders_.peers["n2"].asked, 12u);  // not from the start
+}
+
+TEST_F(FetchJobTest, GivesUpAfterSomeRoundsAndLeavesNoStage) {
+  auto held = Fetch({"n1", "n2"});
+  EXPECT_EQ(held.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_LE(holders_.peers["n1"].asked + holders_.peers["n2"].asked, 30u);
+}
+
+TEST_F(FetchJobTest, OtherBytesAreRefusedByTheirChecksum) {
+  holders_.peers["n1"].text = text_;
+  holders_.peers["n1"].text[500'000] ^= 1;
+  auto held = Fetch({"n1"});
+  EXPECT_EQ(held.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+}
+
+TEST_F(FetchJobTest, AfterOtherBytesTheNextHolderIsAskedFromTheStart) {
+  holders_.peers["n1"].text = text_;
+  holders_.peers["n1"].text[500'000] ^= 1;
+  holders_.peers["n2"].text = text_;
+  auto held = Fetch({"n1", "n2"});
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_TRUE(Stored() == text_);
+}
+
+TEST_F(FetchJobTest, ShortAnswersAreErrorsOfTheirSource) {
+  holders_.peers["n1"].text = text_.substr(0, 999'999);
+  holders_.peers["n2"].text = text_;
+  auto held = Fetch({"n1", "n2"});
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_TRUE(Stored() == text_);
+}
+
+TEST_F(FetchJobTest, AnUnfinishedStageIsReplaced) {
+  auto stage = store_->Create({.id = Id(1), .group = kDefaultGroup});
+  ASSERT_TRUE(stage.ok());
+  bool appended = false;
+  (*stage)->Append(0, Bytes::Copy("other bytes"), home_.get(), [&](auto) { appended = true; });
+  ASSERT_TRUE(world_.RunUntil([&] { return appended; }, 1s));
+  holders_.peers["n1"].text = text_;
+  ASSERT_TRUE(Fetch({"n1"}).ok());
+  EXPECT_TRUE(Stored() == text_);
+}
+
+TEST_F(FetchJobTest, F24_ADamagedCopyIsReplacedWhenAskedFor) {
+  holders_.peers["n1"].text = text_;
+  ASSERT_TRUE(Fetch({"n1"}).ok());
+  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->SyncLinks().ok());
+  const std::string path = "/blob/blobs/" + blob::ContentFolder(Id(1)) + "/" + Id(1).ToHex();
+  ASSERT_TRUE(files_.FlipBit(path, 70'000).ok());
+  EXPECT_FALSE(Stored() == text_);
+  ASSERT_TRUE(Fetch({"n1"}, /*replace_held=*/true).ok());
+  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  EXPECT_TRUE(Stored() == text_);
+}
+
+TEST_F(FetchJobTest, AnEmptyUploadIsFetchedToo) {
+  sealed_ = {.length = 0, .checksum = blob::ChunkList().Checksum(), .digest = {}};
+  auto held = Fetch({"n1"});
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(Stored(), "");
+}
+
+}  // namespace
+}  // namespace sluice::node

@@ -1,0 +1,195 @@
+#include "node/sources.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "sim/sim_executor.h"
+#include "sim/world.h"
+
+namespace sluice::node {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+// Servers that give out parts of a text, fail, or never answer.
+class Holders final : public ByteTransport {
+ public:
+  struct One {
+    absl::StatusOr<std::string> text = absl::NotFoundError("no such upload");
+    bool silent = false;
+    uint64_t asked = 0;
+  };
+  std::map<std::string, One> peers;
+
+  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&) override {
+    return nullptr;
+  }
+  void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
+  void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
+                  absl::AnyInvocable<void(absl::Status)>) override {}
+  void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
+                  Done<HaveReply>) override {}
+  void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
+               absl::AnyInvocable<void(ClientReply)>) override {}
+  void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
+              absl::AnyInvocable<void(ClientReply)>) override {}
+  void Fetch(const raft::Peer& to, const GroupId&, const UploadId&, uint64_t offset, uint64_t count,
+             env::Executor* reply_on, Done<Bytes> done) override {
+    One& one = peers[to.id.value];
+    ++one.asked;
+    if (one.silent) return;
+    absl::StatusOr<Bytes> data = Bytes();
+    if (one.text.ok()) {
+      data = Bytes::Copy(one.text->substr(offset, count));
+    } else {
+      data = one.text.status();
+    }
+    reply_on->PostAfter(
+        2ms, [done = std::move(done), data = std::move(data)]() mutable { done(std::move(data)); });
+  }
+};
+
+// A local copy whose bytes from `good` on are damaged.
+class DamagedSource final : public blob::Source {
+ public:
+  DamagedSource(std::string text, uint64_t good) : text_(std::move(text)), good_(good) {}
+  uint64_t length() const override { return text_.size(); }
+  void Read(uint64_t offset, uint64_t count, env::Executor* reply_on,
+            blob::Upload::Done<Bytes> done) override {
+    ++reads;
+    absl::StatusOr<Bytes> data = Bytes::Copy(text_.substr(offset, count));
+    if (offset + count > good_) data = absl::DataLossError("chunk 0 of blobs/aa/x at 0: checksum");
+    reply_on->Post([done = std::move(done), data = std::move(data)]() mutable { done(std::move(data)); });
+  }
+  int reads = 0;
+
+ private:
+  const std::string text_;
+  const uint64_t good_;
+};
+
+class SourcesTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::string> Read(blob::Source& source, uint64_t offset, uint64_t count) {
+    std::optional<absl::StatusOr<Bytes>> data;
+    source.Read(offset, count, home_.get(), [&](absl::StatusOr<Bytes> read) {
+      EXPECT_FALSE(data.has_value());
+      EXPECT_TRUE(home_->RunsHere());
+      data = std::move(read);
+    });
+    EXPECT_FALSE(data.has_value());
+    EXPECT_TRUE(world_.RunUntil([&] { return data.has_value(); }, 1min));
+    if (!data->ok()) return data->status();
+    return (*data)->ToString();
+  }
+  std::shared_ptr<RemoteSource> Remote(std::vector<std::string> sources) {
+    RemoteParts parts;
+    parts.bytes = &holders_;
+    parts.clock = &world_;
+    parts.group = kDefaultGroup;
+    parts.length = 10;
+    for (std::string& id : sources) parts.sources.emplace_back().id.value = std::move(id);
+    return std::make_shared<RemoteSource>(std::move(parts));
+  }
+
+  sim::World world_{3};
+  sim::Process process_;
+  sim::SimExecutors executors_{world_, process_};
+  std::unique_ptr<env::Executor> home_ = executors_.NewExecutor("home");
+  Holders holders_;
+};
+
+TEST_F(SourcesTest, InlineKeepsTheRulesOfASource) {
+  InlineSource source(Bytes::Copy("0123456789"));
+  EXPECT_EQ(*Read(source, 2, 3), "234");
+  EXPECT_EQ(*Read(source, 8, 100), "89");
+  EXPECT_EQ(*Read(source, 10, 1), "");
+  EXPECT_EQ(Read(source, 11, 1).status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(Read(source, 0, blob::kReadBytesMax + 1).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(SourcesTest, F25_RemoteReadsFromTheFirstThatHasItAndStaysThere) {
+  holders_.peers["n2"].text = "0123456789";
+  auto source = Remote({"n1", "n2", "n3"});
+  EXPECT_EQ(*Read(*source, 2, 3), "234");
+  EXPECT_EQ(*Read(*source, 8, 100), "89");
+  EXPECT_EQ(holders_.peers["n1"].asked, 1u);
+  EXPECT_EQ(holders_.peers["n2"].asked, 2u);
+  EXPECT_EQ(holders_.peers["n3"].asked, 0u);
+}
+
+TEST_F(SourcesTest, RemoteKeepsTheRulesOfASource) {
+  holders_.peers["n1"].text = "0123456789";
+  auto source = Remote({"n1"});
+  EXPECT_EQ(*Read(*source, 10, 5), "");
+  EXPECT_EQ(Read(*source, 11, 1).status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(Read(*source, 0, blob::kReadBytesMax + 1).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(SourcesTest, RemoteNeverGivesAShortRead) {
+  holders_.peers["n1"].text = "01234";
+  holders_.peers["n2"].text = "0123456789";
+  EXPECT_EQ(*Read(*Remote({"n1", "n2"}), 3, 4), "3456");
+}
+
+TEST_F(SourcesTest, ASilentHolderIsPassedOver) {
+  holders_.peers["n1"].silent = true;
+  holders_.peers["n2"].text = "0123456789";
+  const env::Instant start = world_.MonotonicNow();
+  EXPECT_EQ(*Read(*Remote({"n1", "n2"}), 0, 10), "0123456789");
+  EXPECT_LT(world_.MonotonicNow() - start, 4s);
+}
+
+TEST_F(SourcesTest, D14_RemoteIsUnavailableAfterTenSecondsAndNamesWhomItAsked) {
+  holders_.peers["n2"].silent = true;
+  const env::Instant start = world_.MonotonicNow();
+  auto read = Read(*Remote({"n1", "n2"}), 0, 10);
+  EXPECT_EQ(read.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(read.status().message()), HasSubstr("[n1, n2]"));
+  EXPECT_GE(world_.MonotonicNow() - start, 10s);
+  EXPECT_LE(world_.MonotonicNow() - start, 11s);
+  EXPECT_GT(holders_.peers["n1"].asked, 1u);
+  EXPECT_EQ(Read(*Remote({}), 0, 1).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(SourcesTest, AHolderThatComesBackInTimeServesTheRead) {
+  auto source = Remote({"n1"});
+  world_.After(5s, [&] { holders_.peers["n1"].text = "0123456789"; });
+  EXPECT_EQ(*Read(*source, 0, 10), "0123456789");
+}
+
+TEST_F(SourcesTest, F24_ADamagedCopyIsReportedOnceAndReadFromAHolder) {
+  holders_.peers["n1"].text = "0123456789";
+  auto local = std::make_shared<DamagedSource>("01234XXXXX", 5);
+  int damages = 0;
+  int fallbacks = 0;
+  auto source = std::make_shared<RepairingSource>(
+      local,
+      [&] {
+        ++fallbacks;
+        return Remote({"n1"});
+      },
+      [&] { ++damages; });
+  EXPECT_EQ(*Read(*source, 0, 4), "0123");
+  EXPECT_EQ(damages, 0);
+  EXPECT_EQ(fallbacks, 0);
+  EXPECT_EQ(*Read(*source, 4, 4), "4567");
+  EXPECT_EQ(*Read(*source, 0, 4), "0123");
+  EXPECT_EQ(*Read(*source, 6, 4), "6789");
+  EXPECT_EQ(damages, 1);
+  EXPECT_EQ(fallbacks, 1);
+  EXPECT_EQ(local->reads, 2);
+}
+
+TEST_F(SourcesTest, F24_WithoutAnotherCopyNoWrongByteLeaves) {
+  auto local = std::make_shared<DamagedSource>("XXXXXXXXXX", 0);
+  auto source = std::make_shared<RepairingSource>(
+      local, [&] { return Remote({"n1"}); }, nullptr);
+  EXPECT_EQ(Read(*source, 0, 4).status().code(), absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace sluice::node
