@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -124,7 +123,7 @@ class FolderStore final : public Store, public StagePlace {
   std::set<std::string> made_folders_ ABSL_GUARDED_BY(links_mutex_);
   absl::Status sync_failure_ ABSL_GUARDED_BY(links_mutex_);
   std::mutex mutex_;
-  absl::flat_hash_map<UploadId, std::shared_ptr<Stage>> stages_ ABSL_GUARDED_BY(mutex_);
+  std::map<UploadId, std::shared_ptr<Stage>> stages_ ABSL_GUARDED_BY(mutex_);  // ordered: Stages() is
   std::map<UploadId, std::shared_ptr<Stage>> dropped_
       ABSL_GUARDED_BY(mutex_);  // their files still to be removed
   std::set<UploadId> damaged_ ABSL_GUARDED_BY(mutex_);
