@@ -1,0 +1,313 @@
+#include "sim/cluster/cluster.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/counter_machine.h"
+
+namespace sluice::sim {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr char kDataDir[] = "/data";
+constexpr env::Duration kStatusEvery = milliseconds(50);
+constexpr size_t kViolationsMax = 20;
+
+// The counter that says what it is given.
+class WatchedCounter final : public StateMachine {
+ public:
+  WatchedCounter(Cluster* cluster, size_t server) : cluster_(cluster), server_(server) {}
+  absl::StatusOr<Bytes> Apply(const Command& command, State& state) override {
+    cluster_->OnCounterApplied(server_, command.at, command.client, command.call);
+    return counter_.Apply(command, state);
+  }
+  absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) override {
+    return counter_.Query(request, state);
+  }
+  absl::Status Admit(const Bytes& message) override { return counter_.Admit(message); }
+
+ private:
+  Cluster* const cluster_;
+  const size_t server_;
+  node::CounterMachine counter_;
+};
+
+}  // namespace
+
+node::HostOptions ClusterOptions::SmallHostOptions() {
+  node::HostOptions host;
+  host.map_index = true;
+  host.tick_ms = 20;
+  host.election_timeout_min_ms = 300;
+  host.election_timeout_max_ms = 600;
+  host.heartbeat_ms = 80;
+  host.inline_upload_bytes_max = 8u << 10;
+  host.upload_window_bytes = 1u << 20;
+  host.upload_idle_ttl_ms = 4000;
+  host.successor_silence_ms = 500;
+  host.read_timeout_ms = 3000;
+  host.checkpoint_ms = 1000;
+  host.compact_keep_entries = 30;
+  host.log.segment_bytes = 256u << 10;
+  host.log.batch_bytes_max = 64u << 10;
+  host.blob.reserve_bytes = 0;
+  return host;
+}
+
+Cluster::Cluster(uint64_t seed, ClusterOptions options)
+    : options_(std::move(options)),
+      world_(seed),
+      random_(world_.random().Fork()),
+      network_(world_),
+      switch_{world_, network_} {
+  for (size_t i = 0; i < options_.servers; ++i) {
+    auto server = std::make_unique<Server>();
+    server->peer.id = {fmt::format("n{}", i)};
+    server->peer.address = fmt::format("n{}:9000", i);
+    server->disk = std::make_unique<SimFiles>();
+    servers_.push_back(std::move(server));
+  }
+  PollStatus();
+}
+
+Cluster::~Cluster() {
+  for (auto& server : servers_) EndProcess(*server);
+}
+
+// --- Lives
+// ----------------------------------------------------------------------------------------------------
+
+node::HostOptions Cluster::OptionsOf(size_t index) {
+  const Server& server = *servers_[index];
+  node::HostOptions host = options_.host;
+  host.self = server.peer;
+  host.data_dir = kDataDir;
+  host.bootstrap = !server.wiped;
+  std::vector<raft::Peer> peers;
+  for (const auto& each : servers_) peers.push_back(each->peer);
+  if (options_.blobs) host.groups.push_back({kBlobs, "blob", peers, nullptr});
+  if (options_.counter) {
+    host.groups.push_back({kCounter, "counter", peers,
+                           [this, index] { return std::make_unique<WatchedCounter>(this, index); }});
+  }
+  return host;
+}
+
+absl::Status Cluster::Start(size_t index) {
+  Server& server = *servers_[index];
+  if (server.host != nullptr) return absl::OkStatus();
+  LogInfo("{} starts", server.peer.id.value);
+  ++server.life;
+  server.process = std::make_unique<Process>();
+  server.executors = std::make_unique<SimExecutors>(world_, *server.process);
+  server.random = std::make_unique<SeededRandom>(random_.Fork());
+  auto host = node::Host::Open(OptionsOf(index),
+                               {server.disk.get(), server.executors.get(), &world_, server.random.get()});
+  if (!host.ok()) {
+    EndProcess(server);
+    server.disk->KillProcess();
+    return host.status();
+  }
+  server.host = std::move(*host);
+  server.lane = server.executors->NewExecutor("lane");
+  server.transports = std::make_unique<SimTransports>(
+      switch_, SimTransports::Parts{server.peer.id, server.host.get(), server.lane.get(), server.disk.get()});
+  network_.Up(server.peer.id);
+  server.host->Start(server.transports.get(), server.transports.get());
+  return absl::OkStatus();
+}
+
+void Cluster::StartAll() {
+  for (size_t i = 0; i < size(); ++i) {
+    const absl::Status started = Start(i);
+    SLUICE_CHECK(started.ok()) << "server " << i << ": " << Message(started);
+  }
+}
+
+void Cluster::EndProcess(Server& server) {
+  ++server.life;
+  if (server.process != nullptr) server.process->Kill();
+  network_.Down(server.peer.id);
+  server.disk->Halt();
+  if (server.transports != nullptr) server.transports->Drop();
+  server.host.reset();
+  server.transports.reset();
+  server.lane.reset();
+  server.executors.reset();
+  server.process.reset();
+  server.status.reset();
+}
+
+void Cluster::Kill(size_t server) {
+  LogInfo("{} is killed", id(server).value);
+  EndProcess(*servers_[server]);
+  disk(server).KillProcess();
+}
+
+void Cluster::PowerLoss(size_t server) {
+  LogInfo("{} loses power", id(server).value);
+  EndProcess(*servers_[server]);
+  disk(server).Crash(random_.Next64());
+}
+
+void Cluster::Wipe(size_t server) {
+  EndProcess(*servers_[server]);
+  servers_[server]->disk = std::make_unique<SimFiles>();
+  servers_[server]->wiped = true;
+}
+
+// --- Seeing
+// ---------------------------------------------------------------------------------------------------
+
+void Cluster::Violation(std::string text) {
+  if (violations_.size() < kViolationsMax) violations_.push_back(std::move(text));
+}
+
+void Cluster::PollStatus() {
+  for (size_t i = 0; i < size(); ++i) {
+    if (!up(i)) continue;
+    host(i).Status(lane(i), [this, i, life = life(i)](const node::HostStatus& status) {
+      if (life != this->life(i)) return;
+      CheckStatus(i, status);
+      servers_[i]->status = status;
+    });
+  }
+  world_.After(kStatusEvery, [this] { PollStatus(); });
+}
+
+void Cluster::CheckStatus(size_t server, const node::HostStatus& status) {
+  for (const node::GroupStatus& group : status.groups) {
+    if (group.role == raft::Role::kLeader) {
+      const auto [leader, fresh] = leaders_.try_emplace({group.id, group.term.value}, id(server));
+      if (!fresh && leader->second != id(server)) {
+        Violation(fmt::format("two leaders in term {}: {} and {}", group.term.value, leader->second.value,
+                              id(server).value));
+      }
+    }
+    if (group.applied > group.commit) {
+      Violation(fmt::format("{} applied {} and knows only {} as committed", id(server).value,
+                            group.applied.value, group.commit.value));
+    }
+    const node::GroupStatus* before = this->status(server, group.id);
+    if (before == nullptr) continue;
+    if (group.term < before->term || group.commit < before->commit || group.applied < before->applied) {
+      Violation(fmt::format("{} went back: term {} to {}, commit {} to {}, applied {} to {}",
+                            id(server).value, before->term.value, group.term.value, before->commit.value,
+                            group.commit.value, before->applied.value, group.applied.value));
+    }
+  }
+}
+
+void Cluster::OnCounterApplied(size_t server, TermIndex at, const ClientId& client, CallId call) {
+  const std::string what = fmt::format("{} {}/{}", at.term.value, client.ToString(), call.value);
+  const auto [known, fresh] = counter_log_.try_emplace(at.index.value, what);
+  if (!fresh && known->second != what) {
+    Violation(fmt::format("entry {} is {} at {}, and was {} elsewhere", at.index.value, what,
+                          id(server).value, known->second));
+  }
+}
+
+const node::HostStatus* Cluster::status(size_t server) const {
+  const auto& status = servers_[server]->status;
+  return status ? &*status : nullptr;
+}
+
+const node::GroupStatus* Cluster::status(size_t server, const GroupId& group) const {
+  const node::HostStatus* all = status(server);
+  if (all == nullptr) return nullptr;
+  for (const node::GroupStatus& each : all->groups) {
+    if (each.id == group) return &each;
+  }
+  return nullptr;
+}
+
+std::optional<size_t> Cluster::Leader(const GroupId& group) const {
+  std::optional<size_t> leader;
+  Term term;
+  for (size_t i = 0; i < size(); ++i) {
+    const node::GroupStatus* each = status(i, group);
+    if (each == nullptr || each->role != raft::Role::kLeader || !each->ready || each->term < term) continue;
+    leader = i;
+    term = each->term;
+  }
+  return leader;
+}
+
+std::string Cluster::Describe() const {
+  std::string text;
+  for (size_t i = 0; i < size(); ++i) {
+    text += fmt::format("{}: {}\n", id(i).value, up(i) ? "up" : "down");
+    const node::HostStatus* all = status(i);
+    if (all == nullptr) continue;
+    for (const auto& group : all->groups) {
+      text += fmt::format(
+          "  {} {}{} term {} leader '{}' last {} commit {} applied {} complete {} missing {}{}{} {}\n",
+          group.machine, group.role == raft::Role::kLeader ? "leads" : "follows", group.ready ? " ready" : "",
+          group.term.value, group.leader.value, group.last.index.value, group.commit.value,
+          group.applied.value, group.bytes_complete.value, group.missing, group.repairing ? " repairing" : "",
+          group.voting ? "" : " not voting", group.storage.ok() ? "" : group.storage.ToString());
+    }
+    for (const std::string& upload : all->uploads) text += "  stage " + upload + "\n";
+  }
+  return text;
+}
+
+// --- Running
+// --------------------------------------------------------------------------------------------------
+
+void Cluster::RunFor(env::Duration duration) { world_.RunFor(duration); }
+
+bool Cluster::RunUntil(absl::FunctionRef<bool()> done, env::Duration limit) {
+  // Asked now and then: what the tests wait for changes with the statuses.
+  const env::Instant end = world_.MonotonicNow() + limit;
+  while (!done()) {
+    if (world_.MonotonicNow() >= end) return false;
+    world_.RunFor(milliseconds(5));
+  }
+  return true;
+}
+
+std::optional<size_t> Cluster::AwaitLeader(const GroupId& group, env::Duration limit) {
+  RunUntil([&] { return Leader(group).has_value(); }, limit);
+  return Leader(group);
+}
+
+bool Cluster::Converged() const {
+  for (const GroupId& group : {kBlobs, kCounter}) {
+    if (!(group == kBlobs ? options_.blobs : options_.counter)) continue;
+    const auto leader = Leader(group);
+    if (!leader) return false;
+    const node::GroupStatus* leading = status(*leader, group);
+    for (size_t i = 0; i < size(); ++i) {
+      const node::GroupStatus* each = status(i, group);
+      if (each == nullptr || each->term != leading->term || each->leader != id(*leader) ||
+          each->applied != leading->last.index || each->last != leading->last || each->missing > 0 ||
+          each->bytes_complete != each->applied) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+bool Cluster::AwaitConverged(env::Duration limit) {
+  world_.RunFor(2 * kStatusEvery);  // what is known now may be older than what the caller knows
+  return RunUntil([&] { return Converged(); }, limit);
+}
+
+bool Cluster::AwaitNoStages(env::Duration limit) {
+  world_.RunFor(2 * kStatusEvery);
+  return RunUntil(
+      [&] {
+        for (size_t i = 0; i < size(); ++i) {
+          if (!up(i)) continue;
+          const node::HostStatus* each = status(i);
+          if (each == nullptr || !each->uploads.empty()) return false;
+        }
+        return true;
+      },
+      limit);
+}
+
+}  // namespace sluice::sim

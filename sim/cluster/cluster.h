@@ -1,0 +1,129 @@
+// A group of whole sluice servers in one thread: virtual time, simulated disks and network, one seed.
+//
+//   Cluster cluster(seed, {.servers = 3});
+//   cluster.StartAll();
+//   ASSERT_TRUE(cluster.AwaitLeader(kBlobs));
+//   cluster.PowerLoss(0);  cluster.Start(0);
+//   ASSERT_TRUE(cluster.AwaitConverged()) << cluster.Describe();
+//   EXPECT_THAT(cluster.violations(), testing::IsEmpty());
+//
+// Every server is a node::Host with a map index on a SimFiles, started anew after each crash. While the world
+// runs, statuses are collected and invariants checked: one leader a term, commit and applied never go back
+// within a life, the same command at the same index of the counter group everywhere. Threading: the world's
+// thread. Failure: what is wrong is collected in violations().
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/cluster/sim_transports.h"
+#include "sim/oracle.h"
+#include "sim/sim_executor.h"
+#include "sim/sim_files.h"
+
+namespace sluice::sim {
+
+inline constexpr GroupId kBlobs = kDefaultGroup;
+inline constexpr GroupId kCounter{{'c'}};
+
+struct ClusterOptions {
+  size_t servers = 3;
+  bool blobs = true;
+  bool counter = true;
+  // Timeouts, windows, time-to-live; ids, folders and groups are filled in.
+  node::HostOptions host = SmallHostOptions();
+
+  // Short times and small files, so that a run of seconds sees elections, checkpoints, snapshots and
+  // reclaiming.
+  static node::HostOptions SmallHostOptions();
+};
+
+class Cluster {
+ public:
+  explicit Cluster(uint64_t seed, ClusterOptions options = {});
+  ~Cluster();
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+
+  World& world() { return world_; }
+  SeededRandom& random() { return random_; }
+  PacketNetwork& network() { return network_; }
+  Oracle& oracle() { return oracle_; }
+  const ClusterOptions& options() const { return options_; }
+  size_t size() const { return servers_.size(); }
+  PeerId id(size_t server) const { return servers_[server]->peer.id; }
+
+  // --- Lives
+  absl::Status Start(size_t server);  // fine if it runs
+  void StartAll();                    // CHECKs that each starts
+  void Kill(size_t server);           // kill -9: the machine stays up
+  void PowerLoss(size_t server);      // and unsynced data is kept, cut or lost by seed
+  void Wipe(size_t server);  // and the disk is empty afterwards; such a server starts without --bootstrap
+  bool up(size_t server) const { return servers_[server]->host != nullptr; }
+  // Changes with each start and end of the server's process.
+  uint64_t life(size_t server) const { return servers_[server]->life; }
+  SimFiles& disk(size_t server) { return *servers_[server]->disk; }
+  // Of a server that is up.
+  node::Host& host(size_t server) { return *servers_[server]->host; }
+  env::Executor* lane(size_t server) { return servers_[server]->lane.get(); }
+  SimTransports& transports(size_t server) { return *servers_[server]->transports; }
+
+  // --- Seeing
+  // The last status that the server gave in this life; nullptr if there is none.
+  const node::GroupStatus* status(size_t server, const GroupId& group) const;
+  const node::HostStatus* status(size_t server) const;
+  // The ready leader of the highest term among servers that are up.
+  std::optional<size_t> Leader(const GroupId& group) const;
+  std::string Describe() const;
+  const std::vector<std::string>& violations() const { return violations_; }
+  void Violation(std::string text);
+
+  // --- Running
+  void RunFor(env::Duration duration);
+  bool RunUntil(absl::FunctionRef<bool()> done, env::Duration limit);
+  std::optional<size_t> AwaitLeader(const GroupId& group, env::Duration limit = std::chrono::seconds(20));
+  // Every server is up, follows one leader, has applied the same, lacks no bytes.
+  bool AwaitConverged(env::Duration limit = std::chrono::seconds(60));
+  bool Converged() const;
+  // No stage is left anywhere.
+  bool AwaitNoStages(env::Duration limit = std::chrono::seconds(60));
+
+  // What the counter machine of a server applied, told by the machine itself.
+  void OnCounterApplied(size_t server, TermIndex at, const ClientId& client, CallId call);
+
+ private:
+  struct Server {
+    raft::Peer peer;
+    std::unique_ptr<SimFiles> disk;
+    bool wiped = false;
+    uint64_t life = 0;
+    std::unique_ptr<Process> process;
+    std::unique_ptr<SimExecutors> executors;
+    std::unique_ptr<SeededRandom> random;
+    std::unique_ptr<env::Executor> lane;
+    std::unique_ptr<node::Host> host;
+    std::unique_ptr<SimTransports> transports;
+    std::optional<node::HostStatus> status;
+  };
+
+  void EndProcess(Server& server);
+  node::HostOptions OptionsOf(size_t server);
+  void PollStatus();
+  void CheckStatus(size_t server, const node::HostStatus& status);
+
+  const ClusterOptions options_;
+  World world_;
+  SeededRandom random_;
+  PacketNetwork network_;
+  SimSwitch switch_;
+  Oracle oracle_;
+  std::vector<std::unique_ptr<Server>> servers_;
+  std::vector<std::string> violations_;
+  std::map<std::pair<GroupId, uint64_t>, PeerId> leaders_;  // by term
+  std::map<int64_t, std::string> counter_log_;              // what was applied at each index
+};
+
+}  // namespace sluice::sim
