@@ -1,0 +1,273 @@
+// Faults of uploads (F-nn) and the rules of the core path (D-nn), by whole servers.
+
+#include "sim/cluster/fault_fixture_for_test.h"
+
+namespace sluice::sim {
+namespace {
+
+// --- Uploads
+// --------------------------------------------------------------------------------------------------
+
+TEST_F(ClusterFault, F26_D10_SealedButNeverEnteredIsAbandonedByTheLog) {
+  Make();
+  const std::string content = MakeContent(100'000, 3);
+  const UploadId upload = SealOnly(1, "a", content);
+  cluster_->RunFor(seconds(1));
+  for (size_t i = 0; i < 3; ++i) {
+    const auto have = Have(i, upload);
+    ASSERT_TRUE(have.has_value());
+    EXPECT_EQ(have->state, node::HoldState::kSealed) << "server " << i;
+  }
+  // Restarts do not take it, its time-to-live does: by an entry, on every server.
+  for (size_t i = 0; i < 3; ++i) cluster_->PowerLoss(i);
+  for (size_t i = 0; i < 3; ++i) Restart(i);
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs));
+  EXPECT_EQ(Have(0, upload)->state, node::HoldState::kSealed);
+  EXPECT_TRUE(cluster_->AwaitNoStages(seconds(40))) << cluster_->Describe();
+  // A publish after that is refused, and nothing is there.
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(60));
+  EXPECT_NE(outcome, Outcome::kAcknowledged);
+  const auto seen = clients_->GetNow(0, "a");
+  ASSERT_TRUE(seen.ok()) << seen.status();
+  EXPECT_EQ(*seen, std::nullopt);
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F27_UnsealedStageIsReclaimedOnEveryServer) {
+  Make();
+  EXPECT_EQ(clients_->PutNow({.server = 0,
+                              .name = "a",
+                              .content = MakeContent(500'000, 4),
+                              .via = PutVia::kChain,
+                              .vanish_at = 256 << 10}),
+            Outcome::kRefused);
+  cluster_->RunFor(milliseconds(200));
+  size_t stages = 0;
+  for (size_t i = 0; i < 3; ++i) stages += cluster_->status(i)->uploads.size();
+  EXPECT_EQ(stages, 3u) << "kept for its time-to-live, on the whole route\n" << cluster_->Describe();
+  EXPECT_TRUE(cluster_->AwaitNoStages(seconds(15))) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) EXPECT_THAT(Paths(i, "/data/blobs/stage", ""), testing::IsEmpty());
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F70_StreamIdOfALiveUploadIsRefusedOnAnotherConnection) {
+  Make();
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  const std::string first = MakeContent(600'000, 5);
+  std::optional<Outcome> outcome, second;
+  clients_->Put({.server = 0,
+                 .name = "a",
+                 .content = first,
+                 .via = PutVia::kStar,
+                 .piece_bytes = 8192,
+                 .upload = upload},
+                [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(milliseconds(3));
+  clients_->Put(
+      {.server = 0, .name = "b", .content = MakeContent(600'000, 6), .via = PutVia::kStar, .upload = upload},
+      [&](Outcome ended, const absl::Status&) { second = ended; });
+  cluster_->RunUntil([&] { return outcome && second; }, seconds(30));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  EXPECT_EQ(second, Outcome::kRefused);
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F75_TwoClientsUploadTheSameBytesAtOnce) {
+  Make();
+  const std::string content = MakeContent(300'000, 7);
+  std::vector<Outcome> outcomes;
+  for (size_t i = 0; i < 3; ++i) {
+    clients_->Put({.server = i,
+                   .name = "same",
+                   .content = content,
+                   .via = i == 1 ? PutVia::kWrite : PutVia::kChain,
+                   .digest = true},
+                  [&](Outcome ended, const absl::Status&) { outcomes.push_back(ended); });
+  }
+  cluster_->RunUntil([&] { return outcomes.size() == 3; }, seconds(30));
+  EXPECT_THAT(outcomes, testing::Each(Outcome::kAcknowledged));
+  EXPECT_EQ(clients_->PutNow({.server = 0, .name = "same", .content = content, .via = PutVia::kWrite}),
+            Outcome::kAcknowledged);
+  // Other bytes under the name: refused at apply (D-18).
+  EXPECT_EQ(clients_->PutNow(
+                {.server = 0, .name = "same", .content = MakeContent(300'000, 8), .via = PutVia::kWrite}),
+            Outcome::kRefused);
+  ExpectWhole();
+  EXPECT_TRUE(cluster_->AwaitNoStages()) << cluster_->Describe();
+}
+
+TEST_F(ClusterFault, F76_D18_ReadUnderWayFinishesAlthoughTheNameIsRemoved) {
+  Make();
+  const std::string content = MakeContent(600'000, 9);
+  ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = content, .via = PutVia::kChain}),
+            Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  std::shared_ptr<blob::Source> source;
+  cluster_->host(1).OpenRead(kBlobs, "a", cluster_->lane(1), [&](absl::StatusOr<node::Reading> reading) {
+    ASSERT_TRUE(reading.ok()) << reading.status();
+    source = reading->source;
+  });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return source != nullptr; }, seconds(5)));
+  ASSERT_EQ(clients_->RemoveNow(2, "a"), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  std::string read;
+  while (read.size() < content.size()) {
+    std::optional<absl::StatusOr<Bytes>> piece;
+    source->Read(read.size(), 200'000, cluster_->lane(1),
+                 [&](absl::StatusOr<Bytes> data) { piece = std::move(data); });
+    ASSERT_TRUE(cluster_->RunUntil([&] { return piece.has_value(); }, seconds(5)));
+    ASSERT_TRUE(piece->ok()) << piece->status();
+    read += (*piece)->ToString();
+  }
+  EXPECT_EQ(read, content);
+  std::optional<absl::StatusOr<Bytes>> beyond;
+  source->Read(content.size() + 1, 1, cluster_->lane(1),
+               [&](absl::StatusOr<Bytes> data) { beyond = std::move(data); });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return beyond.has_value(); }, seconds(5)));
+  EXPECT_TRUE(absl::IsOutOfRange(beyond->status())) << beyond->status();
+  source.reset();
+  cluster_->RunFor(seconds(1));
+  EXPECT_THAT(Contents(1), testing::IsEmpty()) << "freed after the last name and the last reader";
+  ExpectWhole();
+}
+
+// --- Rules
+// ----------------------------------------------------------------------------------------------------
+
+TEST_F(ClusterFault, D05_RetriesOfOneCallCountOnceAcrossLeaders) {
+  Make();
+  // Every increment is doubled on its way, and the leader dies again and again; retries keep their call id.
+  cluster_->network().SetAllLinks({.duplicate = 0.5});
+  for (int i = 0; i < 30; ++i) {
+    clients_->Increment(static_cast<size_t>(i % 3));
+    cluster_->RunFor(milliseconds(60));
+    if (i % 6 == 3) {
+      const size_t leader = LeaderOf(kCounter);
+      cluster_->Kill(leader);
+      cluster_->RunFor(milliseconds(700));
+      Restart(leader);
+    }
+  }
+  ExpectWhole();
+  // A FORWARD for a stream that was entered gets the first result.
+  const UploadId upload{ClientId{{5}}, CallId{1}};
+  const std::string content = MakeContent(70'000, 1);
+  ASSERT_EQ(clients_->PutNow(
+                {.server = 1, .name = "a", .content = content, .via = PutVia::kStar, .upload = upload}),
+            Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const Index before = cluster_->status(0, kBlobs)->applied;
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  cluster_->RunFor(milliseconds(200));
+  EXPECT_EQ(cluster_->status(0, kBlobs)->applied, before) << "it was entered a second time";
+}
+
+TEST_F(ClusterFault, D11_EntryNeedsAMajorityOfHolders) {
+  Make();
+  // Sealed at one server alone: the leader has a majority fetch it before it enters it.
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t holder = (leader + 1) % 3, third = (leader + 2) % 3;
+  const std::string content = MakeContent(300'000, 3);
+  const UploadId upload = SealOnly(holder, "a", content);
+  for (const size_t other : {leader, third}) {
+    if (auto have = Have(other, upload); have && have->state != node::HoldState::kNone) continue;
+  }
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(30));
+  ASSERT_EQ(outcome, Outcome::kAcknowledged);
+  // Any one server may now be lost, whichever it is.
+  cluster_->Wipe(holder);
+  Restart(holder);
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, D11_AStreamWhoseLeaderNeverHeardOfItIsAskedFor) {
+  Make();
+  const size_t old = LeaderOf(kBlobs);
+  const std::string content = MakeContent(300'000, 3);
+  const UploadId upload = SealOnly((old + 1) % 3, "a", content);
+  cluster_->Kill(old);  // who was told is gone
+  ASSERT_TRUE(cluster_->RunUntil([&] { return cluster_->Leader(kBlobs).has_value(); }, seconds(5)));
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(30));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  Restart(old);
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, D13_SealedStageOutlivesALeaderThatTruncatesTheEntry) {
+  Make();
+  // A leader that is cut off with the entry in its log: the entry is lost, the bytes are not.
+  const size_t old = LeaderOf(kBlobs);
+  const std::string content = MakeContent(300'000, 3);
+  const UploadId upload = SealOnly(old, "a", content);
+  cluster_->network().Isolate(cluster_->id(old));
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(seconds(2));
+  cluster_->network().Heal();
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(30));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged) << "the retry found a leader";
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F72_D15_SilentSuccessorIsLeftBehindAndFetches) {
+  Make();
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t silent = (leader + 2) % 3;  // the end of the chain
+  for (const PeerId& other : AllBut(silent)) cluster_->network().CutBothWays(cluster_->id(silent), other);
+  const env::Instant before = cluster_->world().MonotonicNow();
+  const std::string content = MakeContent(700'000, 3);
+  EXPECT_EQ(clients_->PutNow({.server = leader, .name = "a", .content = content, .via = PutVia::kChain}),
+            Outcome::kAcknowledged);
+  EXPECT_LT(cluster_->world().MonotonicNow() - before, seconds(5)) << "it waited for the silent one";
+  cluster_->network().Heal();
+  ExpectWhole();
+  EXPECT_EQ(Contents(silent).size(), 1u);
+}
+
+TEST_F(ClusterFault, D20_InterruptedWriteGoesOnAtItsCommittedSize) {
+  Make();
+  const std::string content = MakeContent(700'000, 3);
+  EXPECT_EQ(
+      clients_->PutNow(
+          {.server = 1, .name = "a", .content = content, .via = PutVia::kWrite, .interrupt_at = 300'000}),
+      Outcome::kAcknowledged);
+  // Across a power loss of the server: what it told as committed is there.
+  std::optional<Outcome> outcome;
+  clients_->Put({.server = 1, .name = "b", .content = content, .via = PutVia::kWrite, .piece_bytes = 16'384},
+                [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(milliseconds(4));
+  std::optional<uint64_t> told;
+  cluster_->host(1).QueryWrite(kBlobs, "b", false, cluster_->lane(1),
+                               [&](absl::StatusOr<node::WriteStatus> where) {
+                                 if (where.ok()) told = where->committed;
+                               });
+  cluster_->RunUntil([&] { return told.has_value(); }, seconds(1));
+  ASSERT_TRUE(told.has_value());
+  ASSERT_FALSE(outcome.has_value()) << "it ended before the power went";
+  cluster_->PowerLoss(1);
+  Restart(1);
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs));
+  std::optional<node::WriteStatus> after;
+  cluster_->host(1).QueryWrite(kBlobs, "b", false, cluster_->lane(1),
+                               [&](absl::StatusOr<node::WriteStatus> where) {
+                                 if (where.ok()) after = *where;
+                               });
+  cluster_->RunUntil([&] { return after.has_value(); }, seconds(1));
+  ASSERT_TRUE(after.has_value());
+  EXPECT_GE(after->committed, *told) << "a committed size went back";
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(60)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  ExpectWhole();
+}
+
+}  // namespace
+}  // namespace sluice::sim

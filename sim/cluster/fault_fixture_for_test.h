@@ -1,0 +1,135 @@
+// What the tests of named faults share: a running cluster, its clients, and a look at the servers' disks.
+//
+//   TEST_F(ClusterFault, F34_...) { Make(); ... ExpectWhole(); }
+//
+// Violations that the cluster collected fail the test at its end. Threading: the world's thread.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "sim/cluster/clients.h"
+
+namespace sluice::sim {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class ClusterFault : public testing::Test {
+ protected:
+  ClusterFault() {
+    spdlog::set_level(std::getenv("SLUICE_LOG") != nullptr ? spdlog::level::debug : spdlog::level::off);
+  }
+  ~ClusterFault() override {
+    if (cluster_ != nullptr) {
+      EXPECT_THAT(cluster_->violations(), testing::IsEmpty());
+    }
+  }
+
+  void Make(ClusterOptions options = {}, uint64_t seed = 11) {
+    cluster_ = std::make_unique<Cluster>(seed, std::move(options));
+    clients_ = std::make_unique<Clients>(*cluster_);
+    cluster_->StartAll();
+    ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+    if (cluster_->options().counter) {
+      ASSERT_TRUE(cluster_->AwaitLeader(kCounter)) << cluster_->Describe();
+    }
+  }
+  size_t LeaderOf(const GroupId& group) {
+    const auto leader = cluster_->AwaitLeader(group);
+    EXPECT_TRUE(leader.has_value()) << cluster_->Describe();
+    return leader.value_or(0);
+  }
+  size_t FollowerOf(const GroupId& group) { return (LeaderOf(group) + 1) % cluster_->size(); }
+  std::vector<PeerId> AllBut(size_t server) {
+    std::vector<PeerId> others;
+    for (size_t i = 0; i < cluster_->size(); ++i) {
+      if (i != server) others.push_back(cluster_->id(i));
+    }
+    return others;
+  }
+  void Restart(size_t server) {
+    const absl::Status started = cluster_->Start(server);
+    ASSERT_TRUE(started.ok()) << started;
+  }
+  // Everything is as it should be, everywhere.
+  void ExpectWhole() {
+    ASSERT_TRUE(clients_->Drain());
+    ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+    const absl::Status checked = clients_->Check();
+    EXPECT_TRUE(checked.ok()) << checked;
+  }
+  // Streams `content` and seals it everywhere, without telling the leader to enter it.
+  UploadId SealOnly(size_t server, const std::string& name, const std::string& content) {
+    const UploadId upload{ClientId{{9}}, CallId{++last_upload_}};
+    EXPECT_EQ(clients_->PutNow({.server = server,
+                                .name = name,
+                                .content = content,
+                                .via = PutVia::kChain,
+                                .vanish_sealed = true,
+                                .upload = upload}),
+              Outcome::kRefused);
+    return upload;
+  }
+  std::optional<node::HaveReply> Have(size_t server, const UploadId& upload) {
+    auto reply = std::make_shared<std::optional<node::HaveReply>>();
+    cluster_->host(server).Have(kBlobs, upload, cluster_->lane(server),
+                                [reply](absl::StatusOr<node::HaveReply> have) {
+                                  if (have.ok()) *reply = *have;
+                                });
+    cluster_->RunUntil([&] { return reply->has_value(); }, seconds(2));
+    return *reply;
+  }
+  // Paths of everything that starts with `prefix` in a folder of the server's disk.
+  std::vector<std::string> Paths(size_t server, const std::string& folder, const std::string& prefix) {
+    std::vector<std::string> paths;
+    const auto names = cluster_->disk(server).List(folder);
+    for (const std::string& name : names.value_or(std::vector<std::string>{})) {
+      if (name.starts_with(prefix)) paths.push_back(folder + "/" + name);
+    }
+    return paths;
+  }
+  // The bytes of linked contents, without stages and side files.
+  std::vector<std::string> Contents(size_t server) {
+    std::vector<std::string> paths;
+    for (const std::string& folder : Paths(server, "/data/blobs/blobs", "")) {
+      for (const std::string& path : Paths(server, folder, "")) {
+        if (path.size() - path.rfind('/') == 49) paths.push_back(path);
+      }
+    }
+    return paths;
+  }
+  // Damages the server's copy of `text` in its log; the server must be down.
+  bool DamageInLog(size_t server, const std::string& text) {
+    SimFiles& disk = cluster_->disk(server);
+    bool found = false;
+    for (const std::string& path : Paths(server, "/data/log", "segment-")) {
+      const auto content = env::ReadWholeFile(disk, path, 1u << 30);
+      if (!content.ok()) continue;
+      for (size_t at = content->find(text); at != std::string::npos; at = content->find(text, at + 1)) {
+        EXPECT_TRUE(disk.FlipBit(path, at, 3).ok());
+        found = true;
+      }
+    }
+    return found;
+  }
+  static ClusterOptions NoCheckpoints() {
+    ClusterOptions options;
+    options.counter = false;
+    options.host.checkpoint_ms = 1'000'000;  // so that a restart needs the log
+    return options;
+  }
+
+  std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<Clients> clients_;
+  uint64_t last_upload_ = 0;
+};
+
+}  // namespace sluice::sim
