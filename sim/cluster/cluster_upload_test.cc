@@ -168,17 +168,27 @@ TEST_F(ClusterFault, D05_RetriesOfOneCallCountOnceAcrossLeaders) {
 }
 
 TEST_F(ClusterFault, D11_EntryNeedsAMajorityOfHolders) {
-  Make();
-  // Sealed at one server alone: the leader has a majority fetch it before it enters it.
+  ClusterOptions options;
+  options.host.upload_idle_ttl_ms = 120'000;
+  Make(options);
+  // Sealed at one server alone, which is cut off.
   const size_t leader = LeaderOf(kBlobs);
   const size_t holder = (leader + 1) % 3, third = (leader + 2) % 3;
   const std::string content = MakeContent(300'000, 3);
+  cluster_->network().Isolate(cluster_->id(holder));
   const UploadId upload = SealOnly(holder, "a", content);
-  for (const size_t other : {leader, third}) {
-    if (auto have = Have(other, upload); have && have->state != node::HoldState::kNone) continue;
-  }
+  EXPECT_EQ(Have(holder, upload)->state, node::HoldState::kSealed);
+  EXPECT_EQ(Have(leader, upload)->state, node::HoldState::kNone);
+  EXPECT_EQ(Have(third, upload)->state, node::HoldState::kNone);
   std::optional<Outcome> outcome;
-  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  const auto end = [&](Outcome ended, const absl::Status&) { outcome = ended; };
+  clients_->Forward(upload, "a", content, end);
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(30));
+  EXPECT_EQ(outcome, Outcome::kUnknown) << "nobody who could be asked holds it";
+  // In reach again: the leader has a majority fetch the bytes before it enters them.
+  cluster_->network().Heal();
+  outcome.reset();
+  clients_->Forward(upload, "a", content, end);
   cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(30));
   ASSERT_EQ(outcome, Outcome::kAcknowledged);
   // Any one server may now be lost, whichever it is.
