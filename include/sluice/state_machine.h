@@ -11,13 +11,14 @@
 //     }
 //   };
 //
-// The machine keeps its state in `State`, an ordered map of small values that the server makes durable together with
-// the applied index, and carries to other servers in snapshots: no code for either is needed. A machine must be
-// deterministic: what Apply does may depend on the command and the state only, never on clocks, randomness or ids.
-// Threading: Apply and Query of one group never run at the same time; they run on a thread that may block on disk.
-// Errors: a status from Apply is an answer, seen by the client as StateMachineException; it does not undo the changes
-// that Apply made, so check first and change then. Replies are remembered for retries (exactly once while the session
-// lives). From: Apache Ratis' StateMachine, split as LevelDB would.
+// The machine keeps its state in `State`, an ordered map of small values that the server makes durable
+// together with the applied index, and carries to other servers in snapshots: no code for either is needed. A
+// machine must be deterministic: what Apply does may depend on the command and the state only, never on
+// clocks, randomness or ids. Threading: Apply and Query of one group never run at the same time; they run on
+// a thread that may block on disk. Errors: a status from Apply is an answer, seen by the client as
+// StateMachineException; it does not undo the changes that Apply made, so check first and change then.
+// Replies are remembered for retries (exactly once while the session lives). From: Apache Ratis'
+// StateMachine, split as LevelDB would.
 #pragma once
 
 #include <cstdint>
@@ -33,13 +34,14 @@
 
 namespace sluice {
 
-// The machine's durable map. Keys are ordered by unsigned bytes; keys and values together should stay below 1 MiB.
+// The machine's durable map. Keys are ordered by unsigned bytes; keys and values together should stay below 1
+// MiB.
 class State {
  public:
   virtual ~State() = default;
   // nullopt if the key is absent. Sees the changes of the running Apply.
   virtual std::optional<std::string> Get(std::string_view key) const = 0;
-  // Visits keys that start with `prefix` and are >= `from`, in order, until `visit` answers false. Does not see the
+  // Visits keys that start with `prefix` and are >= `from`, in order, until `visit` answers false. Sees the
   // changes of the running Apply.
   virtual void Scan(std::string_view prefix, std::string_view from,
                     const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
@@ -59,8 +61,8 @@ struct Command {
 class StateMachine {
  public:
   virtual ~StateMachine() = default;
-  // Executes a committed command; the answer goes to the client. Called once per entry and server, in log order; again
-  // after a crash for entries whose state was not yet durable.
+  // Executes a committed command; the answer goes to the client. Called once per entry and server, in log
+  // order; again after a crash for entries whose state was not yet durable.
   virtual absl::StatusOr<Bytes> Apply(const Command& command, State& state) = 0;
   // Answers a read from the state. Must not change anything: changes are dropped.
   virtual absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) = 0;

@@ -27,7 +27,8 @@ struct CheckVoidify {
 
 }  // namespace sluice::base
 
-#define SLUICE_CHECK(condition)                \
+#define SLUICE_CHECK(condition)                       \
   (__builtin_expect(static_cast<bool>(condition), 1)) \
-      ? (void)0                                \
-      : ::sluice::base::CheckVoidify() & ::sluice::base::CheckFailure(__FILE__, __LINE__, #condition).stream()
+      ? (void)0                                       \
+      : ::sluice::base::CheckVoidify() &              \
+            ::sluice::base::CheckFailure(__FILE__, __LINE__, #condition).stream()

@@ -5,8 +5,8 @@
 namespace sluice {
 
 uint32_t ExtendCrc32c(uint32_t crc, std::string_view data) {
-  // isa-l takes and gives the register without the customary inversions, a signed length, and a non-const pointer
-  // that it does not write through.
+  // isa-l takes and gives the register without the customary inversions, a signed length, and a non-const
+  // pointer that it does not write through.
   auto* bytes = const_cast<unsigned char*>(reinterpret_cast<const unsigned char*>(data.data()));
   size_t left = data.size();
   uint32_t state = ~crc;

@@ -30,7 +30,8 @@ DigestBuilder::DigestBuilder() : context_(EVP_MD_CTX_new()) {
   SLUICE_CHECK(context_ != nullptr && EVP_DigestInit_ex(context_, EVP_sha256(), nullptr) == 1) << "SHA-256";
 }
 DigestBuilder::~DigestBuilder() { EVP_MD_CTX_free(context_); }
-DigestBuilder::DigestBuilder(DigestBuilder&& other) noexcept : context_(std::exchange(other.context_, nullptr)) {}
+DigestBuilder::DigestBuilder(DigestBuilder&& other) noexcept
+    : context_(std::exchange(other.context_, nullptr)) {}
 DigestBuilder& DigestBuilder::operator=(DigestBuilder&& other) noexcept {
   std::swap(context_, other.context_);
   return *this;

@@ -27,7 +27,9 @@ struct Sha256 {
   std::string ToHex() const;
   static std::optional<Sha256> FromHex(std::string_view hex);
   template <typename H>
-  friend H AbslHashValue(H h, const Sha256& s) { return H::combine(std::move(h), s.bytes); }
+  friend H AbslHashValue(H h, const Sha256& s) {
+    return H::combine(std::move(h), s.bytes);
+  }
 };
 
 class DigestBuilder {

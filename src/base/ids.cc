@@ -20,8 +20,8 @@ std::optional<Uuid<Tag>> Uuid<Tag>::Parse(std::string_view text) {
 template <typename Tag>
 std::string Uuid<Tag>::ToString() const {
   const std::string hex = ToHex(AsBytes());
-  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
-                     hex.substr(20));
+  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
+                     hex.substr(16, 4), hex.substr(20));
 }
 
 template struct Uuid<GroupTag>;

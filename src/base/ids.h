@@ -21,7 +21,9 @@ struct Term {
   constexpr auto operator<=>(const Term&) const = default;
   constexpr Term Next() const { return {value + 1}; }
   template <typename H>
-  friend H AbslHashValue(H h, const Term& t) { return H::combine(std::move(h), t.value); }
+  friend H AbslHashValue(H h, const Term& t) {
+    return H::combine(std::move(h), t.value);
+  }
 };
 
 // Raft log index. The first entry of a log has index 0; kNone (-1) is "no entry", as in Ratis.
@@ -32,7 +34,9 @@ struct Index {
   constexpr Index Prev() const { return {value - 1}; }
   constexpr bool valid() const { return value >= 0; }
   template <typename H>
-  friend H AbslHashValue(H h, const Index& i) { return H::combine(std::move(h), i.value); }
+  friend H AbslHashValue(H h, const Index& i) {
+    return H::combine(std::move(h), i.value);
+  }
 };
 inline constexpr Index kNoIndex{-1};
 constexpr Index operator+(Index a, int64_t n) { return {a.value + n}; }
@@ -45,7 +49,9 @@ struct PeerId {
   auto operator<=>(const PeerId&) const = default;
   bool empty() const { return value.empty(); }
   template <typename H>
-  friend H AbslHashValue(H h, const PeerId& p) { return H::combine(std::move(h), p.value); }
+  friend H AbslHashValue(H h, const PeerId& p) {
+    return H::combine(std::move(h), p.value);
+  }
 };
 
 // Sixteen bytes in the order in which a UUID is printed.
@@ -68,7 +74,9 @@ struct Uuid {
   // "8-4-4-4-12" lower-case hex text.
   std::string ToString() const;
   template <typename H>
-  friend H AbslHashValue(H h, const Uuid& u) { return H::combine(std::move(h), u.bytes); }
+  friend H AbslHashValue(H h, const Uuid& u) {
+    return H::combine(std::move(h), u.bytes);
+  }
 };
 struct GroupTag;
 struct ClientTag;
@@ -83,7 +91,9 @@ struct CallId {
   uint64_t value = 0;
   constexpr auto operator<=>(const CallId&) const = default;
   template <typename H>
-  friend H AbslHashValue(H h, const CallId& c) { return H::combine(std::move(h), c.value); }
+  friend H AbslHashValue(H h, const CallId& c) {
+    return H::combine(std::move(h), c.value);
+  }
 };
 
 // Names one upload on every server: the client that streams it and the call id of its header (its stream id).
@@ -95,7 +105,9 @@ struct UploadId {
   std::string ToHex() const;
   static std::optional<UploadId> FromHex(std::string_view hex);
   template <typename H>
-  friend H AbslHashValue(H h, const UploadId& u) { return H::combine(std::move(h), u.client, u.call); }
+  friend H AbslHashValue(H h, const UploadId& u) {
+    return H::combine(std::move(h), u.client, u.call);
+  }
 };
 
 // Position of an entry in the replicated log.

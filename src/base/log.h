@@ -1,7 +1,7 @@
 // Log lines for operators, by spdlog: LogInfo("group {} leads in term {}", id, term).
 //
-// Thread-safe. Text that came from the network goes through Printable() first, so that it can neither forge lines
-// nor fill the disk.
+// Thread-safe. Text that came from the network goes through Printable() first, so that it can neither forge
+// lines nor fill the disk.
 #pragma once
 
 #include <spdlog/spdlog.h>

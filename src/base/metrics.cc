@@ -3,7 +3,8 @@
 namespace sluice {
 
 const std::shared_ptr<prometheus::Registry>& MetricsRegistry() {
-  static const auto& registry = *new std::shared_ptr<prometheus::Registry>(std::make_shared<prometheus::Registry>());
+  static const auto& registry =
+      *new std::shared_ptr<prometheus::Registry>(std::make_shared<prometheus::Registry>());
   return registry;
 }
 

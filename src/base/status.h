@@ -16,16 +16,16 @@
 #include "absl/status/statusor.h"
 #include "base/strings.h"
 
-#define RETURN_IF_ERROR(expr)                          \
-  do {                                                 \
-    absl::Status sluice_status_ = (expr);              \
-    if (!sluice_status_.ok()) return sluice_status_;   \
+#define RETURN_IF_ERROR(expr)                        \
+  do {                                               \
+    absl::Status sluice_status_ = (expr);            \
+    if (!sluice_status_.ok()) return sluice_status_; \
   } while (false)
 
 #define SLUICE_CONCAT_INNER(a, b) a##b
 #define SLUICE_CONCAT(a, b) SLUICE_CONCAT_INNER(a, b)
 #define ASSIGN_OR_RETURN(lhs, expr) SLUICE_ASSIGN_OR_RETURN(SLUICE_CONCAT(sluice_or_, __LINE__), lhs, expr)
-#define SLUICE_ASSIGN_OR_RETURN(temporary, lhs, expr)  \
-  auto temporary = (expr);                             \
-  if (!temporary.ok()) return temporary.status();      \
+#define SLUICE_ASSIGN_OR_RETURN(temporary, lhs, expr) \
+  auto temporary = (expr);                            \
+  if (!temporary.ok()) return temporary.status();     \
   lhs = std::move(temporary).value()

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@
 #include "node/request.h"
 #include "node/transports.h"
 #include "raft/core.h"
+#include "sluice/state_machine.h"
 
 namespace sluice::node {
 
@@ -35,6 +37,8 @@ struct GroupSpec {
   GroupId id;
   std::string machine = "blob";   // "blob" or "counter"
   std::vector<raft::Peer> peers;  // voters at the very first start; this server among them
+  // Makes a machine of the user's own; `machine` is then only its name.
+  std::function<std::unique_ptr<StateMachine>()> factory;
 };
 
 struct HostOptions {
@@ -53,6 +57,7 @@ struct HostOptions {
   uint32_t successor_silence_ms = 2'000;    // after this a successor is left behind (D-15)
   uint32_t read_timeout_ms = 10'000;
   uint32_t pending_writes_max = 4096;              // per group
+  uint32_t inflight_appends_max = 128;             // appends on the way to one follower (D-27)
   uint64_t pending_bytes_max = 64u << 20;          // per group
   uint32_t session_replies_max = 131'072;          // remembered replies per group (D-05)
   uint64_t fetch_bytes_in_flight_max = 16u << 20;  // background fetch of missing bytes

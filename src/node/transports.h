@@ -95,6 +95,7 @@ struct PublishRequest {
   GroupId group;
   SealedUpload upload;
   std::optional<Bytes> inline_bytes;
+  bool abandon = false;  // say instead that `upload` will never be entered: its time-to-live is over (D-10)
 };
 
 // A small operation by name that any server passes on to the leader.

@@ -123,12 +123,14 @@ void ToProto(const node::PublishRequest& request, pb::PublishRequest* out) {
   SetId(request.group.AsBytes(), out->mutable_group());
   ToProto(request.upload, out->mutable_upload());
   if (request.inline_bytes) SetBytes(*request.inline_bytes, out->mutable_inline_data());
+  out->set_abandon(request.abandon);
 }
 
 absl::StatusOr<node::PublishRequest> FromProto(const pb::PublishRequest& request) {
   node::PublishRequest out;
   ASSIGN_OR_RETURN(out.group, GroupFrom(request.group()));
   ASSIGN_OR_RETURN(out.upload, FromProto(request.upload()));
+  out.abandon = request.abandon();
   if (request.has_inline_data()) {
     if (request.inline_data().size() > kInlineBytesMax) {
       return absl::InvalidArgumentError(

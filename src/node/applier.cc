@@ -1,0 +1,241 @@
+#include "node/applier.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/fields.h"
+#include "base/log.h"
+#include "node/command.h"
+#include "node/counter_machine.h"
+
+namespace sluice::node {
+namespace {
+
+std::string EncodeMissing(const MissingContent& missing) {
+  FieldWriter out;
+  out.PutVarint(1, static_cast<uint64_t>(missing.index.value + 1));
+  out.PutVarint(2, missing.upload.sealed.length);
+  out.PutVarint(3, missing.upload.sealed.checksum);
+  for (const PeerId& holder : missing.upload.holders) out.PutRecord(4, holder.value);
+  if (missing.damaged) out.PutVarint(5, 1);
+  return out.Take();
+}
+
+MissingContent DecodeMissing(const UploadId& id, std::string_view record) {
+  MissingContent missing;
+  missing.upload.upload = id;
+  FieldReader in(record);
+  while (in.Next()) {
+    if (in.tag() == 1) missing.index = Index{static_cast<int64_t>(in.varint()) - 1};
+    if (in.tag() == 2) missing.upload.sealed.length = in.varint();
+    if (in.tag() == 3) missing.upload.sealed.checksum = static_cast<uint32_t>(in.varint());
+    if (in.tag() == 4) missing.upload.holders.push_back({std::string(in.text())});
+    if (in.tag() == 5) missing.damaged = in.varint() != 0;
+  }
+  return missing;
+}
+
+std::unique_ptr<StateMachine> NewMachine(const std::string& name) {
+  if (name == "blob") return std::make_unique<BlobMachine>();
+  if (name == "counter") return std::make_unique<CounterMachine>();
+  return nullptr;
+}
+
+}  // namespace
+
+Applier::Applier(Parts parts)
+    : parts_(std::move(parts)),
+      prefix_("g" + std::string(parts_.spec.id.AsBytes())),
+      state_(parts_.index, prefix_ + "s") {}
+
+absl::StatusOr<std::unique_ptr<Applier>> Applier::Open(Parts parts, Start* start) {
+  auto applier = std::unique_ptr<Applier>(new Applier(std::move(parts)));
+  applier->machine_ = applier->parts_.spec.factory ? applier->parts_.spec.factory()
+                                                   : NewMachine(applier->parts_.spec.machine);
+  if (applier->machine_ == nullptr) {
+    return absl::InvalidArgumentError(fmt::format("group {}: there is no machine '{}' (blob or counter)",
+                                                  applier->parts_.spec.id.ToString(),
+                                                  applier->parts_.spec.machine));
+  }
+  applier->blob_ = dynamic_cast<BlobMachine*>(applier->machine_.get());
+  // A snapshot that was being installed when the server died: from the start again (it is whole, and loading
+  // it twice is the same as once).
+  ASSIGN_OR_RETURN(const bool waiting, applier->parts_.files->Exists(applier->parts_.snapshot_path));
+  if (waiting) {
+    ASSIGN_OR_RETURN(const TermIndex at,
+                     CheckSnapshot(*applier->parts_.files, applier->parts_.snapshot_path));
+    RETURN_IF_ERROR(applier->Load(start));
+    // Never back: it may be one that was loaded, and whose removal was lost (F-32).
+    if (applier->applied_.index < at.index) {
+      RETURN_IF_ERROR(applier->LoadSnapshotFile(applier->parts_.snapshot_path));
+    }
+    RETURN_IF_ERROR(applier->DropSnapshotFile());
+    applier->reply_order_.clear();
+    *start = Start();
+  }
+  RETURN_IF_ERROR(applier->Load(start));
+  start->installed_snapshot = waiting;
+  return applier;
+}
+
+absl::Status Applier::Load(Start* start) {
+  ASSIGN_OR_RETURN(const auto record, parts_.index->Get(prefix_ + "a"));
+  if (record) {
+    FieldReader in(*record);
+    while (in.Next()) {
+      if (in.tag() == 1) applied_.term = Term{in.varint()};
+      if (in.tag() == 2) applied_.index = Index{static_cast<int64_t>(in.varint()) - 1};
+      if (in.tag() == 3) {
+        ASSIGN_OR_RETURN(configuration_, raft::DecodeConfiguration(Bytes::Copy(in.text())));
+        start->configuration = configuration_;
+      }
+    }
+    if (!in.ok()) return absl::DataLossError("the applied index in the index is malformed");
+  }
+  start->applied = applied_;
+  absl::Status malformed;
+  const std::string replies = prefix_ + "r";
+  RETURN_IF_ERROR(parts_.index->Scan(replies, replies, [&](std::string_view key, std::string_view value) {
+    const auto id = ParseUploadKey(key.substr(replies.size()));
+    auto stored = DecodeStoredReply(value);
+    if (!id || !stored.ok()) {
+      malformed = stored.status();
+      return false;
+    }
+    start->replies.push_back({stored->index, id->client, id->call, std::move(stored->reply)});
+    return true;
+  }));
+  RETURN_IF_ERROR(malformed);
+  std::sort(start->replies.begin(), start->replies.end(),
+            [](const Outcome& a, const Outcome& b) { return a.index < b.index; });
+  for (const Outcome& reply : start->replies) reply_order_.push_back({reply.client, reply.call});
+
+  const std::string missing = prefix_ + "m";
+  return parts_.index->Scan(missing, missing, [&](std::string_view key, std::string_view value) {
+    if (const auto id = ParseUploadKey(key.substr(missing.size()))) {
+      start->missing.push_back(DecodeMissing(*id, value));
+    }
+    return true;
+  });
+}
+
+void Applier::PutApplied(blob::IndexBatch& batch) {
+  FieldWriter out;
+  out.PutVarint(1, applied_.term.value);
+  out.PutVarint(2, static_cast<uint64_t>(applied_.index.value + 1));
+  if (!configuration_.voters.empty()) out.PutText(3, raft::EncodeConfiguration(configuration_).ToString());
+  batch.Put(prefix_ + "a", out.Take());
+}
+
+void Applier::Remember(const Outcome& outcome, blob::IndexBatch& batch) {
+  const UploadId key{outcome.client, outcome.call};
+  batch.Put(prefix_ + "r" + UploadKey(key), EncodeStoredReply({outcome.index, outcome.reply}));
+  reply_order_.push_back(key);
+  while (reply_order_.size() > parts_.session_replies_max) {
+    batch.Delete(prefix_ + "r" + UploadKey(reply_order_.front()));
+    reply_order_.pop_front();
+  }
+}
+
+void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied) {
+  const std::string key = prefix_ + "m" + UploadKey(change.upload);
+  switch (change.kind) {
+    case ContentChange::Kind::kLink: {
+      auto held = parts_.store->SealedState(change.upload);
+      const bool same = held.ok() && *held && (*held)->length == change.sealed.length &&
+                        (*held)->checksum == change.sealed.checksum;
+      if (same && parts_.store->Link(change.upload).ok()) return;
+      // Absent, unsealed, or other bytes than the log says: fetched in the background (D-14).
+      MissingContent missing{change.index, {change.upload, {}, change.sealed, change.holders}};
+      batch.Put(key, EncodeMissing(missing));
+      applied.missing.push_back(std::move(missing));
+      return;
+    }
+    case ContentChange::Kind::kDropStage:
+      if (auto stage = parts_.store->Find(change.upload)) stage->Abort();
+      return;
+    case ContentChange::Kind::kRemove:
+      if (const auto status = parts_.store->Remove(change.upload); !status.ok()) {
+        LogWarn("bytes of {} stay on disk: {}", change.upload.ToHex(), Message(status));
+      }
+      if (auto stage = parts_.store->Find(change.upload)) stage->Abort();
+      batch.Delete(key);
+      applied.no_longer_missing.push_back(change.upload);
+      return;
+  }
+}
+
+absl::StatusOr<Applied> Applier::Apply(const std::vector<raft::Entry>& entries) {
+  Applied applied;
+  blob::IndexBatch batch;
+  for (const raft::Entry& entry : entries) {
+    SLUICE_CHECK(entry.at.index == applied_.index.Next())
+        << "apply " << entry.at.index.value << " after " << applied_.index.value;
+    applied_ = entry.at;
+    if (entry.kind == raft::EntryKind::kConfiguration) {
+      ASSIGN_OR_RETURN(configuration_, raft::DecodeConfiguration(entry.payload));
+      continue;
+    }
+    if (entry.kind != raft::EntryKind::kCommand) continue;
+    auto command = DecodeCommand(entry.payload);
+    if (!command.ok()) {
+      LogError("entry {} is no command: {}", entry.at.index.value, Message(command.status()));
+      continue;
+    }
+    Outcome outcome{entry.at.index, command->client, command->call, Bytes()};
+    outcome.reply = machine_->Apply({entry.at, command->type == CommandType::kDataStream, command->client,
+                                     command->call, std::move(command->data)},
+                                    state_);
+    Remember(outcome, batch);
+    if (blob_ != nullptr) {
+      for (const ContentChange& change : blob_->TakeChanges()) ChangeContent(change, batch, applied);
+    }
+    applied.outcomes.push_back(std::move(outcome));
+  }
+  state_.MoveChangesTo(batch);
+  RETURN_IF_ERROR(state_.status());
+  PutApplied(batch);
+  RETURN_IF_ERROR(parts_.index->Write(batch));
+  dirty_ = true;
+  applied.upto = applied_;
+  return applied;
+}
+
+absl::StatusOr<TermIndex> Applier::Checkpoint() {
+  if (!dirty_) return applied_;
+  RETURN_IF_ERROR(parts_.store->SyncLinks());
+  RETURN_IF_ERROR(parts_.index->Flush());
+  dirty_ = false;
+  return applied_;
+}
+
+absl::StatusOr<Bytes> Applier::Query(const Bytes& request) {
+  auto reply = machine_->Query(request, state_);
+  state_.DropChanges();
+  return reply;
+}
+
+absl::Status Applier::BytesArrived(const UploadId& upload) {
+  const std::string key = prefix_ + "m" + UploadKey(upload);
+  ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(key));
+  if (!missing) return absl::OkStatus();  // removed meanwhile
+  RETURN_IF_ERROR(parts_.store->Link(upload));
+  RETURN_IF_ERROR(parts_.store->SyncLinks());
+  blob::IndexBatch batch;
+  batch.Delete(key);
+  dirty_ = true;
+  return parts_.index->Write(batch);
+}
+
+absl::StatusOr<std::vector<MissingContent>> Applier::MarkDamaged(const UploadId& upload) {
+  const auto content = BlobMachine::FindContent(upload, state_);
+  if (!content) return std::vector<MissingContent>();
+  MissingContent missing{applied_.index, {upload, {}, content->sealed, content->holders}, true};
+  blob::IndexBatch batch;
+  batch.Put(prefix_ + "m" + UploadKey(upload), EncodeMissing(missing));
+  RETURN_IF_ERROR(parts_.index->Write(batch));
+  dirty_ = true;
+  return std::vector<MissingContent>{std::move(missing)};
+}
+
+}  // namespace sluice::node

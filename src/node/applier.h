@@ -1,0 +1,115 @@
+// The applied half of a group: executes committed entries, keeps what they made durable, answers lookups.
+//
+//   ASSIGN_OR_RETURN(auto applier, Applier::Open(parts));        // what was durable at the last checkpoint
+//   ASSIGN_OR_RETURN(Applied applied, applier->Apply(entries));  // visible at once
+//   RETURN_IF_ERROR(applier->Checkpoint());                      // durable; the log may be compacted
+//
+// Machine state, remembered replies, the missing set and the applied index change in one atomic batch per
+// Apply (D-23). Threading: lives on the apply executor, where it may block on disk. Failure: an error of
+// Apply, Checkpoint or InstallSnapshot is one of the disk and final for the group; errors of commands are
+// outcomes. Keys of the index, behind "g" and the group id: s machine state, r replies, m missing set, a
+// applied index.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blob/store.h"
+#include "node/blob_machine.h"
+#include "node/host.h"
+#include "node/machine_state.h"
+#include "node/sessions.h"
+#include "raft/types.h"
+
+namespace sluice::node {
+
+// A content that the log names and this server lacks (D-14).
+struct MissingContent {
+  Index index;  // of the entry that named it
+  SealedUpload upload;
+  bool damaged = false;  // a copy is here and is to be replaced (F-24)
+};
+
+// How one command ended.
+struct Outcome {
+  Index index;
+  ClientId client;
+  CallId call;
+  absl::StatusOr<Bytes> reply = Bytes();
+};
+
+struct Applied {
+  TermIndex upto;
+  std::vector<Outcome> outcomes;
+  std::vector<MissingContent> missing;  // newly missing
+  std::vector<UploadId> no_longer_missing;
+};
+
+class Applier {
+ public:
+  struct Parts {
+    GroupSpec spec;
+    uint32_t session_replies_max = 0;
+    env::Files* files = nullptr;
+    blob::Index* index = nullptr;
+    blob::Store* store = nullptr;
+    std::string snapshot_path;  // where a snapshot waits while it is being installed
+  };
+  // What was durable.
+  struct Start {
+    TermIndex applied{Term{0}, kNoIndex};
+    std::optional<raft::Configuration> configuration;
+    std::vector<Outcome> replies;  // in log order
+    std::vector<MissingContent> missing;
+    bool installed_snapshot = false;  // the log may lie behind `applied` and must be restarted there
+  };
+  static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);
+
+  // Entries in order, the first one following the applied index. Configuration and metadata entries count.
+  absl::StatusOr<Applied> Apply(const std::vector<raft::Entry>& entries);
+  // Makes everything applied so far durable; gives the applied index that this covers.
+  absl::StatusOr<TermIndex> Checkpoint();
+  absl::StatusOr<Bytes> Query(const Bytes& request);
+  absl::Status Admit(const Bytes& message) { return machine_->Admit(message); }
+
+  // The bytes of a missing content are in a sealed stage: links it and takes it out of the missing set.
+  absl::Status BytesArrived(const UploadId& upload);
+  // A linked content turned out to be damaged here: into the missing set with it.
+  absl::StatusOr<std::vector<MissingContent>> MarkDamaged(const UploadId& upload);
+
+  // Writes the state as of the applied index to `path`, durably.
+  absl::StatusOr<TermIndex> SaveSnapshot(const std::string& path);
+  // Replaces everything by the snapshot file, which is taken; durable when it returns.
+  absl::StatusOr<Start> InstallSnapshot(const std::string& path);
+  // Checks a snapshot file whole; gives where it stands.
+  static absl::StatusOr<TermIndex> CheckSnapshot(env::Files& files, const std::string& path);
+
+  TermIndex applied() const { return applied_; }
+  const raft::Configuration& configuration() const { return configuration_; }
+  const State& state() const { return state_; }
+  bool is_blob() const { return blob_ != nullptr; }
+  env::Files& files() { return *parts_.files; }
+
+ private:
+  explicit Applier(Parts parts);
+  absl::Status Load(Start* start);
+  void Remember(const Outcome& outcome, blob::IndexBatch& batch);
+  void ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied);
+  void PutApplied(blob::IndexBatch& batch);
+  absl::Status LoadSnapshotFile(const std::string& path);
+  absl::Status DropSnapshotFile();
+
+  Parts parts_;
+  std::string prefix_;
+  std::unique_ptr<StateMachine> machine_;
+  BlobMachine* blob_ = nullptr;  // the machine, when it is the blob one
+  MachineState state_;
+  TermIndex applied_{Term{0}, kNoIndex};
+  raft::Configuration configuration_;
+  std::deque<UploadId> reply_order_;
+  bool dirty_ = false;
+};
+
+}  // namespace sluice::node

@@ -1,0 +1,303 @@
+// The blob machine's service at any server: names in, bytes in and out (D-18, D-19).
+
+#include "base/crc32c.h"
+#include "base/log.h"
+#include "blob/chunks.h"
+#include "node/node_host.h"
+#include "node/sources.h"
+
+namespace sluice::node {
+
+void NodeHost::PutInline(const GroupId& group, BlobHeader header, Bytes data, env::Executor* reply_on,
+                         Done<BlobInfo> done) {
+  auto answer = std::make_shared<Done<BlobInfo>>(std::move(done));
+  const auto finish = [reply_on, answer](absl::StatusOr<BlobInfo> result) {
+    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
+  };
+  const auto slot = FindLane(group);
+  if (!slot.ok()) return finish(slot.status());
+  if (!header.name.empty()) {
+    if (auto status = CheckName(header.name); !status.ok()) return finish(status);
+  }
+  if (data.size() > options_.inline_upload_bytes_max) {
+    return finish(absl::InvalidArgumentError(fmt::format("{} bytes are too many for the log: at most {}",
+                                                         data.size(), options_.inline_upload_bytes_max)));
+  }
+  if (header.expected_length && *header.expected_length != data.size()) {
+    return finish(absl::InvalidArgumentError(
+        fmt::format("{} bytes came, {} were announced", data.size(), *header.expected_length)));
+  }
+  // Small enough to hash where it stands.
+  blob::Sealed sealed;
+  sealed.length = data.size();
+  blob::ChunkList chunks;
+  chunks.Extend(data);
+  sealed.checksum = chunks.Checksum();
+  DigestBuilder digest;
+  data.ForEachChunk([&](std::string_view chunk) { digest.Update(chunk); });
+  sealed.digest = digest.Finish();
+  if (header.expected_digest && *header.expected_digest != *sealed.digest) {
+    return finish(absl::InvalidArgumentError(fmt::format(
+        "the bytes have the digest {}, not {}", sealed.digest->ToHex(), header.expected_digest->ToHex())));
+  }
+  (*slot)->shard->Post(
+      [lane = (*slot)->lane.get(), header = std::move(header), data = std::move(data), sealed,
+       finish]() mutable { lane->PutInline(std::move(header), std::move(data), sealed, finish); });
+}
+
+void NodeHost::OpenWrite(const GroupId& group, BlobHeader header, uint64_t offset, env::Executor* home,
+                         Done<std::shared_ptr<Relay>> done) {
+  const auto slot = FindLane(group);
+  absl::Status wrong = slot.ok() ? absl::OkStatus() : slot.status();
+  if (wrong.ok() && !header.name.empty()) wrong = CheckName(header.name);
+  if (!wrong.ok()) return home->Post([done = std::move(done), wrong]() mutable { done(wrong); });
+  (*slot)->shard->Post([lane = (*slot)->lane.get(), header = std::move(header), offset, home,
+                        done = std::move(done)]() mutable {
+    lane->OpenWrite(std::move(header), offset, home, std::move(done));
+  });
+}
+
+void NodeHost::FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on, Done<BlobInfo> done) {
+  env::Executor* home = relay->home();
+  home->Post([relay = std::move(relay), reply_on, done = std::move(done)]() mutable {
+    Relay* raw = relay.get();
+    raw->Close([relay = std::move(relay), reply_on,
+                done = std::move(done)](absl::StatusOr<blob::Sealed> sealed) mutable {
+      reply_on->Post(
+          [header = relay->header(), sealed = std::move(sealed), done = std::move(done)]() mutable {
+            if (!sealed.ok()) return done(sealed.status());
+            BlobInfo info;
+            info.name = header.blob.name;
+            info.length = sealed->length;
+            info.digest = sealed->digest;
+            info.content = header.upload;
+            info.local = true;
+            done(std::move(info));
+          });
+    });
+  });
+}
+
+void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool /*ask_others*/,
+                          env::Executor* reply_on, Done<WriteStatus> done) {
+  auto answer = std::make_shared<Done<WriteStatus>>(std::move(done));
+  const auto finish = [reply_on, answer](absl::StatusOr<WriteStatus> result) {
+    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
+  };
+  const auto slot = FindLane(group);
+  if (!slot.ok()) return finish(slot.status());
+  if (auto status = CheckName(name); !status.ok()) return finish(status);
+  (*slot)->shard->Post([this, slot = *slot, name, finish] {
+    slot->lane->QueryWrite(name, [this, slot, name, finish](absl::StatusOr<WriteStatus> writing) {
+      if (!absl::IsNotFound(writing.status())) return finish(std::move(writing));
+      // Not being written here: complete, or unknown to this server.
+      Lookup(slot, name, [finish](absl::StatusOr<Found> found) {
+        if (!found.ok()) return finish(found.status());
+        finish(WriteStatus{found->record.content.sealed.length, true});
+      });
+    });
+  });
+}
+
+// --- Lookups
+// ----------------------------------------------------------------------------------------------------
+
+void NodeHost::LookupNow(Slot* slot, const std::string& name, Done<Found> done) {
+  auto answer = std::make_shared<Done<Found>>(std::move(done));
+  apply_->Post([slot, name, answer] {
+    const State& state = slot->group->applier().state();
+    auto found = std::make_shared<absl::StatusOr<Found>>(
+        absl::NotFoundError(fmt::format("{} does not exist", Printable(name))));
+    auto record = BlobMachine::FindName(name, state);
+    if (const auto digest = DigestName(name); !record && digest) {
+      if (const auto id = BlobMachine::FindDigest(*digest, state)) {
+        if (auto content = BlobMachine::FindContent(*id, state))
+          record = NameRecord{name, 0, std::move(*content)};
+      }
+    }
+    if (record) {
+      Found result;
+      if (record->content.inlined) result.inline_bytes = BlobMachine::InlineBytes(record->content.id, state);
+      result.record = std::move(*record);
+      *found = std::move(result);
+    }
+    slot->shard->Post([slot, found, answer] {
+      if (found->ok()) (*found)->missing = slot->lane->IsMissing((*found)->record.content.id);
+      (*answer)(std::move(*found));
+    });
+  });
+}
+
+void NodeHost::Lookup(Slot* slot, const std::string& name, Done<Found> done) {
+  auto answer = std::make_shared<Done<Found>>(std::move(done));
+  const auto after_barrier = [this, slot, name, answer] {
+    slot->group->ReadBarrier([this, slot, name, answer](ReplyCode code, absl::Status error) {
+      if (code != ReplyCode::kOk) return (*answer)(absl::UnavailableError(Message(error).data()));
+      LookupNow(slot, name, [answer](absl::StatusOr<Found> found) { (*answer)(std::move(found)); });
+    });
+  };
+  if (!DigestName(name)) return after_barrier();
+  // What is under a digest cannot be stale: a read index is needed only when it is not here (D-18).
+  LookupNow(slot, name, [after_barrier, answer](absl::StatusOr<Found> found) {
+    if (!found.ok()) return after_barrier();
+    (*answer)(std::move(found));
+  });
+}
+
+BlobInfo NodeHost::InfoOf(const Found& found) const {
+  BlobInfo info;
+  info.name = found.record.name;
+  info.length = found.record.content.sealed.length;
+  info.digest = found.record.content.sealed.digest;
+  info.created_ms = found.record.created_ms;
+  info.content = found.record.content.id;
+  info.holders = found.record.content.holders;
+  info.inlined = found.record.content.inlined;
+  info.local = !found.missing;
+  return info;
+}
+
+void NodeHost::OpenFound(Slot* slot, Found found, env::Executor* reply_on, Done<Reading> done) {
+  auto answer = std::make_shared<Done<Reading>>(std::move(done));
+  const auto finish = [reply_on, answer](absl::StatusOr<Reading> result) {
+    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
+  };
+  Reading reading;
+  reading.info = InfoOf(found);
+  if (found.inline_bytes) {
+    reading.source = std::make_shared<InlineSource>(Bytes::Take(std::move(*found.inline_bytes)));
+    return finish(std::move(reading));
+  }
+  const UploadId id = found.record.content.id;
+  const auto remote =
+      [bytes = bytes_, group = slot->group->spec().id, id, length = reading.info.length,
+       peers = slot->lane->PeersOf(found.record.content.holders), clock = seams_.clock,
+       timeout = std::chrono::milliseconds(options_.read_timeout_ms)]() -> std::shared_ptr<blob::Source> {
+    RemoteParts parts;
+    parts.bytes = bytes;
+    parts.clock = clock;
+    parts.group = group;
+    parts.upload = id;
+    parts.length = length;
+    parts.sources = peers;
+    parts.timeout = timeout;
+    return std::make_shared<RemoteSource>(std::move(parts));
+  };
+  if (found.missing) {
+    reading.source = remote();
+    return finish(std::move(reading));
+  }
+  disk_->Post([this, slot, id, reading = std::move(reading), remote, finish]() mutable {
+    auto local = store_->OpenSource(id);
+    const auto damaged = [slot, id] {
+      slot->shard->Post([lane = slot->lane.get(), id] { lane->MarkDamaged(id); });
+    };
+    if (local.ok() && (*local)->length() == reading.info.length) {
+      reading.source = std::make_shared<RepairingSource>(std::move(*local), remote, damaged);
+    } else {
+      // Said to be here and is not, or not whole: it is repaired, and read from a holder meanwhile (F-24).
+      LogWarn("content {} cannot be opened here: {}", id.ToHex(), Message(local.status()));
+      damaged();
+      reading.source = remote();
+    }
+    finish(std::move(reading));
+  });
+}
+
+void NodeHost::OpenRead(const GroupId& group, const std::string& name, env::Executor* reply_on,
+                        Done<Reading> done) {
+  auto answer = std::make_shared<Done<Reading>>(std::move(done));
+  const auto fail = [reply_on, answer](absl::Status status) {
+    reply_on->Post([answer, status = std::move(status)] { (*answer)(status); });
+  };
+  const auto slot = FindLane(group);
+  if (!slot.ok()) return fail(slot.status());
+  if (auto status = CheckName(name); !status.ok()) return fail(status);
+  (*slot)->shard->Post([this, slot = *slot, name, reply_on, answer, fail] {
+    Lookup(slot, name, [this, slot, reply_on, answer, fail](absl::StatusOr<Found> found) {
+      if (!found.ok()) return fail(found.status());
+      OpenFound(slot, std::move(*found), reply_on,
+                [answer](absl::StatusOr<Reading> reading) { (*answer)(std::move(reading)); });
+    });
+  });
+}
+
+void NodeHost::OpenUploadRead(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+                              Done<std::shared_ptr<blob::Source>> done) {
+  const auto slot = FindLane(group);
+  if (!slot.ok()) {
+    return reply_on->Post([done = std::move(done), status = slot.status()]() mutable { done(status); });
+  }
+  disk_->Post([this, upload, reply_on, done = std::move(done)]() mutable {
+    auto source = store_->OpenSource(upload);
+    reply_on->Post(
+        [source = std::move(source), done = std::move(done)]() mutable { done(std::move(source)); });
+  });
+}
+
+void NodeHost::Stat(const GroupId& group, const std::string& name, env::Executor* reply_on,
+                    Done<BlobInfo> done) {
+  auto answer = std::make_shared<Done<BlobInfo>>(std::move(done));
+  const auto finish = [reply_on, answer](absl::StatusOr<BlobInfo> result) {
+    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
+  };
+  const auto slot = FindLane(group);
+  if (!slot.ok()) return finish(slot.status());
+  if (auto status = CheckName(name); !status.ok()) return finish(status);
+  (*slot)->shard->Post([this, slot = *slot, name, finish] {
+    Lookup(slot, name, [this, finish](absl::StatusOr<Found> found) {
+      if (!found.ok()) return finish(found.status());
+      finish(InfoOf(*found));
+    });
+  });
+}
+
+void NodeHost::List(const GroupId& group, const std::string& prefix, const std::string& after, uint32_t limit,
+                    env::Executor* reply_on, Done<std::vector<BlobInfo>> done) {
+  auto answer = std::make_shared<Done<std::vector<BlobInfo>>>(std::move(done));
+  const auto finish = [reply_on, answer](absl::StatusOr<std::vector<BlobInfo>> result) {
+    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
+  };
+  const auto slot = FindLane(group);
+  if (!slot.ok()) return finish(slot.status());
+  (*slot)->shard->Post([this, slot = *slot, prefix, after, limit, finish] {
+    slot->group->ReadBarrier([this, slot, prefix, after, limit, finish](ReplyCode code, absl::Status error) {
+      if (code != ReplyCode::kOk) return finish(error);
+      apply_->Post([this, slot, prefix, after, limit, finish] {
+        auto records = std::make_shared<std::vector<NameRecord>>(
+            BlobMachine::List(prefix, after, limit, slot->group->applier().state()));
+        slot->shard->Post([this, slot, records, finish] {
+          std::vector<BlobInfo> infos;
+          for (NameRecord& record : *records) {
+            const bool missing = slot->lane->IsMissing(record.content.id);
+            infos.push_back(InfoOf({std::move(record), missing, std::nullopt}));
+          }
+          finish(std::move(infos));
+        });
+      });
+    });
+  });
+}
+
+void NodeHost::RemoveName(const GroupId& group, const std::string& name, env::Executor* reply_on,
+                          absl::AnyInvocable<void(absl::Status)> done) {
+  auto answer = std::make_shared<absl::AnyInvocable<void(absl::Status)>>(std::move(done));
+  const auto finish = [reply_on, answer](absl::Status status) {
+    reply_on->Post([answer, status = std::move(status)] { (*answer)(status); });
+  };
+  const auto slot = FindLane(group);
+  if (!slot.ok()) return finish(slot.status());
+  if (auto status = CheckName(name); !status.ok()) return finish(status);
+  (*slot)->shard->Post([slot = *slot, name, finish] {
+    RemoveRequest request;
+    request.group = slot->group->spec().id;
+    request.name = name;
+    request.client = slot->lane->client();
+    request.call = slot->lane->NextCall();
+    slot->lane->AskLeader(std::move(request), [finish](ClientReply reply) {
+      finish(reply.code == ReplyCode::kOk ? absl::OkStatus() : reply.error);
+    });
+  });
+}
+
+}  // namespace sluice::node

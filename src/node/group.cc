@@ -1,0 +1,509 @@
+#include "node/group.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace sluice::node {
+namespace {
+
+uint32_t Ticks(uint32_t ms, uint32_t tick_ms) {
+  return std::max<uint32_t>(1, ms / std::max<uint32_t>(1, tick_ms));
+}
+
+raft::CoreOptions CoreOptionsOf(const HostOptions& options, uint64_t seed, bool may_vote) {
+  raft::CoreOptions core;
+  core.self = options.self.id;
+  core.election_ticks_min = Ticks(options.election_timeout_min_ms, options.tick_ms);
+  core.election_ticks_max = Ticks(options.election_timeout_max_ms, options.tick_ms);
+  core.heartbeat_ticks = Ticks(options.heartbeat_ms, options.tick_ms);
+  core.inflight_appends_max = options.inflight_appends_max;
+  core.seed = seed;
+  core.may_vote = may_vote;
+  return core;
+}
+
+}  // namespace
+
+Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start, log::GroupState recovered)
+    : parts_(std::move(parts)), applier_(std::move(applier)), sessions_(parts_.options->session_replies_max) {
+  raft::InitialState state;
+  if (recovered.hard_state) state.hard_state = *recovered.hard_state;
+  state.configuration.voters = parts_.spec.peers;
+  if (start.configuration) state.configuration = *start.configuration;
+  state.promised_last = recovered.promised_last;
+  const Index log_last = recovered.compacted.index + static_cast<int64_t>(recovered.entries.size());
+  // A snapshot was installed and the log did not follow yet, being shorter or of another history: it starts
+  // again behind the snapshot.
+  const int64_t behind = start.applied.index - recovered.compacted.index;
+  const bool other_history = behind > 0 && start.applied.index <= log_last &&
+                             recovered.entries[static_cast<size_t>(behind - 1)].term != start.applied.term;
+  if (start.applied.index > log_last || other_history) {
+    state.snapshot = start.applied;
+    parts_.log->Restart(parts_.spec.id, start.applied, parts_.shard, [](absl::Status) {});
+  } else {
+    state.snapshot = recovered.compacted;
+    for (auto& info : recovered.entries) {
+      state.entries.push_back({info.term, info.kind, info.bytes, std::move(info.configuration)});
+    }
+  }
+  state.commit = start.applied.index;
+  applied_ = start.applied;
+  checkpointed_ = start.applied.index;
+  const bool alone = state.configuration.voters.size() == 1;
+  if (alone && state.promised_last) {
+    LogWarn("group {}: the unreadable end of the log after entry {} was cut: there is no peer to ask",
+            parts_.spec.id.ToString(), log_last.value);
+    state.promised_last.reset();
+  }
+  for (Outcome& reply : start.replies) {
+    sessions_.Record(reply.client, reply.call, {reply.index, std::move(reply.reply)});
+  }
+  const bool may_vote = parts_.may_vote && !recovered.hard_state_lost;
+  if (recovered.hard_state_lost) {
+    LogError("group {}: both copies of the hard state are damaged; this server does not vote (F-08)",
+             parts_.spec.id.ToString());
+  }
+  const TermIndex last = state.entries.empty()
+                             ? state.snapshot
+                             : TermIndex{state.entries.back().term,
+                                         state.snapshot.index + static_cast<int64_t>(state.entries.size())};
+  persisted_ = last;
+  log_end_ = last.index;
+  core_ =
+      std::make_unique<raft::Core>(CoreOptionsOf(*parts_.options, parts_.seed, may_vote), std::move(state));
+}
+
+Group::~Group() { *alive_ = false; }
+
+void Group::Start(PeerTransport* peers) {
+  peers_ = peers;
+  role_since_ = leader_heard_ = last_checkpoint_ = parts_.clock->MonotonicNow();
+  const auto& voters = core_->configuration().voters;
+  if (voters.size() == 1 && voters[0].id == parts_.options->self.id) core_->Campaign();
+  Pump();
+}
+
+void Group::Stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  ClientReply unavailable;
+  unavailable.code = ReplyCode::kUnavailable;
+  unavailable.error = absl::UnavailableError("the server is stopping");
+  auto inbox = std::exchange(inbox_, {});
+  for (Proposal& proposal : inbox) proposal.reply(unavailable);
+  auto waiting = std::exchange(waiting_, {});
+  for (auto& [key, entry] : waiting) Refuse(std::move(entry), unavailable);
+  auto watches = std::exchange(watches_, {});
+  for (Watch& watch : watches) watch.reply(unavailable);
+  auto reads = std::exchange(reads_, {});
+  for (auto& [token, read] : reads) read.done(ReplyCode::kUnavailable, unavailable.error);
+  proposed_.clear();
+}
+
+void Group::Tick() {
+  if (stopped_) return;
+  if (!core_rests_) core_->Tick();
+  Pump();
+  const env::Instant now = parts_.clock->MonotonicNow();
+  for (auto it = reads_.begin(); it != reads_.end();) {
+    if (it->second.deadline > now) {
+      ++it;
+      continue;
+    }
+    auto done = std::move(it->second.done);
+    const bool released = it->second.index.valid();
+    it = reads_.erase(it);
+    done(released ? ReplyCode::kReadTimeout : ReplyCode::kReadIndex,
+         absl::UnavailableError(fmt::format("no read index within {} ms", parts_.options->read_timeout_ms)));
+  }
+  CheckWatches();
+  MaybeCheckpoint();
+}
+
+void Group::Step(const PeerId& from, raft::Message message) {
+  if (stopped_ || core_rests_) return;
+  if (from == core_->leader()) leader_heard_ = parts_.clock->MonotonicNow();
+  core_->Step(from, std::move(message));
+  Pump();
+}
+
+void Group::Unreachable(const PeerId& peer) {
+  if (stopped_) return;
+  core_->Unreachable(peer);
+  Pump();
+}
+
+void Group::HandOver() {
+  if (stopped_ || !leads()) return;
+  const auto progress = core_->Progress();
+  const auto best = std::max_element(progress.begin(), progress.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.active && !a.learner, a.match) < std::pair(b.active && !b.learner, b.match);
+  });
+  if (best == progress.end() || !best->active || best->learner) return;
+  (void)core_->TransferTo(best->id);
+  Pump();
+}
+
+// --- Effects
+// ------------------------------------------------------------------------------------------------
+
+void Group::Pump() {
+  if (pumping_) return;
+  pumping_ = true;
+  while (core_->HasEffects()) {
+    raft::Effects effects = core_->TakeEffects();
+    if (effects.truncated_from) FailProposalsFrom(*effects.truncated_from);
+    Persist(effects);
+    for (raft::Outgoing& outgoing : effects.send_now) Send(std::move(outgoing));
+    for (raft::OutgoingAfter& after : effects.send_after) {
+      unsent_.push_back({std::move(after.outgoing), after.entry, after.hard_state_version});
+    }
+    SendReady();
+    for (const raft::ReadReleased& released : effects.reads) {
+      const auto it = reads_.find(released.token);
+      if (it == reads_.end()) continue;
+      if (released.ok) {
+        it->second.index = released.index;
+      } else {
+        auto done = std::move(it->second.done);
+        reads_.erase(it);
+        done(ReplyCode::kReadIndex, absl::UnavailableError("no leader could confirm a read index"));
+      }
+    }
+    for (const PeerId& peer : effects.send_snapshot) SendSnapshot(peer);
+    if (effects.role) OnRole(*effects.role);
+    if (!effects.reads.empty()) ReleaseReads();
+  }
+  pumping_ = false;
+  MaybeApply();
+  if (!watches_.empty()) CheckWatches();
+}
+
+void Group::Persist(raft::Effects& effects) {
+  if (!effects.hard_state && effects.append.empty()) return;
+  log::AppendBatch batch{parts_.spec.id, std::move(effects.hard_state), std::move(effects.append)};
+  TermIndex last = persisted_;
+  bool has_entries = !batch.entries.empty();
+  if (has_entries) {
+    last = batch.entries.back().at;
+    log_end_ = last.index;
+    for (const raft::Entry& entry : batch.entries) log_bytes_since_checkpoint_ += entry.payload.size() + 64;
+  }
+  const uint64_t version = batch.hard_state ? effects.hard_state_version : 0;
+  parts_.log->Append(
+      std::move(batch), parts_.shard,
+      [this, alive = alive_, last, has_entries, version](absl::Status status) {
+        if (!*alive) return;
+        OnPersisted(has_entries ? last : TermIndex{Term{0}, kNoIndex}, version, std::move(status));
+      });
+}
+
+void Group::OnPersisted(TermIndex upto, uint64_t hard_state_version, absl::Status status) {
+  if (!status.ok()) return Fail(std::move(status));
+  if (hard_state_version > 0) {
+    hard_state_persisted_ = std::max(hard_state_persisted_, hard_state_version);
+    core_->HardStatePersisted(hard_state_version);
+  }
+  if (upto.index.valid()) core_->Persisted(upto);
+  SendReady();
+  Pump();
+}
+
+void Group::SendReady() {
+  // In order: a later message never overtakes one that still waits.
+  while (!unsent_.empty()) {
+    UnsentAfter& first = unsent_.front();
+    if (first.hard_state_version > hard_state_persisted_) return;
+    // The entry is durable, or is gone because it was truncated: then the message no longer says anything
+    // wrong about it that the receiver could rely on, since its term has passed.
+    if (first.entry.index.valid() && first.entry.index > core_->durable() &&
+        core_->TermAt(first.entry.index) == first.entry.term) {
+      return;
+    }
+    const bool lost = first.entry.index.valid() && core_->TermAt(first.entry.index).has_value() &&
+                      core_->TermAt(first.entry.index) != first.entry.term;
+    raft::Outgoing outgoing = std::move(first.outgoing);
+    unsent_.pop_front();
+    if (!lost) Send(std::move(outgoing));
+  }
+}
+
+void Group::Send(raft::Outgoing outgoing) {
+  if (peers_ == nullptr) return;
+  if (outgoing.entries_end > outgoing.entries_from) return SendEntries(std::move(outgoing));
+  const raft::Peer* peer = core_->configuration().Find(outgoing.to);
+  raft::Peer stranger;
+  if (peer == nullptr) {  // an answer to somebody who is not in the configuration
+    stranger.id = outgoing.to;
+    peer = &stranger;
+  }
+  peers_->Send(parts_.spec.id, *peer, std::move(outgoing.message));
+}
+
+void Group::SendEntries(raft::Outgoing outgoing) {
+  const raft::Peer* peer = core_->configuration().Find(outgoing.to);
+  if (peer == nullptr) return;
+  auto& append = std::get<raft::AppendRequest>(outgoing.message);
+  const uint64_t bytes_max = 64u << 20;  // the core has bounded the range already
+  append.entries =
+      parts_.log->ReadCached(parts_.spec.id, outgoing.entries_from, outgoing.entries_end, bytes_max);
+  const auto wanted = static_cast<size_t>(outgoing.entries_end - outgoing.entries_from);
+  if (append.entries.size() == wanted) {
+    peers_->Send(parts_.spec.id, *peer, std::move(outgoing.message));
+    return;
+  }
+  const Term term = core_->term();
+  parts_.log->Read(parts_.spec.id, outgoing.entries_from, outgoing.entries_end, bytes_max, parts_.shard,
+                   [this, alive = alive_, outgoing, to = *peer, term,
+                    wanted](absl::StatusOr<std::vector<raft::Entry>> entries) mutable {
+                     if (!*alive || stopped_ || core_->term() != term) return;
+                     if (!entries.ok() || entries->size() != wanted) {
+                       core_->Unreachable(to.id);  // probed again, from wherever it then is
+                       return Pump();
+                     }
+                     std::get<raft::AppendRequest>(outgoing.message).entries = std::move(*entries);
+                     peers_->Send(parts_.spec.id, to, std::move(outgoing.message));
+                   });
+}
+
+void Group::OnRole(const raft::RoleChange& change) {
+  const bool leading = change.role == raft::Role::kLeader;
+  const bool was_leading = std::exchange(was_leader_, leading);
+  role_since_ = parts_.clock->MonotonicNow();
+  if (!leading) leader_heard_ = role_since_;
+  LogInfo("group {}: {} in term {}, leader {}{}", parts_.spec.id.ToString(), leading ? "leads" : "follows",
+          change.term.value, change.leader.empty() ? std::string("unknown") : Printable(change.leader.value),
+          leading && change.ready ? ", ready" : "");
+  if (was_leading && !leading) {
+    auto watches = std::exchange(watches_, {});
+    for (Watch& watch : watches) watch.reply(NotLeader());
+    // Proposals stay: they may still be committed, and are answered when they are applied or truncated; who
+    // waits is told at once that this server does not lead.
+    auto waiting = std::exchange(waiting_, {});
+    proposed_.clear();
+    pending_bytes_ = 0;
+    for (auto& [key, entry] : waiting) Refuse(std::move(entry), NotLeader());
+  }
+  if (parts_.on_role) parts_.on_role(was_leading);
+}
+
+void Group::Fail(absl::Status status) {
+  if (absl::IsResourceExhausted(status)) {
+    // Not a failed disk but a full one (F-12): nothing of the batch was written.
+    LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(status));
+  }
+  if (!failed_.ok()) return;
+  failed_ = std::move(status);
+  LogError("group {}: storage failed: {}; this server stops voting and acknowledging",
+           parts_.spec.id.ToString(), Message(failed_));
+  core_->StorageFailed();
+  Pump();
+  auto waiting = std::exchange(waiting_, {});
+  ClientReply unavailable;
+  unavailable.code = ReplyCode::kUnavailable;
+  unavailable.error = absl::UnavailableError(fmt::format("storage failed: {}", Message(failed_)));
+  for (auto& [key, entry] : waiting) Refuse(std::move(entry), unavailable);
+}
+
+// --- Applying
+// -----------------------------------------------------------------------------------------------
+
+void Group::MaybeApply() {
+  if (applying_ || installing_ || stopped_ || !failed_.ok()) return;
+  // Never beyond what is durable here: the applied index must not get ahead of the log after a crash.
+  const Index end = std::min(core_->commit(), core_->durable()).Next();
+  const Index from = applied_.index.Next();
+  if (from >= end) {
+    ReleaseReads();
+    return;
+  }
+  applying_ = true;
+  constexpr uint64_t kApplyBytesMax = 4u << 20;
+  auto entries = parts_.log->ReadCached(parts_.spec.id, from, end, kApplyBytesMax);
+  if (!entries.empty()) return ApplyBatch(std::move(entries));
+  parts_.log->Read(parts_.spec.id, from, end, kApplyBytesMax, parts_.shard,
+                   [this, alive = alive_](absl::StatusOr<std::vector<raft::Entry>> read) {
+                     if (!*alive) return;
+                     if (!read.ok()) {
+                       applying_ = false;
+                       return Fail(read.status());
+                     }
+                     ApplyBatch(std::move(*read));
+                   });
+}
+
+void Group::ApplyBatch(std::vector<raft::Entry> entries) {
+  parts_.apply->Post([this, alive = alive_, entries = std::move(entries)] {
+    auto applied = std::make_shared<absl::StatusOr<Applied>>(applier_->Apply(entries));
+    parts_.shard->Post([this, alive, applied] {
+      if (*alive) OnApplied(std::move(*applied));
+    });
+  });
+}
+
+void Group::OnApplied(absl::StatusOr<Applied> applied) {
+  applying_ = false;
+  if (stopped_) return;
+  if (!applied.ok()) return Fail(applied.status());
+  applied_ = applied->upto;
+  core_->Applied(applied_.index);
+  for (Outcome& outcome : applied->outcomes) {
+    const UploadId key{outcome.client, outcome.call};
+    const auto it = waiting_.find(key);
+    if (it != waiting_.end()) {
+      Waiting waiting = std::move(it->second);
+      waiting_.erase(it);
+      proposed_.erase(waiting.index);
+      pending_bytes_ -= waiting.bytes;
+      ClientReply reply;
+      reply.log_index = outcome.index;
+      if (outcome.reply.ok()) {
+        reply.message = *outcome.reply;
+      } else {
+        reply.code = ReplyCode::kStateMachine;
+        reply.error = outcome.reply.status();
+      }
+      for (auto& [done, replication] : waiting.replies) {
+        if (replication == Replication::kMajority || reply.code != ReplyCode::kOk) {
+          done(reply);
+        } else {
+          ClientRequest watch;
+          watch.min_index = outcome.index;
+          watch.replication = replication;
+          watch.call = outcome.call;
+          SubmitWatch(std::move(watch), std::move(done), reply);
+        }
+      }
+    }
+    sessions_.Record(outcome.client, outcome.call, {outcome.index, std::move(outcome.reply)});
+  }
+  if (parts_.on_applied) parts_.on_applied(*applied);
+  ReleaseReads();
+  Pump();
+  MaybeApply();
+}
+
+void Group::MaybeCheckpoint() {
+  const env::Instant now = parts_.clock->MonotonicNow();
+  const bool due = now - last_checkpoint_ >= std::chrono::milliseconds(parts_.options->checkpoint_ms) ||
+                   log_bytes_since_checkpoint_ >= parts_.options->log_bytes_checkpoint;
+  if (!due || checkpointing_ || installing_ || applied_.index <= checkpointed_ || !failed_.ok()) return;
+  checkpointing_ = true;
+  last_checkpoint_ = now;
+  log_bytes_since_checkpoint_ = 0;
+  parts_.apply->Post([this, alive = alive_] {
+    auto covered = std::make_shared<absl::StatusOr<TermIndex>>(applier_->Checkpoint());
+    parts_.shard->Post([this, alive, covered] {
+      if (!*alive) return;
+      checkpointing_ = false;
+      if (stopped_) return;
+      if (!covered->ok()) return Fail(covered->status());
+      checkpointed_ = (*covered)->index;
+      const Index upto = checkpointed_ - static_cast<int64_t>(parts_.options->compact_keep_entries);
+      const auto term = core_->TermAt(upto);
+      if (!term || upto < core_->first_index()) return;
+      core_->Compact(upto);
+      parts_.log->Compact(parts_.spec.id, {*term, upto});
+      Pump();
+    });
+  });
+}
+
+void Group::SendSnapshot(const PeerId& peer_id) {
+  const raft::Peer* found = core_->configuration().Find(peer_id);
+  if (found == nullptr || peers_ == nullptr || snapshot_running_) {
+    core_->SnapshotDone(peer_id, false, kNoIndex);
+    return;
+  }
+  snapshot_running_ = true;
+  const raft::Peer peer = *found;
+  const Term term = core_->term();
+  const std::string path = fmt::format("{}/out-{}-{}", parts_.snapshot_dir,
+                                       sluice::ToHex(parts_.spec.id.AsBytes()), sluice::ToHex(peer_id.value));
+  parts_.apply->Post([this, alive = alive_, peer, term, path] {
+    auto saved = std::make_shared<absl::StatusOr<TermIndex>>(applier_->SaveSnapshot(path));
+    raft::Configuration configuration = applier_->configuration();
+    parts_.shard->Post([this, alive, peer, term, path, saved, configuration = std::move(configuration)] {
+      if (!*alive || stopped_) return;
+      const auto done = [this, alive, peer, saved](const absl::Status& status) {
+        if (!*alive || stopped_) return;
+        snapshot_running_ = false;
+        if (!status.ok()) LogWarn("snapshot to {}: {}", peer.id.value, Message(status));
+        core_->SnapshotDone(peer.id, status.ok(), saved->ok() ? (*saved)->index : kNoIndex);
+        Pump();
+      };
+      if (!saved->ok()) return done(saved->status());
+      snapshot_ = **saved;
+      SnapshotOffer offer{parts_.spec.id, term, **saved, configuration, path, 0};
+      peers_->SendSnapshot(offer, peer, parts_.shard, done);
+    });
+  });
+}
+
+void Group::InstallSnapshot(Term leader_term, const std::string& path, env::Executor* reply_on,
+                            absl::AnyInvocable<void(absl::Status)> done) {
+  auto answer = std::make_shared<absl::AnyInvocable<void(absl::Status)>>(std::move(done));
+  const auto finish = [reply_on, answer](absl::Status status) {
+    reply_on->Post([answer, status = std::move(status)] { (*answer)(status); });
+  };
+  if (stopped_ || installing_ || applying_ || checkpointing_) {
+    return finish(absl::UnavailableError("the group is busy; try the snapshot again"));
+  }
+  if (leader_term < core_->term())
+    return finish(absl::FailedPreconditionError("the snapshot is from an old leader"));
+  installing_ = true;
+  auto start = std::make_shared<absl::StatusOr<Applier::Start>>(absl::UnknownError("not run"));
+  auto at = std::make_shared<absl::StatusOr<TermIndex>>(absl::UnknownError("not run"));
+  const auto finished = [this, alive = alive_, finish](absl::Status status) {
+    if (*alive) {
+      installing_ = core_rests_ = false;
+      MaybeApply();
+    }
+    finish(std::move(status));
+  };
+  const auto installed = [this, alive = alive_, start, finished] {
+    if (!*alive || stopped_) return finished(absl::UnavailableError("stopping"));
+    if (!start->ok()) return finished(start->status());
+    // The state is durable; the log follows. It starts again behind the snapshot before anything else is
+    // appended; a crash in between is made up for when the group is opened.
+    const TermIndex upto = (*start)->applied;
+    parts_.log->Restart(parts_.spec.id, upto, parts_.shard, [this, alive = alive_](absl::Status status) {
+      if (*alive && !status.ok()) Fail(std::move(status));
+    });
+    core_->SnapshotInstalled(upto, *(*start)->configuration);
+    persisted_ = upto;
+    log_end_ = upto.index;
+    applied_ = upto;
+    checkpointed_ = upto.index;
+    sessions_.Clear();
+    for (Outcome& reply : (*start)->replies) {
+      sessions_.Record(reply.client, reply.call, {reply.index, std::move(reply.reply)});
+    }
+    Applied changes;
+    changes.upto = upto;
+    changes.missing = (*start)->missing;
+    if (parts_.on_applied) parts_.on_applied(changes);
+    snapshot_ = upto;
+    LogInfo("group {}: snapshot up to entry {} installed", parts_.spec.id.ToString(), upto.index.value);
+    finished(absl::OkStatus());
+    Pump();
+  };
+  parts_.apply->Post([this, alive = alive_, path, start, at, installed, finished] {
+    *at = Applier::CheckSnapshot(applier_->files(), path);
+    parts_.shard->Post([this, alive, path, start, at, installed, finished] {
+      if (!*alive || stopped_) return finished(absl::UnavailableError("stopping"));
+      if (!at->ok()) return finished(at->status());
+      if (!core_->WantsSnapshot(**at))
+        return finished(absl::AlreadyExistsError("the log is already that far"));
+      core_rests_ = true;  // it must not append, vote or lead while its state is replaced
+      parts_.apply->Post([this, alive, path, start, installed] {
+        *start = applier_->InstallSnapshot(path);
+        parts_.shard->Post(installed);
+      });
+    });
+  });
+}
+
+}  // namespace sluice::node

@@ -1,0 +1,182 @@
+// One group on this server: runs its raft::Core on one shard, carries out its effects in order, answers its
+// clients.
+//
+//   Group group(parts, recovered);
+//   group.Start(&peers);                    // then, all on the shard:
+//   group.Tick();  group.Step(from, message);  group.Submit(request, reply);
+//
+// The only class that knows both core and log. Order of work (D-22): hard state and entries go to the log and
+// messages that need no disk leave at the same time; messages that promise something leave after the sync;
+// entries are applied when they are committed and durable here. Threading: every method on the shard, except
+// where said. Failure: when log or applier fail, the group steps down, answers kUnavailable and stays
+// readable (F-10).
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "log/log.h"
+#include "node/applier.h"
+#include "node/host.h"
+#include "raft/core.h"
+
+namespace sluice::node {
+
+class Group {
+ public:
+  struct Parts {
+    GroupSpec spec;
+    const HostOptions* options = nullptr;
+    env::Executor* shard = nullptr;
+    env::Executor* apply = nullptr;
+    log::Log* log = nullptr;
+    const env::Clock* clock = nullptr;
+    uint64_t seed = 1;
+    bool may_vote = true;
+    std::string snapshot_dir;
+    // What was applied: newly missing contents, and those that are missing no longer.
+    std::function<void(const Applied&)> on_applied;
+    // Role, leader or readiness changed.
+    std::function<void(bool was_leading)> on_role;
+  };
+  Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start, log::GroupState recovered);
+  ~Group();
+
+  void Start(PeerTransport* peers);
+  // Answers everything pending with kUnavailable; nothing is accepted any more.
+  void Stop();
+
+  void Tick();
+  void Step(const PeerId& from, raft::Message message);
+  void Unreachable(const PeerId& peer);
+  void Submit(ClientRequest request, ReplyFn reply);
+  // A command of this server's own or of a publish; the leader's part of Submit without the session check for
+  // kSystemClient.
+  void Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply);
+  // Ends with ok once this server has applied everything that was committed when the call was made.
+  void ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done);
+  void InstallSnapshot(Term leader_term, const std::string& path, env::Executor* reply_on,
+                       absl::AnyInvocable<void(absl::Status)> done);
+  // Leader: hands over to an up-to-date voter, if there is one.
+  void HandOver();
+
+  const GroupSpec& spec() const { return parts_.spec; }
+  bool leads() const { return core_->role() == raft::Role::kLeader; }
+  bool ready() const { return core_->ready(); }
+  const PeerId& leader() const { return core_->leader(); }
+  const raft::Configuration& configuration() const { return core_->configuration(); }
+  Index applied() const { return applied_.index; }
+  // To be used on the apply executor only.
+  Applier& applier() { return *applier_; }
+  GroupStatus Status() const;
+  ClientReply NotLeader() const;
+  const StoredReply* FindReply(const ClientId& client, CallId call) const {
+    return sessions_.Find(client, call);
+  }
+
+ private:
+  struct Proposal {
+    UploadId key;
+    bool data_stream = false;
+    Bytes payload;
+    size_t bytes = 0;
+    ReplyFn reply;
+    Replication replication = Replication::kMajority;
+  };
+  struct Waiting {  // a proposal in the log, or a retry that joined it
+    std::vector<std::pair<ReplyFn, Replication>> replies;
+    Index index = kNoIndex;
+    size_t bytes = 0;
+  };
+  struct Watch {
+    Index index;
+    Replication replication;
+    env::Instant deadline;
+    ReplyFn reply;
+    std::optional<ClientReply> write;  // the write whose replication is watched
+    CallId call;
+  };
+  struct Read {
+    env::Instant deadline;
+    Index index = kNoIndex;  // known once released
+    absl::AnyInvocable<void(ReplyCode, absl::Status)> done;
+  };
+  struct UnsentAfter {
+    raft::Outgoing outgoing;
+    TermIndex entry;
+    uint64_t hard_state_version;
+  };
+
+  // Effects.
+  void Pump();
+  void Persist(raft::Effects& effects);
+  void OnPersisted(TermIndex upto, uint64_t hard_state_version, absl::Status status);
+  void Send(raft::Outgoing outgoing);
+  void SendEntries(raft::Outgoing outgoing);
+  void SendReady();
+  void OnRole(const raft::RoleChange& change);
+  void Fail(absl::Status status);
+
+  // Proposals.
+  void DrainProposals();
+  void Refuse(Waiting waiting, const ClientReply& reply);
+  void FailProposalsFrom(Index from);
+  void SubmitRead(ClientRequest request, ReplyFn reply);
+  void SubmitWatch(ClientRequest request, ReplyFn reply, std::optional<ClientReply> write);
+  void Query(Bytes request, ReplyFn reply);
+  void ReleaseReads();
+  void CheckWatches();
+  Index Replicated(Replication level) const;
+
+  // Applying.
+  void MaybeApply();
+  void ApplyBatch(std::vector<raft::Entry> entries);
+  void OnApplied(absl::StatusOr<Applied> applied);
+  void MaybeCheckpoint();
+  void SendSnapshot(const PeerId& peer);
+
+  Parts parts_;
+  PeerTransport* peers_ = nullptr;
+  std::unique_ptr<raft::Core> core_;
+  std::unique_ptr<Applier> applier_;
+  absl::Status failed_;
+  bool stopped_ = false;
+  bool pumping_ = false;
+
+  Sessions sessions_;
+  std::vector<Proposal> inbox_;
+  bool drain_posted_ = false;
+  size_t pending_bytes_ = 0;
+  std::map<UploadId, Waiting> waiting_;  // ordered, as everything that is iterated: one seed is one run
+  std::map<Index, UploadId> proposed_;   // own proposals in the log, by index
+
+  std::deque<UnsentAfter> unsent_;
+  TermIndex persisted_{Term{0}, kNoIndex};
+  uint64_t hard_state_persisted_ = 0;
+  Index log_end_ = kNoIndex;  // last entry handed to the log
+
+  std::deque<Watch> watches_;
+  std::map<uint64_t, Read> reads_;
+  uint64_t next_token_ = 1;
+
+  TermIndex applied_{Term{0}, kNoIndex};
+  bool applying_ = false;
+  bool installing_ = false;
+  bool core_rests_ = false;  // a snapshot replaces what the core stands on: messages and ticks are dropped
+  Index checkpointed_ = kNoIndex;
+  uint64_t log_bytes_since_checkpoint_ = 0;
+  env::Instant last_checkpoint_{};
+  bool checkpointing_ = false;
+  env::Instant role_since_{};
+  env::Instant leader_heard_{};
+  bool was_leader_ = false;
+  std::optional<TermIndex> snapshot_;
+  bool snapshot_running_ = false;
+  // Guards callbacks that may come after the group is gone.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace sluice::node

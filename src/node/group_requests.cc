@@ -1,0 +1,353 @@
+// What clients ask of a group: writes, reads, watches.
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "node/command.h"
+#include "node/group.h"
+
+namespace sluice::node {
+namespace {
+
+ClientReply Failure(ReplyCode code, absl::Status error) {
+  ClientReply reply;
+  reply.code = code;
+  reply.error = std::move(error);
+  return reply;
+}
+
+ClientReply FromStored(const StoredReply& stored) {
+  ClientReply reply;
+  reply.log_index = stored.index;
+  if (stored.reply.ok()) {
+    reply.message = *stored.reply;
+  } else {
+    reply.code = ReplyCode::kStateMachine;
+    reply.error = stored.reply.status();
+  }
+  return reply;
+}
+
+}  // namespace
+
+ClientReply Group::NotLeader() const {
+  ClientReply reply =
+      Failure(ReplyCode::kNotLeader,
+              absl::FailedPreconditionError(fmt::format(
+                  "server {} does not lead group {}; leader: {}", parts_.options->self.id.value,
+                  parts_.spec.id.ToString(), core_->leader().empty() ? "unknown" : core_->leader().value)));
+  if (const raft::Peer* leader = core_->configuration().Find(core_->leader());
+      leader != nullptr && leader->id != parts_.options->self.id) {
+    reply.leader = *leader;
+  }
+  reply.peers = core_->configuration().AllPeers();
+  return reply;
+}
+
+void Group::Submit(ClientRequest request, ReplyFn reply) {
+  if (stopped_) {
+    return reply(Failure(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping")));
+  }
+  switch (request.kind) {
+    case RequestKind::kWrite:
+      if (request.client == kSystemClient) {
+        return reply(Failure(ReplyCode::kStateMachine, absl::InvalidArgumentError("reserved client id")));
+      }
+      // Clients do not write the machine's commands to a blob group themselves: its commands name other
+      // servers' bytes, which this server has to check first.
+      if (parts_.spec.machine == "blob" && !parts_.spec.factory) {
+        return reply(
+            Failure(ReplyCode::kStateMachine,
+                    absl::InvalidArgumentError("a blob group is written by streams, not by messages")));
+      }
+      if (leads()) {
+        if (auto status = applier_->Admit(request.message); !status.ok()) {
+          return reply(Failure(ReplyCode::kStateMachine, std::move(status)));
+        }
+      }
+      inbox_.reserve(64);
+      {
+        Proposal proposal;
+        proposal.key = {request.client, request.call};
+        proposal.bytes = request.message.size() + 64;
+        proposal.payload = std::move(request.message);
+        proposal.reply = std::move(reply);
+        proposal.replication = request.replication;
+        inbox_.push_back(std::move(proposal));
+      }
+      break;
+    case RequestKind::kRead:
+      return SubmitRead(std::move(request), std::move(reply));
+    case RequestKind::kStaleRead:
+      if (core_->commit() < request.min_index) {
+        return reply(Failure(ReplyCode::kStateMachine, absl::FailedPreconditionError(fmt::format(
+                                                           "stale read: commit index {} is behind {}",
+                                                           core_->commit().value, request.min_index.value))));
+      }
+      return Query(std::move(request.message), std::move(reply));
+    case RequestKind::kWatch:
+      return SubmitWatch(std::move(request), std::move(reply), std::nullopt);
+    case RequestKind::kForward:
+      return reply(Failure(ReplyCode::kDataStream, absl::UnimplementedError("this group has no streams")));
+  }
+  if (!drain_posted_) {
+    drain_posted_ = true;
+    parts_.shard->Post([this, alive = alive_] {
+      if (*alive) DrainProposals();
+    });
+  }
+}
+
+void Group::Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply) {
+  if (stopped_) {
+    return reply(Failure(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping")));
+  }
+  Proposal proposal;
+  proposal.key = {client, call};
+  proposal.data_stream = data_stream;
+  proposal.bytes = data.size() + 64;
+  proposal.payload = std::move(data);
+  proposal.reply = std::move(reply);
+  inbox_.push_back(std::move(proposal));
+  if (!drain_posted_) {
+    drain_posted_ = true;
+    parts_.shard->Post([this, alive = alive_] {
+      if (*alive) DrainProposals();
+    });
+  }
+}
+
+// Everything that arrived since the last turn of the shard becomes one proposal of several entries.
+void Group::DrainProposals() {
+  drain_posted_ = false;
+  if (stopped_) return;
+  std::vector<Proposal> inbox = std::exchange(inbox_, {});
+  std::vector<Bytes> payloads;
+  std::vector<Proposal> admitted;
+  for (Proposal& proposal : inbox) {
+    if (!failed_.ok()) {
+      proposal.reply(Failure(ReplyCode::kUnavailable,
+                             absl::UnavailableError(fmt::format("storage failed: {}", Message(failed_)))));
+      continue;
+    }
+    if (!leads()) {
+      proposal.reply(NotLeader());
+      continue;
+    }
+    if (const StoredReply* stored = sessions_.Find(proposal.key.client, proposal.key.call)) {
+      proposal.reply(FromStored(*stored));
+      continue;
+    }
+    if (!ready()) {
+      proposal.reply(
+          Failure(ReplyCode::kLeaderNotReady,
+                  absl::UnavailableError("the leader has not committed an entry of its term yet")));
+      continue;
+    }
+    if (const auto it = waiting_.find(proposal.key); it != waiting_.end()) {
+      it->second.replies.emplace_back(std::move(proposal.reply), proposal.replication);
+      continue;
+    }
+    if (waiting_.size() >= parts_.options->pending_writes_max ||
+        pending_bytes_ + proposal.bytes > parts_.options->pending_bytes_max) {
+      proposal.reply(Failure(ReplyCode::kResource,
+                             absl::ResourceExhaustedError(fmt::format(
+                                 "{} writes of {} bytes are pending in group {} (limits {} and {})",
+                                 waiting_.size(), pending_bytes_, parts_.spec.id.ToString(),
+                                 parts_.options->pending_writes_max, parts_.options->pending_bytes_max))));
+      continue;
+    }
+    Waiting waiting;
+    waiting.bytes = proposal.bytes;
+    waiting.replies.emplace_back(std::move(proposal.reply), proposal.replication);
+    pending_bytes_ += waiting.bytes;
+    waiting_.emplace(proposal.key, std::move(waiting));
+    payloads.push_back(EncodeCommand({proposal.data_stream ? CommandType::kDataStream : CommandType::kWrite,
+                                      proposal.key.client, proposal.key.call, std::move(proposal.payload)}));
+    admitted.push_back(std::move(proposal));
+  }
+  if (payloads.empty()) return;
+  auto first = core_->Propose(std::move(payloads));
+  for (size_t i = 0; i < admitted.size(); ++i) {
+    const auto it = waiting_.find(admitted[i].key);
+    if (it == waiting_.end()) continue;
+    if (first.ok()) {
+      it->second.index = *first + static_cast<int64_t>(i);
+      proposed_[it->second.index] = admitted[i].key;
+      continue;
+    }
+    Waiting waiting = std::move(it->second);
+    waiting_.erase(it);
+    pending_bytes_ -= waiting.bytes;
+    const ReplyCode code = absl::IsUnavailable(first.status())         ? ReplyCode::kSteppingDown
+                           : absl::IsResourceExhausted(first.status()) ? ReplyCode::kResource
+                                                                       : ReplyCode::kNotLeader;
+    Refuse(std::move(waiting), code == ReplyCode::kNotLeader ? NotLeader() : Failure(code, first.status()));
+  }
+  Pump();
+}
+
+void Group::Refuse(Waiting waiting, const ClientReply& reply) {
+  for (auto& [done, replication] : waiting.replies) done(reply);
+}
+
+void Group::FailProposalsFrom(Index from) {
+  for (auto it = proposed_.lower_bound(from); it != proposed_.end();) {
+    const auto waiting = waiting_.find(it->second);
+    it = proposed_.erase(it);
+    if (waiting == waiting_.end()) continue;
+    Waiting lost = std::move(waiting->second);
+    waiting_.erase(waiting);
+    pending_bytes_ -= lost.bytes;
+    Refuse(std::move(lost), NotLeader());
+  }
+}
+
+// --- Reads
+// ----------------------------------------------------------------------------------------------------
+
+void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done) {
+  if (stopped_) return done(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping"));
+  const uint64_t token = next_token_++;
+  reads_.emplace(
+      token, Read{parts_.clock->MonotonicNow() + std::chrono::milliseconds(parts_.options->read_timeout_ms),
+                  kNoIndex, std::move(done)});
+  core_->RequestRead(token);
+  Pump();
+}
+
+void Group::ReleaseReads() {
+  for (auto it = reads_.begin(); it != reads_.end();) {
+    Read& read = it->second;
+    if (!read.index.valid() || read.index > applied_.index) {
+      ++it;
+      continue;
+    }
+    auto done = std::move(read.done);
+    it = reads_.erase(it);
+    done(ReplyCode::kOk, absl::OkStatus());
+  }
+}
+
+void Group::SubmitRead(ClientRequest request, ReplyFn reply) {
+  if (!request.linearizable) {
+    if (!leads()) return reply(NotLeader());
+    if (!ready()) {
+      return reply(
+          Failure(ReplyCode::kLeaderNotReady, absl::UnavailableError("the leader is not ready yet")));
+    }
+    return Query(std::move(request.message), std::move(reply));
+  }
+  ReadBarrier([this, alive = alive_, message = std::move(request.message), reply = std::move(reply)](
+                  ReplyCode code, absl::Status error) mutable {
+    if (code != ReplyCode::kOk) return reply(Failure(code, std::move(error)));
+    Query(std::move(message), std::move(reply));
+  });
+}
+
+void Group::Query(Bytes request, ReplyFn reply) {
+  const Index index = applied_.index;
+  auto answer = std::make_shared<ReplyFn>(std::move(reply));
+  parts_.apply->Post([this, alive = alive_, request = std::move(request), answer, index] {
+    auto result = std::make_shared<absl::StatusOr<Bytes>>(applier_->Query(request));
+    parts_.shard->Post([answer, result, index] {
+      ClientReply answered;
+      answered.log_index = index;
+      if (result->ok()) {
+        answered.message = std::move(**result);
+      } else {
+        answered.code = ReplyCode::kStateMachine;
+        answered.error = result->status();
+      }
+      (*answer)(std::move(answered));
+    });
+  });
+}
+
+// --- Watches
+// --------------------------------------------------------------------------------------------------
+
+void Group::SubmitWatch(ClientRequest request, ReplyFn reply, std::optional<ClientReply> write) {
+  constexpr size_t kWatchesMax = 65536;
+  if (!leads()) return reply(NotLeader());
+  if (watches_.size() >= kWatchesMax) {
+    return reply(Failure(ReplyCode::kResource, absl::ResourceExhaustedError(
+                                                   fmt::format("{} watches are pending", watches_.size()))));
+  }
+  watches_.push_back({request.min_index, request.replication,
+                      parts_.clock->MonotonicNow() + std::chrono::seconds(10), std::move(reply),
+                      std::move(write), request.call});
+  CheckWatches();
+}
+
+Index Group::Replicated(Replication level) const {
+  if (level == Replication::kMajority) return core_->commit();
+  std::vector<Index> indexes{level == Replication::kAll ? core_->durable() : core_->commit()};
+  for (const auto& peer : core_->Progress()) {
+    if (!peer.learner && peer.id != parts_.options->self.id) {
+      indexes.push_back(level == Replication::kAll ? peer.match : peer.commit);
+    }
+  }
+  std::sort(indexes.begin(), indexes.end());
+  return level == Replication::kMajorityCommitted ? indexes[(indexes.size() - 1) / 2] : indexes.front();
+}
+
+void Group::CheckWatches() {
+  if (watches_.empty()) return;
+  const Index reached[4] = {Replicated(Replication::kMajority), Replicated(Replication::kAll),
+                            Replicated(Replication::kMajorityCommitted),
+                            Replicated(Replication::kAllCommitted)};
+  const env::Instant now = parts_.clock->MonotonicNow();
+  auto pending = std::exchange(watches_, {});
+  for (Watch& watch : pending) {
+    const Index level = reached[static_cast<size_t>(watch.replication)];
+    if (level >= watch.index) {
+      ClientReply reply = watch.write ? std::move(*watch.write) : ClientReply{};
+      if (!watch.write) reply.log_index = level;
+      watch.reply(std::move(reply));
+    } else if (now >= watch.deadline) {
+      ClientReply reply = watch.write ? std::move(*watch.write) : ClientReply{};
+      reply.code = ReplyCode::kNotReplicated;
+      reply.error = absl::DeadlineExceededError(
+          fmt::format("index {} is not replicated yet: {} is", watch.index.value, level.value));
+      reply.log_index = watch.index;
+      watch.reply(std::move(reply));
+    } else {
+      watches_.push_back(std::move(watch));
+    }
+  }
+}
+
+GroupStatus Group::Status() const {
+  GroupStatus status;
+  const env::Instant now = parts_.clock->MonotonicNow();
+  const auto elapsed_ms = [now](env::Instant since) { return (now - since).count() / 1'000'000; };
+  status.id = parts_.spec.id;
+  status.machine = parts_.spec.machine;
+  status.role = core_->role();
+  status.term = core_->term();
+  status.leader = core_->leader();
+  status.ready = core_->ready() || (!leads() && !core_->leader().empty());
+  status.last = core_->last();
+  status.commit = core_->commit();
+  status.applied = applied_.index;
+  if (snapshot_) status.snapshot = *snapshot_;
+  status.voting = parts_.may_vote;
+  status.repairing = core_->repairing();
+  status.storage = failed_;
+  status.role_elapsed_ms = elapsed_ms(role_since_);
+  status.leader_elapsed_ms = leads() ? 0 : elapsed_ms(leader_heard_);
+  status.configuration = core_->configuration();
+  status.progress = core_->Progress();
+  if (const raft::Peer* self = status.configuration.Find(parts_.options->self.id)) {
+    status.commits.push_back({*self, status.commit});
+  }
+  for (const auto& peer : status.progress) {
+    const raft::Peer* known = status.configuration.Find(peer.id);
+    if (known != nullptr && peer.id != parts_.options->self.id)
+      status.commits.push_back({*known, peer.commit});
+  }
+  return status;
+}
+
+}  // namespace sluice::node

@@ -1,0 +1,55 @@
+#include "node/identity.h"
+
+#include "base/fields.h"
+
+namespace sluice::node {
+namespace {
+
+constexpr uint64_t kFormatVersion = 1;
+constexpr size_t kIdentityBytesMax = 64u << 10;
+
+}  // namespace
+
+absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir, const PeerId& server,
+                                      bool bootstrap, env::Random& random) {
+  const std::string path = dir + "/identity";
+  Identity identity;
+  ASSIGN_OR_RETURN(const bool exists, files.Exists(path));
+  if (exists) {
+    ASSIGN_OR_RETURN(const std::string record, ReadWholeFile(files, path, kIdentityBytesMax));
+    uint64_t version = 0;
+    FieldReader in(record);
+    while (in.Next()) {
+      if (in.tag() == 1) version = in.varint();
+      if (in.tag() == 2) identity.server = {std::string(in.text())};
+      if (in.tag() == 3) identity.lane = ClientId::FromBytes(in.text()).value_or(ClientId{});
+      if (in.tag() == 4) identity.incarnation = in.varint();
+      if (in.tag() == 5) identity.may_vote = in.varint() != 0;
+    }
+    if (!in.ok() || version == 0) return absl::DataLossError(fmt::format("{} is damaged", path));
+    if (version > kFormatVersion) {
+      return absl::FailedPreconditionError(fmt::format(
+          "{} has format version {}; this program reads up to {}", path, version, kFormatVersion));
+    }
+    if (identity.server != server) {
+      return absl::FailedPreconditionError(
+          fmt::format("{} belongs to server {}, not to {}: start with --id {} or with another --data folder",
+                      dir, identity.server.value, server.value, identity.server.value));
+    }
+  } else {
+    identity.server = server;
+    identity.may_vote = bootstrap;
+    for (uint8_t& byte : identity.lane.bytes) byte = static_cast<uint8_t>(random.Next64());
+  }
+  identity.incarnation += 1;
+  FieldWriter out;
+  out.PutVarint(1, kFormatVersion);
+  out.PutText(2, identity.server.value);
+  out.PutText(3, identity.lane.AsBytes());
+  out.PutVarint(4, identity.incarnation);
+  out.PutVarint(5, identity.may_vote ? 1 : 0);
+  RETURN_IF_ERROR(WriteFileDurably(files, path, Bytes::Take(out.Take())));
+  return identity;
+}
+
+}  // namespace sluice::node

@@ -1,0 +1,449 @@
+#include "node/lane.h"
+
+#include <algorithm>
+
+#include "base/fields.h"
+#include "base/log.h"
+#include "node/fetch_job.h"
+
+namespace sluice::node {
+namespace {
+
+constexpr size_t kFetchesMax = 2;    // contents fetched in the background at a time
+constexpr size_t kWritesMax = 4096;  // uploads by name under way
+
+}  // namespace
+
+std::string EncodeStageContext(const BlobHeader& header, bool by_name) {
+  FieldWriter out;
+  out.PutText(1, header.name);
+  if (header.expected_length) out.PutVarint(2, *header.expected_length + 1);
+  if (header.expected_digest) out.PutText(3, header.expected_digest->AsBytes());
+  out.PutVarint(4, header.compute_digest ? 1 : 0);
+  out.PutVarint(5, by_name ? 1 : 0);
+  return out.Take();
+}
+
+StageContext DecodeStageContext(std::string_view context) {
+  StageContext stage;
+  stage.header.compute_digest = false;
+  FieldReader in(context);
+  while (in.Next()) {
+    if (in.tag() == 1) stage.header.name = std::string(in.text());
+    if (in.tag() == 2) stage.header.expected_length = in.varint() - 1;
+    if (in.tag() == 3) stage.header.expected_digest = Sha256::FromBytes(in.text());
+    if (in.tag() == 4) stage.header.compute_digest = in.varint() != 0;
+    if (in.tag() == 5) stage.by_name = in.varint() != 0;
+  }
+  return stage;
+}
+
+Lane::Lane(Parts parts) : parts_(std::move(parts)) {
+  for (MissingContent& content : parts_.missing) {
+    const UploadId id = content.upload.upload;
+    missing_[id].content = std::move(content);
+  }
+  // Uploads by name that outlived a restart can be taken up again (D-20).
+  for (const auto& stage : parts_.store->Stages()) {
+    if (stage->spec().group != parts_.id || stage->sealed()) continue;
+    const StageContext context = DecodeStageContext(stage->spec().context);
+    if (context.by_name) writes_[context.header.name] = {stage->spec().id, nullptr};
+  }
+}
+
+Lane::~Lane() { *alive_ = false; }
+
+void Lane::Start(ByteTransport* bytes) { bytes_ = bytes; }
+
+void Lane::Stop() {
+  stopped_ = true;
+  ClientReply unavailable;
+  unavailable.code = ReplyCode::kUnavailable;
+  unavailable.error = absl::UnavailableError("the server is stopping");
+  auto forwards = std::exchange(forwards_, {});
+  for (auto& [upload, replies] : forwards) {
+    for (ReplyFn& reply : replies) reply(unavailable);
+  }
+  writes_.clear();
+}
+
+// Incarnation above, counter below: never the same twice, whatever happens to the folder's clock.
+CallId Lane::NextCall() { return CallId{parts_.identity.incarnation << 32 | next_call_++}; }
+
+Index Lane::bytes_complete() const {
+  Index complete = parts_.group->applied();
+  for (const auto& [id, missing] : missing_) complete = std::min(complete, missing.content.index.Prev());
+  return complete;
+}
+
+std::vector<raft::Peer> Lane::PeersOf(const std::vector<PeerId>& first) const {
+  std::vector<raft::Peer> peers;
+  const raft::Configuration& configuration = parts_.group->configuration();
+  const auto add = [&](const raft::Peer* peer) {
+    if (peer == nullptr || peer->id == parts_.options->self.id) return;
+    if (std::none_of(peers.begin(), peers.end(), [&](const auto& p) { return p.id == peer->id; })) {
+      peers.push_back(*peer);
+    }
+  };
+  for (const PeerId& id : first) add(configuration.Find(id));
+  for (const raft::Peer& peer : configuration.voters) add(&peer);
+  return peers;
+}
+
+bool Lane::Majority(const std::vector<PeerId>& holders) const {
+  const raft::Configuration& configuration = parts_.group->configuration();
+  const auto held = [&](const std::vector<raft::Peer>& voters) {
+    const auto count = std::count_if(voters.begin(), voters.end(), [&](const raft::Peer& voter) {
+      return std::find(holders.begin(), holders.end(), voter.id) != holders.end();
+    });
+    return 2 * static_cast<size_t>(count) > voters.size();
+  };
+  return held(configuration.voters) && (!configuration.joint() || held(configuration.old_voters));
+}
+
+// --- Uploads through this server
+// ------------------------------------------------------------------------------
+
+absl::StatusOr<std::vector<raft::Peer>> Lane::CheckHeader(const StreamHeader& header) const {
+  if (header.blob.name.empty()) {
+    if (!header.blob.compute_digest && !header.blob.expected_digest) {
+      return absl::InvalidArgumentError("an upload without a name needs a digest");
+    }
+  } else {
+    RETURN_IF_ERROR(CheckName(header.blob.name));
+  }
+  const raft::Configuration& configuration = parts_.group->configuration();
+  const PeerId& self = parts_.options->self.id;
+  std::vector<raft::Peer> successors;
+  if (header.route.given) {
+    for (const auto& [from, to] : header.route.successors) {
+      if (configuration.Find(from) == nullptr) {
+        return absl::InvalidArgumentError(
+            fmt::format("route: {} is not in the group", Printable(from.value)));
+      }
+      for (const PeerId& id : to) {
+        const raft::Peer* peer = configuration.Find(id);
+        if (peer == nullptr) {
+          return absl::InvalidArgumentError(
+              fmt::format("route: {} is not in the group", Printable(id.value)));
+        }
+        if (from == self) successors.push_back(*peer);
+      }
+    }
+  } else if (header.route.primary == self) {
+    for (const raft::Peer& peer : configuration.voters) {
+      if (peer.id != self) successors.push_back(peer);
+    }
+  }
+  return successors;
+}
+
+std::shared_ptr<RelayUpload> Lane::NewRelay(StreamHeader header, env::Executor* home) {
+  const bool primary = header.route.primary == parts_.options->self.id;
+  // A digest is computed at most once, by the server that receives the upload (D-09).
+  if (!primary) header.blob.compute_digest = false;
+  if (header.blob.expected_digest && primary) header.blob.compute_digest = true;
+  const bool by_name = header.raw.empty() && primary;
+  RelayParts parts;
+  parts.context = EncodeStageContext(header.blob, by_name);
+  parts.header = std::move(header);
+  parts.home = home;
+  parts.files = parts_.disk;
+  parts.store = parts_.store;
+  parts.bytes = bytes_;
+  parts.window_bytes = parts_.options->upload_window_bytes;
+  parts.silence = std::chrono::milliseconds(parts_.options->successor_silence_ms);
+  parts.lenient = true;
+  parts.keep_on_bad_offset = by_name;
+  parts.self = parts_.options->self.id;
+  if (primary) {
+    parts.confirm = [this, alive = alive_, by_name, shard = parts_.shard](
+                        SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done) {
+      shard->Post([this, alive, by_name, upload = std::move(upload), done = std::move(done)]() mutable {
+        if (!*alive || stopped_) return done(absl::UnavailableError("the server is stopping"));
+        if (by_name) return ConfirmWrite(std::move(upload), std::move(done));
+        ConfirmStream(std::move(upload), std::move(done));
+      });
+    };
+  }
+  return std::make_shared<RelayUpload>(std::move(parts));
+}
+
+void Lane::OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void(absl::Status)> opened) {
+  auto successors = stopped_ ? absl::StatusOr<std::vector<raft::Peer>>(absl::UnavailableError("stopping"))
+                             : CheckHeader(relay->header());
+  env::Executor* home = relay->home();
+  home->Post(
+      [relay = std::move(relay), successors = std::move(successors), opened = std::move(opened)]() mutable {
+        relay->Open(std::move(successors), std::move(opened));
+      });
+}
+
+void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared_ptr<Relay>> done) {
+  if (const auto it = writes_.find(header.name); it != writes_.end()) {
+    // A new upload under the name fences the old one (D-20).
+    if (it->second.relay) {
+      it->second.relay->home()->Post([old = it->second.relay] {
+        (void)old->Handle();
+        old->Abort();
+      });
+    } else if (auto stage = parts_.store->Find(it->second.upload)) {
+      stage->Abort();
+    }
+    writes_.erase(it);
+  }
+  if (writes_.size() >= kWritesMax) {
+    return done(
+        absl::ResourceExhaustedError(fmt::format("{} uploads by name are under way", writes_.size())));
+  }
+  StreamHeader stream;
+  stream.group = parts_.id;
+  stream.upload = {client(), NextCall()};
+  stream.blob = header;
+  stream.route.primary = parts_.options->self.id;
+  stream.route.given = true;
+  // A chain through the other voters: each passes the bytes on once.
+  PeerId from = parts_.options->self.id;
+  for (const raft::Peer& peer : PeersOf({})) {
+    stream.route.successors.push_back({from, {peer.id}});
+    from = peer.id;
+  }
+  auto relay = NewRelay(stream, home);
+  if (!header.name.empty()) writes_[header.name] = {stream.upload, relay};
+  auto answer = std::make_shared<Done<std::shared_ptr<Relay>>>(std::move(done));
+  OpenRelay(relay, [relay, answer](absl::Status opened) {
+    if (!opened.ok()) return (*answer)(opened);
+    (*answer)(relay->Handle());
+  });
+}
+
+void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
+                     Done<std::shared_ptr<Relay>> done) {
+  auto on_home = [home, done = std::make_shared<Done<std::shared_ptr<Relay>>>(std::move(done))](
+                     absl::StatusOr<std::shared_ptr<Relay>> relay) {
+    home->Post([done, relay = std::move(relay)] { (*done)(relay); });
+  };
+  if (offset == 0) return OpenNewWrite(std::move(header), home, on_home);
+  const auto it = writes_.find(header.name);
+  if (it == writes_.end()) {
+    return on_home(absl::InvalidArgumentError(
+        fmt::format("write at {} to {}: this server has no such upload; expected offset 0", offset,
+                    Printable(header.name))));
+  }
+  if (!it->second.relay) {
+    auto stage = parts_.store->Find(it->second.upload);
+    if (!stage) {
+      writes_.erase(it);
+      return on_home(absl::InvalidArgumentError("the upload has expired; start again at 0"));
+    }
+    StreamHeader stream;
+    stream.group = parts_.id;
+    stream.upload = it->second.upload;
+    stream.route.primary = parts_.options->self.id;
+    stream.blob = DecodeStageContext(stage->spec().context).header;
+    it->second.relay = NewRelay(stream, home);
+    home->Post([relay = it->second.relay, stage] { relay->Resume(stage); });
+  }
+  auto relay = it->second.relay;
+  relay->home()->Post([relay, offset, on_home, name = header.name] {
+    if (relay->length() != offset) {
+      return on_home(absl::InvalidArgumentError(
+          fmt::format("write at {} to {}: expected offset {}", offset, Printable(name), relay->length())));
+    }
+    on_home(std::shared_ptr<Relay>(relay->Handle()));
+  });
+}
+
+void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
+  const auto it = writes_.find(name);
+  if (it == writes_.end())
+    return done(absl::NotFoundError(fmt::format("{} is not being written", Printable(name))));
+  auto answer = std::make_shared<Done<WriteStatus>>(std::move(done));
+  const auto flushed = [shard = parts_.shard, answer](absl::StatusOr<uint64_t> durable) {
+    shard->Post([answer, durable = std::move(durable)] {
+      if (!durable.ok()) return (*answer)(durable.status());
+      (*answer)(WriteStatus{*durable, false});
+    });
+  };
+  if (it->second.relay) {
+    it->second.relay->home()->Post([relay = it->second.relay, flushed] { relay->Flush(flushed); });
+  } else if (auto stage = parts_.store->Find(it->second.upload)) {
+    flushed(stage->durable_length());
+  } else {
+    writes_.erase(it);
+    (*answer)(absl::NotFoundError("the upload has expired"));
+  }
+}
+
+void Lane::FinishedWrite(const std::string& name, const UploadId& upload) {
+  const auto it = writes_.find(name);
+  if (it != writes_.end() && it->second.upload == upload) writes_.erase(it);
+}
+
+void Lane::PutInline(BlobHeader header, Bytes data, blob::Sealed sealed, Done<BlobInfo> done) {
+  PublishRequest request;
+  request.group = parts_.id;
+  request.upload.upload = {client(), NextCall()};
+  request.upload.header = header;
+  request.upload.sealed = sealed;
+  request.inline_bytes = std::move(data);
+  AskLeader(std::move(request), [done = std::move(done), header, sealed](ClientReply reply) mutable {
+    if (reply.code != ReplyCode::kOk) return done(reply.error);
+    BlobInfo info;
+    info.name = header.name;
+    info.length = sealed.length;
+    info.digest = sealed.digest;
+    info.inlined = true;
+    done(std::move(info));
+  });
+}
+
+// --- What is held here
+// ----------------------------------------------------------------------------------------
+
+void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply> done) {
+  parts_.disk->Post([store = parts_.store, upload, reply_on, done = std::move(done)]() mutable {
+    HaveReply reply;
+    auto sealed = store->SealedState(upload);
+    if (sealed.ok() && *sealed) {
+      reply.state = HoldState::kSealed;
+      reply.sealed = **sealed;
+    } else if (auto stage = store->Find(upload)) {
+      reply.state = HoldState::kOpen;
+      reply.durable_length = stage->durable_length();
+    }
+    reply_on->Post([reply = std::move(reply), done = std::move(done)]() mutable { done(std::move(reply)); });
+  });
+}
+
+void Lane::Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on, Done<HaveReply> done) {
+  constexpr size_t kOrderedFetchesMax = 64;
+  auto answer = std::make_shared<Done<HaveReply>>(std::move(done));
+  const UploadId id = upload.upload;
+  auto& waiting = fetches_[id];
+  waiting.emplace_back(reply_on, answer);
+  if (waiting.size() > 1) return;  // joins the fetch under way
+  if (fetches_.size() > kOrderedFetchesMax || stopped_) {
+    fetches_.erase(id);
+    reply_on->Post([answer] { (*answer)(absl::ResourceExhaustedError("too many fetches are under way")); });
+    return;
+  }
+  FetchParts parts;
+  parts.home = parts_.shard;
+  parts.files = parts_.disk;
+  parts.store = parts_.store;
+  parts.bytes = bytes_;
+  parts.group = parts_.id;
+  parts.sources = PeersOf(upload.holders);
+  parts.wanted = std::move(upload);
+  parts.replace_held = replace_held;
+  FetchUpload(std::move(parts), [this, alive = alive_, id](absl::StatusOr<blob::Sealed> fetched) {
+    if (!*alive) return;
+    auto joined = fetches_.extract(id);
+    if (joined.empty()) return;
+    for (auto& [executor, callback] : joined.mapped()) {
+      executor->Post([callback = callback, fetched] {
+        if (!fetched.ok()) return (*callback)(fetched.status());
+        (*callback)(HaveReply{HoldState::kSealed, *fetched, 0});
+      });
+    }
+  });
+}
+
+void Lane::OnApplied(const Applied& applied) {
+  for (const MissingContent& content : applied.missing) missing_[content.upload.upload].content = content;
+  for (const UploadId& id : applied.no_longer_missing) missing_.erase(id);
+}
+
+void Lane::MarkDamaged(const UploadId& upload) {
+  if (missing_.contains(upload)) return;
+  parts_.apply->Post([this, alive = alive_, upload] {
+    auto marked = std::make_shared<absl::StatusOr<std::vector<MissingContent>>>(
+        parts_.group->applier().MarkDamaged(upload));
+    parts_.shard->Post([this, alive, marked] {
+      if (!*alive || !marked->ok()) return;
+      for (const MissingContent& content : **marked) missing_[content.upload.upload].content = content;
+    });
+  });
+}
+
+void Lane::Tick() {
+  if (stopped_) return;
+  FetchMissing();
+  const env::Instant now = parts_.clock->MonotonicNow();
+  if (now < next_reclaim_) return;
+  const auto ttl = std::chrono::milliseconds(parts_.options->upload_idle_ttl_ms);
+  next_reclaim_ = now + std::max<env::Duration>(ttl / 4, std::chrono::milliseconds(100));
+  Reclaim();
+}
+
+void Lane::FetchMissing() {
+  const env::Instant now = parts_.clock->MonotonicNow();
+  for (auto& [id, missing] : missing_) {
+    if (fetching_ >= kFetchesMax) return;
+    if (missing.fetching || missing.retry_at > now) continue;
+    if (const auto stage = parts_.store->Find(id);
+        stage && !stage->sealed() &&
+        now - stage->last_progress() < std::chrono::milliseconds(parts_.options->successor_silence_ms)) {
+      continue;  // it is still arriving
+    }
+    missing.fetching = true;
+    ++fetching_;
+    Fetch(missing.content.upload, missing.content.damaged, parts_.shard,
+          [this, alive = alive_, id = id](absl::StatusOr<HaveReply> fetched) {
+            if (!*alive) return;
+            parts_.apply->Post([this, alive, id, status = fetched.status()] {
+              absl::Status linked = status.ok() ? parts_.group->applier().BytesArrived(id) : status;
+              parts_.shard->Post([this, alive, id, linked] {
+                if (!*alive) return;
+                --fetching_;
+                const auto it = missing_.find(id);
+                if (it == missing_.end()) return;
+                if (linked.ok()) {
+                  missing_.erase(it);
+                  return;
+                }
+                it->second.fetching = false;
+                it->second.retry_at = parts_.clock->MonotonicNow() + it->second.backoff;
+                it->second.backoff =
+                    std::min<env::Duration>(it->second.backoff * 2, std::chrono::seconds(30));
+              });
+            });
+          });
+  }
+}
+
+void Lane::Reclaim() {
+  const env::Instant now = parts_.clock->MonotonicNow();
+  const auto ttl = std::chrono::milliseconds(parts_.options->upload_idle_ttl_ms);
+  bool dropped = false;
+  for (const auto& stage : parts_.store->Stages()) {
+    const UploadId id = stage->spec().id;
+    if (stage->spec().group != parts_.id || now - stage->last_progress() < ttl) continue;
+    if (fetches_.contains(id) || forwards_.contains(id)) continue;
+    if (!stage->sealed()) {
+      LogInfo("upload {}: reclaimed at {} bytes after {} ms without progress", id.ToHex(), stage->length(),
+              parts_.options->upload_idle_ttl_ms);
+      std::erase_if(writes_, [&](const auto& write) { return write.second.upload == id; });
+      stage->Abort();
+      dropped = true;
+      continue;
+    }
+    // Sealed: only the log may say that it will never be entered (D-10).
+    const auto asked = abandoning_.find(id);
+    if (missing_.contains(id) || (asked != abandoning_.end() && now - asked->second < ttl)) continue;
+    abandoning_[id] = now;
+    PublishRequest request;
+    request.group = parts_.id;
+    request.upload.upload = id;
+    request.abandon = true;
+    AskLeader(std::move(request), [this, alive = alive_, id](ClientReply) {
+      if (*alive) abandoning_.erase(id);
+    });
+  }
+  if (dropped) {
+    parts_.disk->Post([store = parts_.store] { (void)store->SyncLinks(); });
+  }
+}
+
+}  // namespace sluice::node

@@ -1,0 +1,142 @@
+// The byte lane of one `blob` group: who holds which upload, when it may be entered, what is missing here,
+// what has been forgotten.
+//
+//   lane.Publish(request, reply);        // the leader's part: only what a majority holds sealed is proposed
+//   (D-11) lane.Gather(upload, done);           // a primary's part: see to it that a majority holds it
+//   lane.Tick();                         // fetches what is missing (D-14), reclaims what was left behind
+//   (D-10)
+//
+// Logic driven by messages, without sockets (D-06). Threading: lives on the group's shard; bytes never come
+// here. Failure: everything is retried until its deadline; the caller is then told which servers hold the
+// upload.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "blob/store.h"
+#include "node/group.h"
+#include "node/identity.h"
+#include "node/relay_upload.h"
+
+namespace sluice::node {
+
+class Lane {
+ public:
+  template <typename T>
+  using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+  struct Parts {
+    GroupId id;
+    const HostOptions* options = nullptr;
+    Identity identity;
+    Group* group = nullptr;
+    env::Executor* shard = nullptr;
+    env::Executor* apply = nullptr;
+    env::Executor* disk = nullptr;  // blocking file operations
+    blob::Store* store = nullptr;
+    const env::Clock* clock = nullptr;
+    std::vector<MissingContent> missing;
+  };
+  explicit Lane(Parts parts);
+  ~Lane();
+
+  void Start(ByteTransport* bytes);
+  void Stop();
+  void Tick();
+  void OnApplied(const Applied& applied);
+  void OnRole();
+
+  // --- Uploads through this server
+  // Checks header and route; the successors that this server has to pass the bytes on to.
+  absl::StatusOr<std::vector<raft::Peer>> CheckHeader(const StreamHeader& header) const;
+  std::shared_ptr<RelayUpload> NewRelay(StreamHeader header, env::Executor* home);
+  void OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void(absl::Status)> opened);
+  void OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home, Done<std::shared_ptr<Relay>> done);
+  void QueryWrite(const std::string& name, Done<WriteStatus> done);
+  void FinishedWrite(const std::string& name, const UploadId& upload);
+  void PutInline(BlobHeader header, Bytes data, blob::Sealed sealed, Done<BlobInfo> done);
+
+  // --- From holders to an entry
+  void OnSealed(SealedUpload upload);
+  void Forward(ClientRequest request, ReplyFn reply);
+  void Publish(PublishRequest request, ReplyFn reply);
+  void Remove(RemoveRequest request, ReplyFn reply);
+  // Sees to it that a majority holds the upload; the upload with all known holders.
+  void Gather(SealedUpload upload, bool sealed_known, Done<SealedUpload> done);
+  // Calls of any server that the leader has to execute: finds it, retries until the read timeout.
+  void AskLeader(PublishRequest request, ReplyFn reply);
+  void AskLeader(RemoveRequest request, ReplyFn reply);
+
+  // --- What is held here
+  void Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply> done);
+  // `replace_held`: although a copy is here, which is damaged.
+  void Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on, Done<HaveReply> done);
+  void MarkDamaged(const UploadId& upload);
+
+  std::vector<raft::Peer> PeersOf(
+      const std::vector<PeerId>& first) const;  // those first, then other voters; not self
+  uint64_t missing() const { return missing_.size(); }
+  Index bytes_complete() const;
+  bool IsMissing(const UploadId& upload) const { return missing_.contains(upload); }
+  CallId NextCall();
+  const ClientId& client() const { return parts_.identity.lane; }
+
+ private:
+  struct Missing {
+    MissingContent content;
+    bool fetching = false;
+    env::Instant retry_at{};
+    env::Duration backoff = std::chrono::milliseconds(200);
+  };
+  struct Write {  // an upload that came by name, through ByteStream
+    UploadId upload;
+    std::shared_ptr<RelayUpload> relay;  // null after a restart, until it is taken up again
+  };
+  struct Gathering;
+  struct LeaderCall;
+
+  bool Majority(const std::vector<PeerId>& holders) const;
+  void GatherStep(std::shared_ptr<Gathering> gathering);
+  void GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders);
+  void OrderFetches(std::shared_ptr<Gathering> gathering);
+  void CallLeader(std::shared_ptr<LeaderCall> call);
+  void AnswerLeaderCall(std::shared_ptr<LeaderCall> call, ClientReply reply);
+  void FetchMissing();
+  void Reclaim();
+  void ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply);
+  void OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared_ptr<Relay>> done);
+  void ConfirmStream(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done);
+  void ConfirmWrite(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done);
+
+  Parts parts_;
+  ByteTransport* bytes_ = nullptr;
+  bool stopped_ = false;
+  uint64_t next_call_ = 1;
+  absl::flat_hash_map<UploadId, SealedUpload> sealed_;  // the leader's: who holds what
+  std::deque<UploadId> sealed_order_;
+  // Ordered where they are iterated, so that a simulated run depends on its seed alone.
+  std::map<UploadId, std::vector<ReplyFn>> forwards_;
+  std::map<UploadId, Missing> missing_;
+  std::map<std::string, Write> writes_;
+  absl::flat_hash_map<UploadId, std::vector<std::pair<env::Executor*, std::shared_ptr<Done<HaveReply>>>>>
+      fetches_;
+  absl::flat_hash_map<UploadId, env::Instant> abandoning_;
+  size_t fetching_ = 0;
+  env::Instant next_reclaim_{};
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+// What a stage's side file remembers of the header that opened it.
+std::string EncodeStageContext(const BlobHeader& header, bool by_name);
+struct StageContext {
+  BlobHeader header;
+  bool by_name = false;  // through ByteStream: may be taken up again by its name
+};
+StageContext DecodeStageContext(std::string_view context);
+
+}  // namespace sluice::node

@@ -1,0 +1,381 @@
+// From holders to an entry: who holds an upload, how a majority comes to hold it, and how the leader enters
+// it (D-11, D-12).
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "node/command.h"
+#include "node/lane.h"
+
+namespace sluice::node {
+namespace {
+
+constexpr size_t kSealedMax = 4096;  // remembered notices of who holds what
+// A majority must hold the upload within this time; a fetch of a large one is given longer by its own
+// progress.
+constexpr auto kGatherTime = std::chrono::seconds(60);
+constexpr auto kLeaderRetry = std::chrono::milliseconds(50);
+
+bool Contains(const std::vector<PeerId>& peers, const PeerId& id) {
+  return std::find(peers.begin(), peers.end(), id) != peers.end();
+}
+
+ClientReply Failure(ReplyCode code, absl::Status error) {
+  ClientReply reply;
+  reply.code = code;
+  reply.error = std::move(error);
+  return reply;
+}
+
+}  // namespace
+
+// Asks every voter what it holds, counts those that agree, and orders fetches from them while they are too
+// few.
+struct Lane::Gathering {
+  SealedUpload upload;
+  bool sealed_known = false;  // length and checksum are those of the upload, else of the most frequent answer
+  Done<SealedUpload> done;
+  env::Instant deadline{};
+  size_t waiting = 0;
+  std::vector<std::pair<PeerId, HaveReply>> answers;
+  bool finished = false;
+};
+
+void Lane::Gather(SealedUpload upload, bool sealed_known, Done<SealedUpload> done) {
+  auto gathering = std::make_shared<Gathering>();
+  gathering->upload = std::move(upload);
+  gathering->sealed_known = sealed_known;
+  gathering->done = std::move(done);
+  gathering->deadline = parts_.clock->MonotonicNow() + kGatherTime;
+  GatherStep(std::move(gathering));
+}
+
+void Lane::GatherStep(std::shared_ptr<Gathering> gathering) {
+  if (stopped_) return gathering->done(absl::UnavailableError("the server is stopping"));
+  if (gathering->sealed_known && Majority(gathering->upload.holders)) {
+    return gathering->done(std::move(gathering->upload));
+  }
+  if (parts_.clock->MonotonicNow() >= gathering->deadline) {
+    std::string holders;
+    for (const PeerId& holder : gathering->upload.holders) holders += " " + Printable(holder.value);
+    return gathering->done(absl::UnavailableError(
+        fmt::format("upload {}: no majority came to hold it; held by:{}", gathering->upload.upload.ToHex(),
+                    holders.empty() ? " nobody" : holders)));
+  }
+  gathering->answers.clear();
+  const auto asked = [this, alive = alive_, gathering](PeerId id) {
+    return [this, alive, gathering, id](absl::StatusOr<HaveReply> reply) {
+      if (!*alive) return;
+      if (reply.ok()) gathering->answers.emplace_back(id, *reply);
+      if (--gathering->waiting == 0) GatherAnswers(gathering, false);
+    };
+  };
+  const auto peers = PeersOf({});
+  gathering->waiting = peers.size() + 1;
+  for (const raft::Peer& peer : peers) {
+    bytes_->Have(peer, parts_.id, gathering->upload.upload, parts_.shard, asked(peer.id));
+  }
+  Have(gathering->upload.upload, parts_.shard, asked(parts_.options->self.id));
+}
+
+void Lane::GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders) {
+  SealedUpload& upload = gathering->upload;
+  if (!gathering->sealed_known) {
+    // What most of those who hold it sealed agree on. More than one answer can only be the work of two
+    // uploads under one id, of which at most one can have a majority.
+    size_t most = 0;
+    for (const auto& [id, reply] : gathering->answers) {
+      if (reply.state != HoldState::kSealed) continue;
+      const auto same = static_cast<size_t>(std::count_if(
+          gathering->answers.begin(), gathering->answers.end(), [&reply = reply](const auto& other) {
+            return other.second.state == HoldState::kSealed &&
+                   other.second.sealed.length == reply.sealed.length &&
+                   other.second.sealed.checksum == reply.sealed.checksum;
+          }));
+      if (same > most || (same == most && reply.sealed.digest && !upload.sealed.digest)) {
+        most = same;
+        upload.sealed = reply.sealed;
+      }
+    }
+    if (most == 0) {
+      return gathering->done(absl::NotFoundError(
+          fmt::format("no server that answered holds upload {} sealed", upload.upload.ToHex())));
+    }
+    gathering->sealed_known = true;
+  }
+  for (const auto& [id, reply] : gathering->answers) {
+    if (reply.state != HoldState::kSealed || reply.sealed.length != upload.sealed.length ||
+        reply.sealed.checksum != upload.sealed.checksum) {
+      continue;
+    }
+    if (!upload.sealed.digest) upload.sealed.digest = reply.sealed.digest;
+    if (!Contains(upload.holders, id)) upload.holders.push_back(id);
+  }
+  if (Majority(upload.holders) || after_orders) return GatherStep(std::move(gathering));
+  OrderFetches(std::move(gathering));
+}
+
+void Lane::OrderFetches(std::shared_ptr<Gathering> gathering) {
+  gathering->answers.clear();
+  std::vector<raft::Peer> lacking;
+  for (const raft::Peer& peer : PeersOf({})) {
+    if (!Contains(gathering->upload.holders, peer.id)) lacking.push_back(peer);
+  }
+  const bool self_lacks = !Contains(gathering->upload.holders, parts_.options->self.id);
+  gathering->waiting = lacking.size() + (self_lacks ? 1 : 0);
+  const auto fetched = [this, alive = alive_, gathering](PeerId id) {
+    return [this, alive, gathering, id](absl::StatusOr<HaveReply> reply) {
+      if (!*alive || gathering->finished) return;
+      if (reply.ok() && reply->state == HoldState::kSealed && !Contains(gathering->upload.holders, id)) {
+        gathering->upload.holders.push_back(id);
+      }
+      // The first that completes a majority is enough: a slow minority slows nobody.
+      if (Majority(gathering->upload.holders)) {
+        gathering->finished = true;
+        return GatherStep(gathering);
+      }
+      if (--gathering->waiting > 0) return;
+      parts_.shard->PostAfter(std::chrono::milliseconds(200), [this, alive, gathering] {
+        if (*alive && !gathering->finished) GatherStep(gathering);
+      });
+    };
+  };
+  for (const raft::Peer& peer : lacking) {
+    bytes_->OrderFetch(peer, parts_.id, gathering->upload, parts_.shard, fetched(peer.id));
+  }
+  if (self_lacks) Fetch(gathering->upload, false, parts_.shard, fetched(parts_.options->self.id));
+}
+
+// --- A primary's end of an upload
+// -----------------------------------------------------------------------------
+
+void Lane::ConfirmStream(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done) {
+  Gather(std::move(upload), true,
+         [this, alive = alive_, done = std::move(done)](absl::StatusOr<SealedUpload> gathered) mutable {
+           if (!gathered.ok()) return done(gathered.status());
+           if (!*alive || stopped_) return done(absl::UnavailableError("the server is stopping"));
+           const PeerId leader = parts_.group->leader();
+           if (leader == parts_.options->self.id) {
+             OnSealed(std::move(*gathered));
+             return done(absl::OkStatus());
+           }
+           const raft::Peer* peer = parts_.group->configuration().Find(leader);
+           // Without a leader there is nobody to tell: the next one asks every voter when it hears FORWARD.
+           if (peer == nullptr) return done(absl::OkStatus());
+           bytes_->TellSealed(*peer, parts_.id, *gathered, parts_.shard,
+                              [done = std::move(done)](absl::Status) mutable { done(absl::OkStatus()); });
+         });
+}
+
+void Lane::ConfirmWrite(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done) {
+  const std::string name = upload.header.name;
+  const UploadId id = upload.upload;
+  Gather(std::move(upload), true,
+         [this, alive = alive_, name, id,
+          done = std::move(done)](absl::StatusOr<SealedUpload> gathered) mutable {
+           if (!gathered.ok()) return done(gathered.status());
+           if (!*alive || stopped_) return done(absl::UnavailableError("the server is stopping"));
+           PublishRequest request;
+           request.group = parts_.id;
+           request.upload = std::move(*gathered);
+           AskLeader(std::move(request),
+                     [this, alive, name, id, done = std::move(done)](ClientReply reply) mutable {
+                       if (*alive && reply.code != ReplyCode::kUnavailable) FinishedWrite(name, id);
+                       done(reply.code == ReplyCode::kOk ? absl::OkStatus() : reply.error);
+                     });
+         });
+}
+
+// --- The leader's part
+// ----------------------------------------------------------------------------------------
+
+void Lane::OnSealed(SealedUpload upload) {
+  const UploadId id = upload.upload;
+  if (!sealed_.contains(id)) {
+    sealed_order_.push_back(id);
+    if (sealed_order_.size() > kSealedMax) {
+      sealed_.erase(sealed_order_.front());
+      sealed_order_.pop_front();
+    }
+  }
+  sealed_[id] = std::move(upload);
+}
+
+void Lane::OnRole() {
+  if (!parts_.group->leads()) {
+    sealed_.clear();
+    sealed_order_.clear();
+  }
+}
+
+void Lane::ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply) {
+  BlobCommand command;
+  command.op = BlobOp::kPublish;
+  command.name = upload.header.name;
+  command.upload = upload.upload;
+  command.sealed = upload.sealed;
+  command.holders = upload.holders;
+  command.stamp_ms = parts_.clock->WallNowMs();
+  Bytes data = EncodeBlobCommand(command);
+  if (auto status = BlobMachine().Admit(data); !status.ok()) {
+    return reply(Failure(ReplyCode::kStateMachine, std::move(status)));
+  }
+  parts_.group->Propose(upload.upload.client, upload.upload.call, data_stream, std::move(data),
+                        std::move(reply));
+}
+
+void Lane::Forward(ClientRequest request, ReplyFn reply) {
+  if (!parts_.group->leads()) return reply(parts_.group->NotLeader());
+  const UploadId id = request.upload;
+  if (const StoredReply* stored = parts_.group->FindReply(id.client, id.call)) {
+    ClientReply first;
+    first.log_index = stored->index;
+    if (stored->reply.ok()) {
+      first.message = *stored->reply;
+    } else {
+      first.code = ReplyCode::kStateMachine;
+      first.error = stored->reply.status();
+    }
+    return reply(std::move(first));
+  }
+  if (!parts_.group->ready()) {
+    return reply(Failure(ReplyCode::kLeaderNotReady, absl::UnavailableError("the leader is not ready yet")));
+  }
+  auto& waiting = forwards_[id];
+  waiting.push_back(std::move(reply));
+  if (waiting.size() > 1) return;  // a retry joins the pending request
+  const auto answer = [this, alive = alive_, id](ClientReply result) {
+    if (!*alive) return;
+    auto replies = forwards_.extract(id);
+    if (replies.empty()) return;
+    for (ReplyFn& each : replies.mapped()) each(result);
+  };
+  SealedUpload upload;
+  upload.upload = id;
+  const auto known = sealed_.find(id);
+  const bool sealed_known = known != sealed_.end();
+  if (sealed_known) upload = known->second;
+  upload.header = std::move(request.header);
+  Gather(std::move(upload), sealed_known,
+         [this, alive = alive_, answer](absl::StatusOr<SealedUpload> gathered) {
+           if (!gathered.ok()) return answer(Failure(ReplyCode::kDataStream, gathered.status()));
+           if (!*alive) return;
+           ProposePublish(std::move(*gathered), true, answer);
+         });
+}
+
+void Lane::Publish(PublishRequest request, ReplyFn reply) {
+  if (!parts_.group->leads()) return reply(parts_.group->NotLeader());
+  SealedUpload& upload = request.upload;
+  if (request.abandon) {
+    if (forwards_.contains(upload.upload)) {
+      return reply(
+          Failure(ReplyCode::kStateMachine, absl::FailedPreconditionError("the upload is being entered")));
+    }
+    BlobCommand command;
+    command.op = BlobOp::kAbandon;
+    command.upload = upload.upload;
+    command.stamp_ms = parts_.clock->WallNowMs();
+    return parts_.group->Propose(kSystemClient, NextCall(), false, EncodeBlobCommand(command),
+                                 std::move(reply));
+  }
+  if (request.inline_bytes) {
+    BlobCommand command;
+    command.op = BlobOp::kPublishInline;
+    command.name = upload.header.name;
+    command.upload = upload.upload;
+    command.sealed = upload.sealed;
+    command.stamp_ms = parts_.clock->WallNowMs();
+    command.data = std::move(*request.inline_bytes);
+    Bytes data = EncodeBlobCommand(command);
+    if (auto status = BlobMachine().Admit(data); !status.ok()) {
+      return reply(Failure(ReplyCode::kStateMachine, std::move(status)));
+    }
+    return parts_.group->Propose(upload.upload.client, upload.upload.call, false, std::move(data),
+                                 std::move(reply));
+  }
+  auto answer = std::make_shared<ReplyFn>(std::move(reply));
+  Gather(std::move(upload), true, [this, alive = alive_, answer](absl::StatusOr<SealedUpload> gathered) {
+    if (!gathered.ok()) return (*answer)(Failure(ReplyCode::kDataStream, gathered.status()));
+    if (!*alive) return;
+    ProposePublish(std::move(*gathered), false,
+                   [answer](ClientReply result) { (*answer)(std::move(result)); });
+  });
+}
+
+void Lane::Remove(RemoveRequest request, ReplyFn reply) {
+  if (!parts_.group->leads()) return reply(parts_.group->NotLeader());
+  if (auto status = CheckName(request.name); !status.ok()) {
+    return reply(Failure(ReplyCode::kStateMachine, std::move(status)));
+  }
+  BlobCommand command;
+  command.op = BlobOp::kRemove;
+  command.name = request.name;
+  command.stamp_ms = parts_.clock->WallNowMs();
+  parts_.group->Propose(request.client, request.call, false, EncodeBlobCommand(command), std::move(reply));
+}
+
+// --- Any server: find the leader, retry
+// -----------------------------------------------------------------------
+
+struct Lane::LeaderCall {
+  std::optional<PublishRequest> publish;
+  std::optional<RemoveRequest> remove;
+  ReplyFn reply;
+  env::Instant deadline{};
+};
+
+void Lane::AskLeader(PublishRequest request, ReplyFn reply) {
+  auto call = std::make_shared<LeaderCall>();
+  call->publish = std::move(request);
+  call->reply = std::move(reply);
+  call->deadline = parts_.clock->MonotonicNow() + std::chrono::milliseconds(parts_.options->read_timeout_ms);
+  CallLeader(std::move(call));
+}
+
+void Lane::AskLeader(RemoveRequest request, ReplyFn reply) {
+  auto call = std::make_shared<LeaderCall>();
+  call->remove = std::move(request);
+  call->reply = std::move(reply);
+  call->deadline = parts_.clock->MonotonicNow() + std::chrono::milliseconds(parts_.options->read_timeout_ms);
+  CallLeader(std::move(call));
+}
+
+void Lane::CallLeader(std::shared_ptr<LeaderCall> call) {
+  if (stopped_)
+    return call->reply(Failure(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping")));
+  const auto answered = [this, alive = alive_, call](ClientReply reply) {
+    if (!*alive) return;
+    AnswerLeaderCall(call, std::move(reply));
+  };
+  const PeerId leader = parts_.group->leader();
+  if (leader == parts_.options->self.id) {
+    if (call->publish) return Publish(*call->publish, answered);
+    return Remove(*call->remove, answered);
+  }
+  const raft::Peer* peer = parts_.group->configuration().Find(leader);
+  if (peer == nullptr) return answered(parts_.group->NotLeader());
+  if (call->publish) return bytes_->Publish(*peer, *call->publish, parts_.shard, answered);
+  bytes_->Remove(*peer, *call->remove, parts_.shard, answered);
+}
+
+void Lane::AnswerLeaderCall(std::shared_ptr<LeaderCall> call, ClientReply reply) {
+  const bool passing = reply.code == ReplyCode::kNotLeader || reply.code == ReplyCode::kLeaderNotReady ||
+                       reply.code == ReplyCode::kSteppingDown || reply.code == ReplyCode::kUnavailable ||
+                       reply.code == ReplyCode::kResource;
+  if (!passing || stopped_) return call->reply(std::move(reply));
+  if (parts_.clock->MonotonicNow() >= call->deadline) {
+    if (reply.code != ReplyCode::kResource) {
+      reply.code = ReplyCode::kUnavailable;
+      reply.error =
+          absl::UnavailableError(fmt::format("no leader took the request within {} ms: {}",
+                                             parts_.options->read_timeout_ms, Message(reply.error)));
+    }
+    return call->reply(std::move(reply));
+  }
+  parts_.shard->PostAfter(kLeaderRetry, [this, alive = alive_, call] {
+    if (*alive) CallLeader(call);
+  });
+}
+
+}  // namespace sluice::node

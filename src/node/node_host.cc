@@ -1,0 +1,390 @@
+#include "node/node_host.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace sluice::node {
+namespace {
+
+constexpr size_t kPeerIdBytesMax = 256;
+
+ClientReply NoSuchGroup(const GroupId& group) {
+  ClientReply reply;
+  reply.code = ReplyCode::kNoSuchGroup;
+  reply.error = absl::NotFoundError(fmt::format("group {} not found", group.ToString()));
+  return reply;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Host>> Host::Open(HostOptions options, HostSeams seams) {
+  auto host = std::make_unique<NodeHost>(std::move(options), seams);
+  RETURN_IF_ERROR(host->Open());
+  return host;
+}
+
+absl::Status NodeHost::Open() {
+  const std::string& dir = options_.data_dir;
+  if (options_.self.id.empty() || options_.self.id.value.size() > kPeerIdBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("a server id has 1 to {} bytes, not {}", kPeerIdBytesMax, options_.self.id.value.size()));
+  }
+  RETURN_IF_ERROR(seams_.files->MakeDirs(dir));
+  ASSIGN_OR_RETURN(lock_, seams_.files->LockFile(dir + "/LOCK"));
+  ASSIGN_OR_RETURN(identity_,
+                   OpenIdentity(*seams_.files, dir, options_.self.id, options_.bootstrap, *seams_.random));
+  RETURN_IF_ERROR(seams_.files->MakeDirs(snapshot_dir()));
+  ASSIGN_OR_RETURN(log_, log::Log::Open(*seams_.files, *seams_.executors, dir + "/log", options_.log));
+  ASSIGN_OR_RETURN(store_, blob::Store::Open(*seams_.files, *seams_.executors, *seams_.clock, dir + "/blobs",
+                                             options_.blob));
+  ASSIGN_OR_RETURN(index_, options_.map_index ? blob::OpenMapIndex(*seams_.files, dir + "/index")
+                                              : blob::OpenRocksIndex(*seams_.files, dir + "/index"));
+  for (uint32_t i = 0; i < std::max<uint32_t>(1, options_.shards); ++i) {
+    shards_.push_back(seams_.executors->NewExecutor(fmt::format("shard-{}", i)));
+  }
+  apply_ = seams_.executors->NewExecutor("apply");
+  disk_ = seams_.executors->NewExecutor("disk");
+  for (size_t i = 0; i < options_.groups.size(); ++i) {
+    RETURN_IF_ERROR(OpenGroup(options_.groups[i], i % shards_.size()));
+  }
+  for (const GroupId& group : log_->RecoveredGroups()) {
+    if (!slots_.contains(group)) {
+      LogWarn("the log holds group {}, which this server is not configured with; it stays as it is",
+              group.ToString());
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
+  if (slots_.contains(spec.id)) {
+    return absl::InvalidArgumentError(fmt::format("group {} is configured twice", spec.id.ToString()));
+  }
+  log::GroupState recovered = log_->TakeRecovered(spec.id);
+  const Term last_term = recovered.entries.empty() ? recovered.compacted.term : recovered.entries.back().term;
+  if (recovered.hard_state && recovered.hard_state->term < last_term) {
+    return absl::FailedPreconditionError(fmt::format(
+        "group {}: the hard state under {}/log says term {}, the log holds entries of term {}: one of them "
+        "is from "
+        "another time; restore both from one copy (F-09)",
+        spec.id.ToString(), options_.data_dir, recovered.hard_state->term.value, last_term.value));
+  }
+  if (recovered.promised_last && !recovered.damage_at_end && spec.peers.size() == 1) {
+    return absl::DataLossError(
+        fmt::format("group {}: the log under {}/log is damaged after entry {}, entries follow, and there is "
+                    "no other server to "
+                    "repair it from",
+                    spec.id.ToString(), options_.data_dir,
+                    recovered.compacted.index.value + static_cast<int64_t>(recovered.entries.size())));
+  }
+  Applier::Parts applier_parts;
+  applier_parts.spec = spec;
+  applier_parts.session_replies_max = options_.session_replies_max;
+  applier_parts.files = seams_.files;
+  applier_parts.index = index_.get();
+  applier_parts.store = store_.get();
+  applier_parts.snapshot_path = fmt::format("{}/in-{}", snapshot_dir(), sluice::ToHex(spec.id.AsBytes()));
+  Applier::Start start;
+  ASSIGN_OR_RETURN(auto applier, Applier::Open(std::move(applier_parts), &start));
+  const bool is_blob = applier->is_blob();
+
+  auto slot = std::make_unique<Slot>();
+  Slot* raw = slot.get();
+  slot->shard = shards_[shard].get();
+  Group::Parts parts;
+  parts.spec = spec;
+  parts.options = &options_;
+  parts.shard = slot->shard;
+  parts.apply = apply_.get();
+  parts.log = log_.get();
+  parts.clock = seams_.clock;
+  parts.seed = seams_.random->Next64();
+  parts.may_vote = identity_.may_vote;
+  parts.snapshot_dir = snapshot_dir();
+  parts.on_applied = [raw](const Applied& applied) {
+    if (raw->lane) raw->lane->OnApplied(applied);
+  };
+  parts.on_role = [this, raw](bool was_leading) {
+    if (raw->lane) raw->lane->OnRole();
+    if (!was_leading || raw->group->leads()) return;
+    for (auto& callback : on_leadership_lost_) callback(raw->group->spec().id);
+  };
+  auto missing = start.missing;
+  slot->group =
+      std::make_unique<Group>(std::move(parts), std::move(applier), std::move(start), std::move(recovered));
+  if (is_blob) {
+    Lane::Parts lane;
+    lane.id = spec.id;
+    lane.options = &options_;
+    lane.identity = identity_;
+    lane.group = slot->group.get();
+    lane.shard = slot->shard;
+    lane.apply = apply_.get();
+    lane.disk = disk_.get();
+    lane.store = store_.get();
+    lane.clock = seams_.clock;
+    lane.missing = std::move(missing);
+    slot->lane = std::make_unique<Lane>(std::move(lane));
+  }
+  slots_.emplace(spec.id, std::move(slot));
+  return absl::OkStatus();
+}
+
+NodeHost::~NodeHost() { DropThreads(); }
+
+void NodeHost::Start(PeerTransport* peers, ByteTransport* bytes) {
+  SLUICE_CHECK(!started_) << "Start twice";
+  started_ = true;
+  peers_ = peers;
+  bytes_ = bytes;
+  if (!identity_.may_vote) {
+    LogWarn(
+        "server {}: the folder {} was empty and was not bootstrapped: this server follows, but does not vote "
+        "(F-20)",
+        options_.self.id.value, options_.data_dir);
+  }
+  for (auto& [id, slot] : slots_) {
+    // Before any thread uses it: relays are made on the threads of their callers.
+    if (slot->lane) slot->lane->Start(bytes_);
+    slot->shard->Post([this, slot = slot.get()] { slot->group->Start(peers_); });
+  }
+  for (size_t i = 0; i < shards_.size(); ++i) Tick(i);
+}
+
+void NodeHost::Tick(size_t shard) {
+  shards_[shard]->PostAfter(std::chrono::milliseconds(options_.tick_ms), [this, shard] {
+    for (auto& [id, slot] : slots_) {
+      if (slot->shard != shards_[shard].get()) continue;
+      slot->group->Tick();
+      if (slot->lane) slot->lane->Tick();
+    }
+    Tick(shard);
+  });
+}
+
+void NodeHost::Stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  if (!started_) return;
+  // Leadership first, so that clients find a leader at once: up to a second (F-40).
+  for (auto& [id, slot] : slots_) {
+    slot->shard->Post([slot = slot.get()] { slot->group->HandOver(); });
+  }
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  for (bool leading = true; leading && std::chrono::steady_clock::now() < until;) {
+    leading = false;
+    for (auto& [id, slot] : slots_) {
+      // Answered by a timer of the shard, so that this thread waits and does not spin.
+      std::promise<bool> promise;
+      auto future = promise.get_future();
+      slot->shard->PostAfter(std::chrono::milliseconds(options_.tick_ms), [slot = slot.get(), &promise] {
+        promise.set_value(slot->group->leads() && slot->group->configuration().voters.size() > 1);
+      });
+      leading |= future.get();
+    }
+  }
+  for (auto& [id, slot] : slots_) {
+    std::promise<void> promise;
+    slot->shard->Post([slot = slot.get(), &promise] {
+      if (slot->lane) slot->lane->Stop();
+      slot->group->Stop();
+      promise.set_value();
+    });
+    promise.get_future().wait();
+  }
+  // A last checkpoint makes the next start short; nothing depends on it.
+  std::promise<void> promise;
+  apply_->Post([this, &promise] {
+    for (auto& [id, slot] : slots_) (void)slot->group->applier().Checkpoint();
+    promise.set_value();
+  });
+  promise.get_future().wait();
+}
+
+void NodeHost::DropThreads() {
+  // Executors first: what they still run may use the groups. Then the log and the store, which post to
+  // executors that are gone only if they were still working, hence their own threads end before the shards
+  // do.
+  log_.reset();
+  store_.reset();
+  disk_.reset();
+  apply_.reset();
+  shards_.clear();
+  slots_.clear();
+}
+
+NodeHost::Slot* NodeHost::Find(const GroupId& group) const {
+  const auto it = slots_.find(group);
+  return it == slots_.end() ? nullptr : it->second.get();
+}
+
+absl::StatusOr<NodeHost::Slot*> NodeHost::FindLane(const GroupId& group) const {
+  Slot* slot = Find(group);
+  if (slot == nullptr) return absl::NotFoundError(fmt::format("group {} not found", group.ToString()));
+  if (!slot->lane) {
+    return absl::FailedPreconditionError(fmt::format("group {} runs the machine {}, which stores no blobs",
+                                                     group.ToString(), slot->group->spec().machine));
+  }
+  return slot;
+}
+
+std::vector<GroupId> NodeHost::Groups() const {
+  std::vector<GroupId> groups;
+  for (const auto& [id, slot] : slots_) groups.push_back(id);
+  std::sort(groups.begin(), groups.end());
+  return groups;
+}
+
+void NodeHost::OnLeadershipLost(absl::AnyInvocable<void(const GroupId&)> callback) {
+  SLUICE_CHECK(!started_) << "OnLeadershipLost after Start";
+  on_leadership_lost_.push_back(std::move(callback));
+}
+
+// --- Order lane
+// -----------------------------------------------------------------------------------------------
+
+absl::Status NodeHost::Step(const GroupId& group, const PeerId& from, raft::Message message) {
+  Slot* slot = Find(group);
+  if (slot == nullptr) return absl::NotFoundError(fmt::format("group {} not found", group.ToString()));
+  slot->shard->Post(
+      [slot, from, message = std::move(message)]() mutable { slot->group->Step(from, std::move(message)); });
+  return absl::OkStatus();
+}
+
+void NodeHost::Unreachable(const GroupId& group, const PeerId& peer) {
+  if (Slot* slot = Find(group)) slot->shard->Post([slot, peer] { slot->group->Unreachable(peer); });
+}
+
+void NodeHost::InstallSnapshot(const GroupId& group, const PeerId& /*from*/, Term leader_term,
+                               const std::string& path, env::Executor* reply_on,
+                               absl::AnyInvocable<void(absl::Status)> done) {
+  Slot* slot = Find(group);
+  if (slot == nullptr) {
+    return reply_on->Post([done = std::move(done), group]() mutable {
+      done(absl::NotFoundError(fmt::format("group {} not found", group.ToString())));
+    });
+  }
+  slot->shard->Post([slot, leader_term, path, reply_on, done = std::move(done)]() mutable {
+    slot->group->InstallSnapshot(leader_term, path, reply_on, std::move(done));
+  });
+}
+
+void NodeHost::Submit(ClientRequest request, ReplyFn reply) {
+  Slot* slot = Find(request.group);
+  if (slot == nullptr) return reply(NoSuchGroup(request.group));
+  slot->shard->Post([slot, request = std::move(request), reply = std::move(reply)]() mutable {
+    if (request.kind == RequestKind::kForward && slot->lane) {
+      return slot->lane->Forward(std::move(request), std::move(reply));
+    }
+    slot->group->Submit(std::move(request), std::move(reply));
+  });
+}
+
+void NodeHost::Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatus)> done) {
+  // Gathered shard by shard; the last one hands it on.
+  struct Gathering {
+    HostStatus status;
+    std::vector<Slot*> slots;
+    absl::AnyInvocable<void(HostStatus)> done;
+  };
+  auto gathering = std::make_shared<Gathering>();
+  gathering->status.self = options_.self;
+  gathering->status.stopping = stopped_;
+  gathering->done = std::move(done);
+  for (const GroupId& id : Groups()) gathering->slots.push_back(Find(id));
+  auto next = std::make_shared<std::function<void(size_t)>>();
+  // It holds itself weakly, what it posts holds it: nothing is left over when a task is dropped.
+  *next = [this, gathering, reply_on, weak = std::weak_ptr(next)](size_t i) {
+    const auto step = weak.lock();
+    if (i < gathering->slots.size()) {
+      gathering->slots[i]->shard->Post([gathering, i, step] {
+        Slot* slot = gathering->slots[i];
+        GroupStatus status = slot->group->Status();
+        status.bytes_complete = slot->lane ? slot->lane->bytes_complete() : status.applied;
+        status.missing = slot->lane ? slot->lane->missing() : 0;
+        gathering->status.groups.push_back(std::move(status));
+        (*step)(i + 1);
+      });
+      return;
+    }
+    disk_->Post([this, gathering, reply_on] {
+      for (const auto& stage : store_->Stages()) {
+        gathering->status.uploads.push_back(fmt::format("{} {} bytes{}", stage->spec().id.ToHex(),
+                                                        stage->length(), stage->sealed() ? ", sealed" : ""));
+      }
+      gathering->status.blobs = store_->stats();
+      gathering->status.log = log_->stats();
+      reply_on->Post([gathering] { gathering->done(std::move(gathering->status)); });
+    });
+  };
+  (*next)(0);
+}
+
+// --- Byte lane
+// ------------------------------------------------------------------------------------------------
+
+std::shared_ptr<Relay> NodeHost::OpenRelay(StreamHeader header, env::Executor* home,
+                                           absl::AnyInvocable<void(absl::Status)> opened) {
+  const auto slot = FindLane(header.group);
+  if (!slot.ok()) {
+    home->Post([opened = std::move(opened), status = slot.status()]() mutable { opened(status); });
+    return nullptr;
+  }
+  auto relay = (*slot)->lane->NewRelay(std::move(header), home);
+  (*slot)->shard->Post([lane = (*slot)->lane.get(), relay, opened = std::move(opened)]() mutable {
+    lane->OpenRelay(std::move(relay), std::move(opened));
+  });
+  return relay;
+}
+
+void NodeHost::Have(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+                    Done<HaveReply> done) {
+  const auto slot = FindLane(group);
+  if (!slot.ok()) {
+    return reply_on->Post([done = std::move(done), status = slot.status()]() mutable { done(status); });
+  }
+  (*slot)->lane->Have(upload, reply_on, std::move(done));
+}
+
+void NodeHost::OnSealed(const GroupId& group, SealedUpload upload) {
+  const auto slot = FindLane(group);
+  if (!slot.ok()) return;
+  (*slot)->shard->Post([lane = (*slot)->lane.get(), upload = std::move(upload)]() mutable {
+    lane->OnSealed(std::move(upload));
+  });
+}
+
+void NodeHost::FetchSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,
+                           Done<HaveReply> done) {
+  const auto slot = FindLane(group);
+  if (!slot.ok()) {
+    return reply_on->Post([done = std::move(done), status = slot.status()]() mutable { done(status); });
+  }
+  (*slot)->shard->Post(
+      [lane = (*slot)->lane.get(), upload = std::move(upload), reply_on, done = std::move(done)]() mutable {
+        lane->Fetch(std::move(upload), false, reply_on, std::move(done));
+      });
+}
+
+void NodeHost::Publish(PublishRequest request, ReplyFn reply) {
+  const auto slot = FindLane(request.group);
+  if (!slot.ok()) return reply(NoSuchGroup(request.group));
+  (*slot)->shard->Post(
+      [lane = (*slot)->lane.get(), request = std::move(request), reply = std::move(reply)]() mutable {
+        lane->Publish(std::move(request), std::move(reply));
+      });
+}
+
+void NodeHost::Remove(RemoveRequest request, ReplyFn reply) {
+  const auto slot = FindLane(request.group);
+  if (!slot.ok()) return reply(NoSuchGroup(request.group));
+  (*slot)->shard->Post(
+      [lane = (*slot)->lane.get(), request = std::move(request), reply = std::move(reply)]() mutable {
+        lane->Remove(std::move(request), std::move(reply));
+      });
+}
+
+}  // namespace sluice::node
