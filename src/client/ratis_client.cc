@@ -87,7 +87,10 @@ class RatisClient::Stream
     StartCall();
   }
   void OnReadDone(bool ok) override {
-    if (!ok) return End();
+    if (!ok) {
+      owner_->OnReadsEnded(this);
+      return End();
+    }
     owner_->OnReply(this, reply_);
     StartRead(&reply_);
   }
@@ -186,7 +189,7 @@ absl::StatusOr<RatisClient::Reply> RatisClient::SendAndWait(RatisCall call) {
 }
 
 void RatisClient::PumpLocked() {
-  while (stream_ != nullptr && !leaving_ && writing_ == nullptr && !to_send_.empty()) {
+  while (stream_ != nullptr && !leaving_ && !reads_ended_ && writing_ == nullptr && !to_send_.empty()) {
     const auto it = pending_.find(to_send_.front());
     to_send_.pop_front();
     if (it == pending_.end()) continue;
@@ -244,10 +247,18 @@ void RatisClient::MoveLocked(const std::string& address, Duration pause) {
   stream_->Cancel();
 }
 
+// The call is about to be over: nothing may be written to it any more, because it goes as soon as its hold
+// does.
+void RatisClient::OnReadsEnded(Stream* stream) {
+  std::lock_guard lock(mutex_);
+  if (stream == stream_) reads_ended_ = true;
+}
+
 void RatisClient::OnEnded(Stream* stream, absl::Status status) {
   std::unique_lock lock(mutex_);
   if (stream == stream_) {
     stream_ = nullptr;
+    reads_ended_ = false;
     writing_.reset();
     to_send_.clear();
     if (stream->refused()) {

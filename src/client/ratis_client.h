@@ -88,6 +88,7 @@ class RatisClient {
   void PumpLocked();
   void OnReply(Stream* stream, const ::ratis::common::RaftClientReplyProto& reply);
   void OnWritten(Stream* stream, bool ok);
+  void OnReadsEnded(Stream* stream);
   void OnEnded(Stream* stream, absl::Status status);
   void MoveLocked(const std::string& address, Duration pause);
   void FailAll(absl::Status status, std::unique_lock<std::mutex>& lock);
@@ -105,6 +106,7 @@ class RatisClient {
   Stream* stream_ = nullptr;  // deletes itself after OnDone
   int streams_ = 0;           // not yet deleted
   bool leaving_ = false;      // stream_ is cancelled
+  bool reads_ended_ = false;  // stream_ is about to end: no more writes to it
   bool first_of_stream_ = true;
   std::string target_;
   bool answered_ = false;  // some server answered once

@@ -13,8 +13,8 @@
 #include <optional>
 
 #include "base/status.h"
-#include "blob/source.h"
 #include "env/loop.h"
+#include "node/host.h"
 
 namespace sluice::edge::bytestream {
 
