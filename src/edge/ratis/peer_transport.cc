@@ -123,7 +123,7 @@ void PeerTransport::SendReadIndex(const GroupId& group, const raft::Peer& to,
   pb::RaftClientRequestProto* client = request.mutable_client_request();
   client->mutable_read();
   pb::RaftRpcRequestProto* header = client->mutable_rpc_request();
-  const std::string_view id = GroupId(group).AsBytes();
+  const std::string_view id = group.AsBytes();
   header->set_requestor_id(id.data(), id.size());
   header->set_reply_id(to.id.value);
   header->mutable_raft_group_id()->set_id(id.data(), id.size());
