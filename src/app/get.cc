@@ -38,10 +38,9 @@ absl::Status Get(const GetFlags& flags) {
     progress->Show(taken);
   };
   options.on_retry = [&](const absl::Status& why) {
-    const std::string note =
-        fmt::format("sluice get: {}: {}; going on at another server", flags.name, Message(why));
-    if (progress != nullptr) return progress->Note(note);
-    fmt::print(stderr, "{}\n", note);
+    // Before the first byte a server that never answers is told once, at the end.
+    if (progress == nullptr) return;
+    progress->Note(fmt::format("sluice get: {}: {}; going on at another server", flags.name, Message(why)));
   };
   const absl::StatusOr<BlobFacts> facts =
       output == "-"

@@ -33,8 +33,13 @@ absl::Status PutOne(BlobClient& blobs, const PutFlags& flags, const std::string&
   options.via = flags.via;
   options.route = flags.route;
   options.digest = !flags.no_digest;
-  options.on_progress = [&](uint64_t taken) { progress.Show(taken); };
+  bool moved = false;  // since the last note: a server that never answers is told once, at the end
+  options.on_progress = [&](uint64_t taken) {
+    moved = moved || taken > 0;
+    progress.Show(taken);
+  };
   options.on_retry = [&](const absl::Status& why) {
+    if (!std::exchange(moved, false)) return;
     progress.Note(fmt::format("sluice put: {}: {}; going on at another server", name, Message(why)));
   };
   const absl::StatusOr<BlobFacts> facts = blobs.PutFile(name, file, options);
