@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
@@ -303,7 +304,11 @@ class LogLoad {
 };
 
 absl::Status BenchLog(const BenchFlags& flags) {
-  ASSIGN_OR_RETURN(const uint64_t milliseconds, ParseMilliseconds(flags.seconds));
+  if (flags.seconds.empty()) return absl::InvalidArgumentError("--seconds is empty: write 10s");
+  // A bare number is what the option's name says.
+  ASSIGN_OR_RETURN(
+      const uint64_t milliseconds,
+      ParseMilliseconds(std::isdigit(flags.seconds.back()) ? flags.seconds + "s" : flags.seconds));
   auto connection = std::make_shared<client::Connection>(flags.client.servers);
   ASSIGN_OR_RETURN(const client::ServerStatus status,
                    client::AskAnyStatus(*connection, client::kContactPatience));
