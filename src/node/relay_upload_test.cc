@@ -162,11 +162,11 @@ class RelayUploadTest : public ::testing::Test {
   sim::Process process_;
   sim::SimExecutors executors_{world_, process_};
   sim::SimFiles files_;
+  Successors successors_;  // outlives the executors: what they still run drops its streams
   std::unique_ptr<env::Executor> home_;
   std::unique_ptr<env::Executor> disk_;
   blob::StoreOptions options_;
   std::unique_ptr<blob::Store> store_;
-  Successors successors_;
   RelayParts parts_;
   std::shared_ptr<RelayUpload> relay_;
   std::optional<absl::Status> opened_;
