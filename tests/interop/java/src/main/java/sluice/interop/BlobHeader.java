@@ -11,7 +11,7 @@ import org.apache.ratis.thirdparty.com.google.protobuf.WireFormat;
 /** {@code sluice.BlobHeader} and {@code sluice.BlobReply} of proto/sluice/blob.proto, by their field numbers. */
 final class BlobHeader {
   /** What the blob machine answers. */
-  record Reply(int code, String message, long committedLength) {}
+  record Reply(String name, long length, ByteString digest) {}
 
   private BlobHeader() {}
 
@@ -35,18 +35,18 @@ final class BlobHeader {
   }
 
   static Reply decodeReply(ByteString content) throws IOException {
-    int code = 0;
-    String message = "";
-    long committedLength = 0;
+    String name = "";
+    long length = 0;
+    ByteString digest = ByteString.EMPTY;
     CodedInputStream in = content.newCodedInput();
     for (int tag = in.readTag(); tag != 0; tag = in.readTag()) {
       switch (WireFormat.getTagFieldNumber(tag)) {
-        case 1 -> code = in.readInt32();
-        case 2 -> message = in.readString();
-        case 3 -> committedLength = in.readUInt64();
+        case 1 -> name = in.readString();
+        case 2 -> length = in.readUInt64();
+        case 3 -> digest = in.readBytes();
         default -> in.skipField(tag);
       }
     }
-    return new Reply(code, message, committedLength);
+    return new Reply(name, length, digest);
   }
 }
