@@ -23,7 +23,8 @@ interop: packages-build packages-interop release  ## real foreign peers: Java, G
 	tests/interop/run.sh build/release/src/app/sluice
 
 bench: packages-build packages-bench release  ## rates and latencies beside their limits, measured in the same run
-	bench/run.sh build/release
+	cd bench/go && go build -o ../../build/release/bench/ ./cmd/...
+	bench/run.py build/release
 
 soak: packages-build release  ## long kill loops, thousands of simulator seeds
 	SLUICE_SEEDS=5000 SLUICE_KILL_ROUNDS=20 ctest --preset release -L soak --timeout 14400

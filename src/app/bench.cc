@@ -13,6 +13,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 
 #include "app/commands.h"
 #include "app/units.h"
@@ -40,6 +41,8 @@ struct BenchFlags {
   std::string machine = "counter";
   uint32_t in_flight = 256;
   uint64_t count = 0;
+  uint32_t transfers_in_flight = 1;
+  bool keep = false;
   bool json = false;
 };
 
@@ -201,26 +204,66 @@ nlohmann::json Transfer(const Cost& cost, uint64_t bytes, double seconds, const 
   return result;
 }
 
+// Transfers of one size by several threads; stops at the first error.
+class PutLoad {
+ public:
+  PutLoad(BlobClient& blobs, const BenchFlags& flags, uint64_t size)
+      : blobs_(blobs), flags_(flags), content_(size) {}
+
+  absl::Status Run() {
+    std::vector<std::thread> threads;
+    for (uint32_t i = 0; i < flags_.transfers_in_flight; ++i) threads.emplace_back([this] { PutMany(); });
+    for (std::thread& thread : threads) thread.join();
+    return status_;
+  }
+  absl::Status RemoveAll() {
+    for (const std::string& name : names_) RETURN_IF_ERROR(blobs_.Remove(name));
+    return absl::OkStatus();
+  }
+  const std::vector<double>& latencies() const { return latencies_; }
+
+ private:
+  void PutMany() {
+    RandomContent content = content_;
+    std::unique_lock lock(mutex_);
+    while (status_.ok() && started_ < flags_.repeat) {
+      ++started_;
+      lock.unlock();
+      const Clock::time_point begin = Clock::now();
+      const absl::StatusOr<std::string> name = PutRandom(blobs_, flags_, content, NewName());
+      const double seconds = Seconds(Clock::now() - begin);
+      lock.lock();
+      if (name.ok()) {
+        names_.push_back(*name);
+        latencies_.push_back(seconds);
+      } else if (status_.ok()) {
+        status_ = name.status();
+      }
+    }
+  }
+
+  BlobClient& blobs_;
+  const BenchFlags& flags_;
+  const RandomContent content_;
+  std::mutex mutex_;
+  uint32_t started_ = 0;  // guarded by mutex_, as are the next three
+  std::vector<std::string> names_;
+  std::vector<double> latencies_;
+  absl::Status status_;
+};
+
 absl::Status BenchPut(const BenchFlags& flags) {
   ASSIGN_OR_RETURN(const uint64_t size, ParseSize(flags.size));
   ASSIGN_OR_RETURN(const auto blobs,
                    BlobClient::Create({.servers = flags.client.servers, .group = flags.client.group}));
   client::Connection connection(flags.client.servers);
-  RandomContent content(size);
+  PutLoad load(*blobs, flags, size);
   const Cost cost(connection);
-  std::vector<double> each;
-  std::vector<std::string> names;
   const Clock::time_point start = Clock::now();
-  for (uint32_t i = 0; i < flags.repeat; ++i) {
-    const Clock::time_point begin = Clock::now();
-    ASSIGN_OR_RETURN(const std::string name, PutRandom(*blobs, flags, content, NewName()));
-    each.push_back(Seconds(Clock::now() - begin));
-    names.push_back(name);
-  }
+  RETURN_IF_ERROR(load.Run());
   const double seconds = Seconds(Clock::now() - start);
-  Print(Transfer(cost, size * flags.repeat, seconds, each), flags.json);
-  for (const std::string& name : names) RETURN_IF_ERROR(blobs->Remove(name));
-  return absl::OkStatus();
+  Print(Transfer(cost, size * flags.repeat, seconds, load.latencies()), flags.json);
+  return flags.keep ? absl::OkStatus() : load.RemoveAll();
 }
 
 absl::Status BenchGet(const BenchFlags& flags) {
@@ -367,6 +410,10 @@ void AddBench(CLI::App& app, Chosen* chosen) {
       NewCommand(*bench, "put", "Puts random bytes and removes them", "sluice bench put --size 1GiB --json",
                  chosen, [flags] { return BenchPut(*flags); });
   AddTransferFlags(*put, flags.get());
+  put->add_option("--in-flight", flags->transfers_in_flight, "Transfers under way at a time")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  put->add_flag("--keep", flags->keep, "Leave what was put under bench/");
   CLI::App* get =
       NewCommand(*bench, "get", "Reads a blob without keeping it", "sluice bench get --name tools/git",
                  chosen, [flags] { return BenchGet(*flags); });
