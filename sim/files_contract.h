@@ -9,8 +9,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
+#include <random>
 #include <string>
 
 #include "env/files.h"
@@ -69,6 +71,63 @@ TEST_P(FilesContract, ReadsWhatWasWrittenInManyPieces) {
   ASSERT_TRUE(file->WriteAt(5, data).ok());
   EXPECT_EQ(*file->Size(), expected.size() + 5);
   EXPECT_EQ(Content("f"), std::string(5, '\0') + expected);
+}
+
+// However writes, cuts, syncs and reads follow one another, runs or not, the file holds what was written.
+TEST_P(FilesContract, RunsOfAnySizeHoldWhatWasWritten) {
+  constexpr size_t kRunBytes = 16 << 10;
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    std::mt19937 random(seed);
+    const std::string name = "f" + std::to_string(seed);
+    std::string expected;
+    {
+      const auto file = MustOpen(name, {.create = true, .run_bytes = kRunBytes});
+      for (int step = 0; step < 200; ++step) {
+        const uint32_t kind = random() % 16;
+        if (kind == 0) {
+          const size_t size = random() % (expected.size() + 10);
+          ASSERT_TRUE(file->Truncate(size).ok());
+          expected.resize(size);
+        } else if (kind == 1) {
+          ASSERT_TRUE(file->Sync().ok());
+        } else if (kind == 2) {
+          const size_t from = random() % (expected.size() + 1);
+          std::string out(random() % 40'000, '\0');
+          const auto got = file->ReadAt(from, out.data(), out.size());
+          ASSERT_TRUE(got.ok()) << got.status();
+          ASSERT_EQ(out.substr(0, *got), expected.substr(from, out.size()))
+              << "seed " << seed << " step " << step;
+        } else {
+          // Mostly at the end; sometimes over what is there, sometimes behind a hole.
+          const size_t at = kind == 3   ? random() % (expected.size() + 1)
+                            : kind == 4 ? expected.size() + random() % 10'000
+                                        : expected.size();
+          const std::string data(1 + random() % (kind < 10 ? 50 : 40'000),
+                                 static_cast<char>('a' + step % 26));
+          ASSERT_TRUE(file->WriteAt(at, Bytes::Copy(data)).ok());
+          expected.resize(std::max(expected.size(), at + data.size()));
+          expected.replace(at, data.size(), data);
+        }
+        ASSERT_EQ(*file->Size(), expected.size()) << "seed " << seed << " step " << step;
+      }
+    }
+    EXPECT_EQ(Content(name), expected) << "seed " << seed;
+  }
+}
+
+TEST_P(FilesContract, ReadsWholeBlocksPastTheCache) {
+  std::string expected;
+  for (int i = 0; i < 3000; ++i) expected += std::to_string(i);
+  ASSERT_TRUE(MustOpen("f", {.create = true})->WriteAt(0, Bytes::Copy(expected)).ok());
+  const auto file = MustOpen("f", {.direct = true, .read_only = true});
+  const size_t size = env::WholeBlocks(expected.size());
+  const env::AlignedMemory out = env::AllocateAligned(size);
+  EXPECT_EQ(*file->ReadAt(0, out.get(), size), expected.size());
+  EXPECT_EQ(std::string_view(out.get(), expected.size()), expected);
+  EXPECT_EQ(*file->ReadAt(4096, out.get(), 4096), 4096u);
+  EXPECT_EQ(std::string_view(out.get(), 4096), expected.substr(4096, 4096));
+  EXPECT_EQ(*file->ReadAt(4097, out.get(), 100), 100u);
+  EXPECT_EQ(std::string_view(out.get(), 100), expected.substr(4097, 100));
 }
 
 TEST_P(FilesContract, ReadIsShortOnlyAtTheEnd) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "env/aligned_memory.h"
 
 namespace sluice::blob {
 namespace {
@@ -18,7 +19,9 @@ absl::Status AtPath(const absl::Status& status, const std::string& path) {
 absl::StatusOr<Bytes> ReadPiece(env::File& file, const std::string& path, const std::vector<uint32_t>& crcs,
                                 uint64_t begin, uint64_t end) {
   const size_t size = end - begin;
-  auto buffer = std::make_unique_for_overwrite<char[]>(size);
+  // Whole blocks of aligned memory, for files that are read past the page cache.
+  env::AlignedMemory buffer = env::AllocateAligned(env::WholeBlocks(size));
+  if (buffer == nullptr) return absl::ResourceExhaustedError(fmt::format("no memory to read {}", path));
   ASSIGN_OR_RETURN(const size_t got, file.ReadAt(begin, buffer.get(), size));
   if (got != size) return absl::DataLossError(fmt::format("{} ends at {}", path, begin + got));
   for (uint64_t at = begin; at < end; at += kChunkBytes) {
@@ -59,9 +62,13 @@ absl::StatusOr<Footer> ReadFooter(env::File& file, const std::string& path) {
   return footer;
 }
 
-absl::StatusOr<std::unique_ptr<SealedFile>> SealedFile::Open(env::Files& files, const std::string& path) {
+absl::StatusOr<std::unique_ptr<SealedFile>> SealedFile::Open(env::Files& files, const std::string& path,
+                                                             uint64_t direct_read_bytes) {
   ASSIGN_OR_RETURN(auto file, files.Open(path, {.read_only = true}));
   ASSIGN_OR_RETURN(Footer footer, ReadFooter(*file, path));
+  if (direct_read_bytes > 0 && footer.sealed.length >= direct_read_bytes) {
+    ASSIGN_OR_RETURN(file, files.Open(path, {.direct = true, .read_only = true}));
+  }
   std::string list(4 * ChunkCount(footer.sealed.length), '\0');
   ASSIGN_OR_RETURN(const size_t got, file->ReadAt(footer.sealed.length, list.data(), list.size()));
   list.resize(got);

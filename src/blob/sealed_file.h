@@ -23,8 +23,9 @@ absl::StatusOr<Bytes> ReadVerified(env::File& file, const std::string& path, uin
 
 class SealedFile {
  public:
-  // `data` may also be a sealed stage.
-  static absl::StatusOr<std::unique_ptr<SealedFile>> Open(env::Files& files, const std::string& path);
+  // May also be a sealed stage. Files of at least `direct_read_bytes` are read past the page cache, 0: none.
+  static absl::StatusOr<std::unique_ptr<SealedFile>> Open(env::Files& files, const std::string& path,
+                                                          uint64_t direct_read_bytes = 0);
 
   const Footer& footer() const { return footer_; }
   uint64_t length() const { return footer_.sealed.length; }

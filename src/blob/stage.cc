@@ -118,7 +118,7 @@ absl::Status Stage::Usable() {
 
 absl::Status Stage::OpenFiles() {
   if (file_ != nullptr) return absl::OkStatus();
-  auto file = StageFile::Reopen(place_.files(), paths_, *found_);
+  auto file = StageFile::Reopen(place_.files(), paths_, *found_, place_.options().direct_run_bytes);
   if (!file.ok()) {
     // Too few descriptors or no memory may pass; damage does not.
     return absl::IsResourceExhausted(file.status()) ? file.status() : Fail(file.status());

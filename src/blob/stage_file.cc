@@ -24,9 +24,10 @@ absl::Status CheckLastChunk(env::File& data, const ChunkList& chunks, const std:
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, const StagePaths& paths,
-                                                             const UploadSpec& spec) {
+                                                             const UploadSpec& spec, size_t run_bytes) {
   ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {.create = true}));
-  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(paths.data, {.create = true}));
+  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data,
+                   files.Open(paths.data, {.create = true, .run_bytes = run_bytes}));
   RETURN_IF_ERROR(side->Truncate(0));
   RETURN_IF_ERROR(data->Truncate(0));
   std::unique_ptr<StageFile> stage(new StageFile(std::move(data), std::move(side)));
@@ -35,9 +36,9 @@ absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, 
 }
 
 absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Reopen(env::Files& files, const StagePaths& paths,
-                                                             SideState side_state) {
+                                                             SideState side_state, size_t run_bytes) {
   ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {}));
-  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(paths.data, {}));
+  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(paths.data, {.run_bytes = run_bytes}));
   const uint64_t length = side_state.durable.length();
   ASSIGN_OR_RETURN(const uint64_t data_bytes, data->Size());
   if (data_bytes < length) {

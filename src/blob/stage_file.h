@@ -27,15 +27,15 @@ struct StagePaths {
 class StageFile {
  public:
   // Makes both files, the spec written and nothing synced. What may have been there under these names is
-  // overwritten.
+  // overwritten. `run_bytes` as in env::OpenOptions, for the data.
   static absl::StatusOr<std::unique_ptr<StageFile>> Create(env::Files& files, const StagePaths& paths,
-                                                           const UploadSpec& spec);
+                                                           const UploadSpec& spec, size_t run_bytes);
   // Opens an unsealed stage again: cuts both files to what `side` proves, and checks the last, partial chunk.
   // DATA_LOSS if the data is shorter or differs.
   static absl::StatusOr<std::unique_ptr<StageFile>> Reopen(env::Files& files, const StagePaths& paths,
-                                                           SideState side);
+                                                           SideState side, size_t run_bytes);
 
-  // Writes `data` at the end. No copy: one write and one pass of CRC32C.
+  // Writes `data` at the end: one pass of CRC32C, and one copy into a run or into the page cache.
   absl::Status Append(const Bytes& data);
   // Hints that everything written so far may go to the device.
   void StartWriteback();

@@ -27,6 +27,8 @@ absl::Status IgnoreNotFound(absl::Status status) {
 }
 
 // Which thread: the same in every process, so that a simulation repeats.
+constexpr uint32_t kDirectRunBytesMax = 16u << 20;
+
 size_t Spread(const UploadId& id) { return Crc32c(id.ToHex()); }
 
 using Threads = std::vector<std::unique_ptr<env::Executor>>;
@@ -78,6 +80,10 @@ class FolderStore final : public Store, public StagePlace {
   bool Drop(const Stage* stage) override;
   bool PostUnlessStopping(env::Executor& executor, env::Task task) override;
 
+  // Neighbouring reads go to different threads, so that one blob is read ahead while it is checked.
+  env::Executor& ReaderOf(const UploadId& id, uint64_t offset) {
+    return *read_[(Spread(id) + offset / kReadBytesMax) % read_.size()];
+  }
   // A read of this content met damage.
   void NoteDamage(const UploadId& id);
 
@@ -144,19 +150,21 @@ class FolderStore final : public Store, public StagePlace {
 
 class FileSource final : public Source {
  public:
-  FileSource(FolderStore& store, env::Executor& reader, UploadId id, std::unique_ptr<SealedFile> file)
-      : store_(store), reader_(reader), id_(id), file_(std::move(file)) {}
+  FileSource(FolderStore& store, UploadId id, std::unique_ptr<SealedFile> file)
+      : store_(store), id_(id), file_(std::move(file)) {}
 
   uint64_t length() const override { return file_->length(); }
 
   void Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Upload::Done<Bytes> done) override {
     // The task shares the file, so that the source may be dropped meanwhile.
-    reader_.Post([&store = store_, id = id_, file = file_, offset, count, reply_on,
-                  done = std::move(done)]() mutable {
-      absl::StatusOr<Bytes> data = ReadNow(*file, offset, count);
-      if (absl::IsDataLoss(data.status())) store.NoteDamage(id);
-      reply_on->Post([done = std::move(done), data = std::move(data)]() mutable { done(std::move(data)); });
-    });
+    store_.ReaderOf(id_, offset)
+        .Post([&store = store_, id = id_, file = file_, offset, count, reply_on,
+               done = std::move(done)]() mutable {
+          absl::StatusOr<Bytes> data = ReadNow(*file, offset, count);
+          if (absl::IsDataLoss(data.status())) store.NoteDamage(id);
+          reply_on->Post(
+              [done = std::move(done), data = std::move(data)]() mutable { done(std::move(data)); });
+        });
   }
 
  private:
@@ -169,7 +177,6 @@ class FileSource final : public Source {
   }
 
   FolderStore& store_;
-  env::Executor& reader_;
   const UploadId id_;
   const std::shared_ptr<SealedFile> file_;
 };
@@ -268,7 +275,7 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
           fmt::format("{} uploads are open, the limit", options_.uploads_max));
     }
   }
-  auto file = StageFile::Create(files_, PathsOf(id), spec);
+  auto file = StageFile::Create(files_, PathsOf(id), spec, options_.direct_run_bytes);
   if (!file.ok()) {
     if (absl::Status removed = RemoveStageFiles(id); !removed.ok()) {
       LogWarn("after a failed creation: {}", Message(removed));
@@ -452,7 +459,9 @@ absl::StatusOr<std::optional<Sealed>> FolderStore::SealedState(const UploadId& i
 }
 
 absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& id) {
-  auto file = AtItsPlace(id, [this](const std::string& path) { return SealedFile::Open(files_, path); });
+  auto file = AtItsPlace(id, [this](const std::string& path) {
+    return SealedFile::Open(files_, path, options_.direct_read_bytes);
+  });
   if (absl::IsNotFound(file.status())) {
     return absl::NotFoundError(fmt::format("no sealed bytes of upload {}", id.ToHex()));
   }
@@ -462,8 +471,7 @@ absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& 
   }
   if (absl::IsDataLoss(file.status())) NoteDamage(id);
   RETURN_IF_ERROR(file.status());
-  env::Executor& reader = *read_[Spread(id) % read_.size()];
-  return std::make_shared<FileSource>(*this, reader, id, std::move(file).value());
+  return std::make_shared<FileSource>(*this, id, std::move(file).value());
 }
 
 absl::Status FolderStore::Remove(const UploadId& id) {
@@ -504,6 +512,11 @@ Store::Stats FolderStore::stats() {
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(env::Files& files, env::Executors& executors,
                                                    const env::Clock& clock, const std::string& dir,
                                                    StoreOptions options) {
+  if (options.direct_run_bytes % env::kBlockBytes != 0 || options.direct_run_bytes > kDirectRunBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("blob.direct_run_bytes is {}: a multiple of {}, at most {}, is possible",
+                    options.direct_run_bytes, env::kBlockBytes, kDirectRunBytesMax));
+  }
   auto store = std::make_unique<FolderStore>(files, executors, clock, dir, options);
   RETURN_IF_ERROR(store->Recover());
   return store;

@@ -34,6 +34,10 @@ struct StoreOptions {
   uint64_t queue_bytes = 16u << 20;  // queued and not yet answered, of one upload; RESOURCE_EXHAUSTED beyond
   uint32_t read_threads = 2;         // sources read beside uploads, not behind their syncs
   uint32_t hash_threads = 1;         // SHA-256; an upload stays on one
+  // Uploads are written past the page cache in runs of this size, a multiple of 4096; 0: through the cache.
+  uint32_t direct_run_bytes = 1u << 20;
+  // Blobs of this size and more are read past the page cache, which they would only empty; 0: never.
+  uint64_t direct_read_bytes = 64u << 20;
 };
 
 class Store {

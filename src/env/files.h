@@ -19,6 +19,7 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "env/aligned_memory.h"
 
 namespace sluice::env {
 
@@ -31,7 +32,7 @@ class File {
   virtual absl::Status WriteAt(uint64_t offset, const Bytes& data) = 0;
   // Writes all of `data` at `offset` and makes it durable before it returns (RWF_DSYNC; with
   // OpenOptions::direct, O_DIRECT where the file system allows it). `offset` and `data.size()` are multiples
-  // of 4096. The file's size must already cover the range for this to be one device write.
+  // of kBlockBytes. The file's size must already cover the range for this to be one device write.
   virtual absl::Status WriteDurably(uint64_t offset, const Bytes& data) = 0;
   // Makes everything written so far durable (fdatasync: data and size).
   virtual absl::Status Sync() = 0;
@@ -47,8 +48,13 @@ class File {
 struct OpenOptions {
   bool create = false;     // make the file if it is absent
   bool exclusive = false;  // with create: ALREADY_EXISTS if it is there
-  bool direct = false;     // WriteDurably bypasses the page cache where possible
+  bool direct = false;     // WriteDurably bypasses the page cache where possible, and so does a ReadAt of a
+                           // read_only file whose offset, count and memory are multiples of kBlockBytes
   bool read_only = false;
+  // Above 0: WriteAts that follow one another are collected and go past the page cache, where possible, in
+  // runs of this size, a multiple of kBlockBytes. For bulk: a copy less, and the cache keeps what is read.
+  // ReadAt, Size and Sync see what waits in memory; another open file sees it after Sync.
+  size_t run_bytes = 0;
 };
 
 // Held from LockFile until destruction.

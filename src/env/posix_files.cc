@@ -10,17 +10,18 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "base/check.h"
 #include "env/files.h"
+#include "env/write_run.h"
 
 namespace sluice::env {
 namespace {
 
-constexpr size_t kBlockBytes = 4096;
 // One O_DIRECT write copies at most this much; more becomes several synced writes.
 constexpr size_t kDirectBytesMax = 4 << 20;
 
@@ -70,20 +71,30 @@ class Descriptor {
   int fd_;
 };
 
-struct FreeMemory {
-  void operator()(char* memory) const { std::free(memory); }
-};
-
 class PosixFile final : public File {
  public:
-  PosixFile(std::string path, Descriptor fd, Descriptor direct_fd)
-      : path_(std::move(path)), fd_(std::move(fd)), direct_fd_(std::move(direct_fd)) {}
+  PosixFile(std::string path, Descriptor fd, Descriptor direct_fd, const OpenOptions& options)
+      : path_(std::move(path)), fd_(std::move(fd)), direct_fd_(std::move(direct_fd)), options_(options) {
+    if (options.run_bytes > 0) run_.emplace(options.run_bytes);
+  }
+  ~PosixFile() override {
+    std::lock_guard lock(run_mutex_);
+    (void)SpillRun();  // like any write without a sync: nothing was promised
+  }
 
   absl::StatusOr<size_t> ReadAt(uint64_t offset, char* out, size_t count) override {
+    {
+      std::lock_guard lock(run_mutex_);
+      if (run_ && offset < run_->end() && offset + count > run_->at()) RETURN_IF_ERROR(SpillRun());
+    }
+    const bool aligned = (offset | count | reinterpret_cast<uintptr_t>(out)) % kBlockBytes == 0;
+    const bool direct = options_.read_only && direct_fd_.valid() && aligned;
     size_t done = 0;
     while (done < count) {
-      const ssize_t n = Retry(
-          [&] { return pread(fd_.get(), out + done, count - done, static_cast<off_t>(offset + done)); });
+      // What a short direct read leaves is not whole blocks any more.
+      const int fd = direct && done == 0 ? direct_fd_.get() : fd_.get();
+      const ssize_t n =
+          Retry([&] { return pread(fd, out + done, count - done, static_cast<off_t>(offset + done)); });
       if (n < 0) return PosixError("read", path_, errno);
       if (n == 0) break;
       done += static_cast<size_t>(n);
@@ -92,8 +103,11 @@ class PosixFile final : public File {
   }
 
   absl::Status WriteAt(uint64_t offset, const Bytes& data) override {
-    const int error = WriteVector(offset, data, 0);
-    return error == 0 ? absl::OkStatus() : PosixError("write", path_, error);
+    if (run_) {
+      std::lock_guard lock(run_mutex_);
+      return AppendToRun(offset, data);
+    }
+    return WriteBuffered(offset, data);
   }
 
   absl::Status WriteDurably(uint64_t offset, const Bytes& data) override {
@@ -113,11 +127,16 @@ class PosixFile final : public File {
   }
 
   absl::Status Sync() override {
+    {
+      std::lock_guard lock(run_mutex_);
+      RETURN_IF_ERROR(SpillRun());
+    }
     if (Retry([&] { return fdatasync(fd_.get()); }) != 0) return PosixError("sync", path_, errno);
     return absl::OkStatus();
   }
 
   void StartWriteback(uint64_t offset, uint64_t count) override {
+    if (run_ && direct_fd_.valid()) return;  // is on its way
     (void)sync_file_range(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(count),
                           SYNC_FILE_RANGE_WRITE);
   }
@@ -125,10 +144,19 @@ class PosixFile final : public File {
   absl::StatusOr<uint64_t> Size() override {
     struct stat status {};
     if (fstat(fd_.get(), &status) != 0) return PosixError("stat", path_, errno);
-    return static_cast<uint64_t>(status.st_size);
+    std::lock_guard lock(run_mutex_);
+    return std::max(static_cast<uint64_t>(status.st_size), run_ && !run_->empty() ? run_->end() : 0);
   }
 
   absl::Status Truncate(uint64_t size) override {
+    std::lock_guard lock(run_mutex_);
+    if (run_ && !run_->empty()) {
+      if (size < run_->at()) {
+        run_->Restart(0);
+      } else {
+        run_->Cut(size);
+      }
+    }
     if (Retry([&] { return ftruncate(fd_.get(), static_cast<off_t>(size)); }) != 0) {
       return PosixError("truncate", path_, errno);
     }
@@ -138,6 +166,76 @@ class PosixFile final : public File {
   void DropCache() override { (void)posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED); }
 
  private:
+  absl::Status WriteBuffered(uint64_t offset, const Bytes& data) {
+    const int error = WriteVector(offset, data, 0);
+    return error == 0 ? absl::OkStatus() : PosixError("write", path_, error);
+  }
+
+  // The three that follow: under run_mutex_.
+  absl::Status AppendToRun(uint64_t offset, const Bytes& data) {
+    if (run_->empty() ? offset != run_->at() : offset != run_->end()) RETURN_IF_ERROR(StartRun(offset));
+    for (size_t done = 0;;) {
+      if (run_->full()) RETURN_IF_ERROR(WriteRunOut());
+      if (done == data.size()) return absl::OkStatus();
+      const size_t taken = run_->Take(data.Slice(done, data.size() - done));
+      if (taken == 0) return PosixError("allocate for", path_, ENOMEM);
+      done += taken;
+    }
+  }
+
+  // A run begins at a block, so it begins with what the file has in front of `offset` in that block.
+  absl::Status StartRun(uint64_t offset) {
+    RETURN_IF_ERROR(SpillRun());
+    const uint64_t begin = offset / kBlockBytes * kBlockBytes;
+    std::string before(offset - begin, '\0');
+    if (!before.empty()) {
+      const ssize_t n =
+          Retry([&] { return pread(fd_.get(), before.data(), before.size(), static_cast<off_t>(begin)); });
+      if (n < 0) return PosixError("read", path_, errno);
+    }
+    run_->Restart(begin);
+    if (!before.empty() && run_->Take(Bytes::Take(std::move(before))) == 0) {
+      return PosixError("allocate for", path_, ENOMEM);
+    }
+    run_->MarkClean();
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteRunOut() {
+    if (!direct_fd_.valid()) {
+      RETURN_IF_ERROR(SpillRun());
+      run_->Advance();
+      return absl::OkStatus();
+    }
+    const std::string_view bytes = run_->bytes();
+    for (size_t done = 0; done < bytes.size();) {
+      const ssize_t n = Retry([&] {
+        return pwrite(direct_fd_.get(), bytes.data() + done, bytes.size() - done,
+                      static_cast<off_t>(run_->at() + done));
+      });
+      if (n < 0 && errno == EINVAL) {  // this file system has no O_DIRECT after all
+        direct_fd_ = Descriptor();
+        return WriteRunOut();
+      }
+      if (n < 0) return PosixError("write", path_, errno);
+      const size_t whole_blocks = static_cast<size_t>(n) / kBlockBytes * kBlockBytes;
+      if (whole_blocks == 0) return PosixError("write", path_, EIO);
+      done += whole_blocks;
+    }
+    run_->Advance();
+    return absl::OkStatus();
+  }
+
+  // Brings what waits in memory to the page cache. It stays in the run, which may yet become whole.
+  absl::Status SpillRun() {
+    if (!run_ || run_->unwritten().empty()) return absl::OkStatus();
+    const std::string_view bytes = run_->unwritten();
+    const Bytes data = Bytes::Wrap(bytes.data(), bytes.size(), [] {});
+    RETURN_IF_ERROR(WriteBuffered(run_->at() + run_->clean(), data));
+    run_->MarkClean();
+    return absl::OkStatus();
+  }
+
   // Writes all of `data`, however many chunks it has and however little each call takes. Returns an errno or
   // 0.
   int WriteVector(uint64_t offset, const Bytes& data, int flags) {
@@ -176,7 +274,7 @@ class PosixFile final : public File {
   // False when this file system refuses O_DIRECT or RWF_DSYNC: nothing is promised then about the range.
   absl::StatusOr<bool> WriteDirectly(uint64_t offset, const Bytes& data) {
     if (aligned_bytes_ < data.size()) {
-      aligned_.reset(static_cast<char*>(std::aligned_alloc(kBlockBytes, data.size())));
+      aligned_ = AllocateAligned(data.size());
       if (aligned_ == nullptr) return PosixError("allocate for", path_, ENOMEM);
       aligned_bytes_ = data.size();
     }
@@ -198,8 +296,11 @@ class PosixFile final : public File {
   const std::string path_;
   const Descriptor fd_;
   Descriptor direct_fd_;  // with O_DIRECT; invalid when not wanted or not possible
+  const OpenOptions options_;
   bool has_dsync_ = true;
-  std::unique_ptr<char, FreeMemory> aligned_;
+  std::mutex run_mutex_;         // ReadAt runs beside anything
+  std::optional<WriteRun> run_;  // guarded by run_mutex_; set once
+  AlignedMemory aligned_;
   size_t aligned_bytes_ = 0;
 };
 
@@ -220,11 +321,12 @@ class PosixFiles final : public Files {
     Descriptor fd(Retry([&] { return open(path.c_str(), flags, 0644); }));
     if (!fd.valid()) return PosixError("open", path, errno);
     Descriptor direct_fd;
-    if (options.direct && !options.read_only) {
-      direct_fd = Descriptor(Retry([&] { return open(path.c_str(), O_CLOEXEC | O_RDWR | O_DIRECT); }));
+    if (options.direct || options.run_bytes > 0) {
+      const int access = options.read_only ? O_RDONLY : O_RDWR;
+      direct_fd = Descriptor(Retry([&] { return open(path.c_str(), O_CLOEXEC | access | O_DIRECT); }));
       if (!direct_fd.valid() && errno != EINVAL) return PosixError("open", path, errno);
     }
-    return std::make_unique<PosixFile>(path, std::move(fd), std::move(direct_fd));
+    return std::make_unique<PosixFile>(path, std::move(fd), std::move(direct_fd), options);
   }
 
   absl::Status Remove(const std::string& path) override {

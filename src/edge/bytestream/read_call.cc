@@ -10,7 +10,7 @@ namespace sluice::edge::bytestream {
 namespace {
 
 constexpr uint64_t kMessageBytes = 1 << 20;
-constexpr size_t kReadsAhead = 2;
+constexpr size_t kReadsAhead = 4;  // the device, two checks and the wire at a time
 
 }  // namespace
 
