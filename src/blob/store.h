@@ -32,7 +32,7 @@ struct StoreOptions {
   uint32_t uploads_max = 4096;          // open stages; Create answers RESOURCE_EXHAUSTED beyond
   uint64_t reserve_bytes = 256u << 20;  // free space that uploads leave to the log (F-28)
   uint64_t queue_bytes = 16u << 20;  // queued and not yet answered, of one upload; RESOURCE_EXHAUSTED beyond
-  uint32_t read_threads = 2;         // sources read beside uploads, not behind their syncs
+  uint32_t read_threads = 4;         // sources read beside uploads, not behind their syncs
   uint32_t hash_threads = 1;         // SHA-256; an upload stays on one
   // Uploads are written past the page cache in runs of this size, a multiple of 4096; 0: through the cache.
   uint32_t direct_run_bytes = 1u << 20;
