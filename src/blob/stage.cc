@@ -23,27 +23,26 @@ void Reply(env::Executor* on, Upload::Done<T> done, absl::StatusOr<T> result) {
 
 }  // namespace
 
-Stage::Stage(StagePlace& place, Threads threads, UploadSpec spec, uint64_t creation,
-             std::unique_ptr<StageFile> file)
+Stage::Stage(StagePlace& place, Threads threads, UploadSpec spec, std::unique_ptr<StageFile> file)
     : place_(place),
       threads_(threads),
       spec_(std::move(spec)),
       paths_(place.PathsOf(spec_.id)),
-      creation_(creation),
       last_progress_(place.clock().MonotonicNow().count()),
-      file_(std::move(file)) {}
+      file_(std::move(file)),
+      names_durable_(false) {}
 
 Stage::Stage(StagePlace& place, Threads threads, SideState found)
     : place_(place),
       threads_(threads),
       spec_(found.spec),
       paths_(place.PathsOf(spec_.id)),
-      creation_(0),
       length_(found.sealed ? found.sealed->length : found.durable.length()),
       durable_length_(length_.load()),
       last_progress_(place.clock().MonotonicNow().count()),
       sealed_(found.sealed.has_value()),
-      sealed_state_(found.sealed.value_or(Sealed{})) {
+      sealed_state_(found.sealed.value_or(Sealed{})),
+      names_durable_(true) {
   if (!sealed_) found_ = std::move(found);
 }
 
@@ -209,9 +208,16 @@ absl::StatusOr<uint64_t> Stage::FlushNow() {
   RETURN_IF_ERROR(Usable());
   if (durable_length_ == length_) return durable_length_.load();
   if (absl::Status status = file_->Flush(); !status.ok()) return Fail(status);
-  if (absl::Status status = place_.SyncCreation(creation_); !status.ok()) return Fail(status);
+  if (absl::Status status = SyncNames(); !status.ok()) return Fail(status);
   durable_length_ = file_->durable_length();
   return durable_length_.load();
+}
+
+absl::Status Stage::SyncNames() {
+  if (names_durable_) return absl::OkStatus();
+  RETURN_IF_ERROR(place_.SyncNames(spec_.id));
+  names_durable_ = true;
+  return absl::OkStatus();
 }
 
 void Stage::Run(SealCall call) {
@@ -268,7 +274,7 @@ absl::StatusOr<Sealed> Stage::SealWith(const SealExpectation& expected,
   // Checked here, because a write that fails half-way through sealing is final.
   RETURN_IF_ERROR(place_.Admit(4 * file_->chunks().crcs().size() + kTrailerBytes));
   if (absl::Status status = file_->Seal(spec_, sealed); !status.ok()) return Fail(status);
-  if (absl::Status status = place_.SyncCreation(creation_); !status.ok()) return Fail(status);
+  if (absl::Status status = SyncNames(); !status.ok()) return Fail(status);
   sealed_state_ = sealed;
   durable_length_ = sealed.length;
   last_progress_ = place_.clock().MonotonicNow().count();

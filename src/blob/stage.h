@@ -39,8 +39,8 @@ class StagePlace {
   virtual StagePaths PathsOf(const UploadId& id) const = 0;
   // RESOURCE_EXHAUSTED if `bytes` more would eat into the reserve of free space.
   virtual absl::Status Admit(uint64_t bytes) = 0;
-  // Makes the names of stages created up to number `creation` durable.
-  virtual absl::Status SyncCreation(uint64_t creation) = 0;
+  // Makes the names of this stage's files durable.
+  virtual absl::Status SyncNames(const UploadId& id) = 0;
   // Takes the stage out of the store and has its files removed; false if it is no longer the store's.
   virtual bool Drop(const Stage* stage) = 0;
   // Posts unless the store is being destroyed.
@@ -53,9 +53,8 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
     env::Executor& disk;
     env::Executor& hash;
   };
-  // A stage that was just created as number `creation`.
-  Stage(StagePlace& place, Threads threads, UploadSpec spec, uint64_t creation,
-        std::unique_ptr<StageFile> file);
+  // A stage that was just created.
+  Stage(StagePlace& place, Threads threads, UploadSpec spec, std::unique_ptr<StageFile> file);
   // A stage found at start; its files are opened by the first call that needs them.
   Stage(StagePlace& place, Threads threads, SideState found);
 
@@ -111,6 +110,7 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   absl::Status WriteRun(const Bytes& run);
   void Answer(std::vector<AppendCall> calls, const absl::Status& status, uint64_t offset);
   absl::StatusOr<uint64_t> FlushNow();
+  absl::Status SyncNames();
   absl::Status CheckExpectation(const SealExpectation& expected, const Sealed& sealed) const;
   void FinishSeal(absl::StatusOr<std::optional<Sha256>> digest);
   absl::StatusOr<Sealed> SealWith(const SealExpectation& expected,
@@ -126,7 +126,6 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   const Threads threads_;
   const UploadSpec spec_;
   const StagePaths paths_;
-  const uint64_t creation_;
 
   std::mutex mutex_;
   std::vector<Call> queue_ ABSL_GUARDED_BY(mutex_);
@@ -144,6 +143,7 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   std::deque<Call> pending_;
   std::unique_ptr<StageFile> file_;
   std::optional<SideState> found_;
+  bool names_durable_;
   absl::Status failure_;
   std::optional<SealCall> sealing_;  // waits for its digest; later calls wait behind it
   bool hashing_ = false;             // the hashing thread has everything that was accepted

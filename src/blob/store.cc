@@ -76,7 +76,7 @@ class FolderStore final : public Store, public StagePlace {
     return {ContentPath(id) + kStageSuffix, stage_dir_ + "/" + id.ToHex()};
   }
   absl::Status Admit(uint64_t bytes) override;
-  absl::Status SyncCreation(uint64_t creation) override;
+  absl::Status SyncNames(const UploadId& id) override;
   bool Drop(const Stage* stage) override;
   bool PostUnlessStopping(env::Executor& executor, env::Task task) override;
 
@@ -98,6 +98,7 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status RecoverStage(const UploadId& id);
   absl::Status RemoveDropped(const UploadId& id);
   absl::Status RemoveStageFiles(const UploadId& id);
+  void NoteSyncFailure(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status SyncFolders() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status SyncFoldersOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   // Calls `open` with the path of the stage or content. A link may rename the file meanwhile, so what is
@@ -135,8 +136,6 @@ class FolderStore final : public Store, public StagePlace {
   std::set<UploadId> damaged_ ABSL_GUARDED_BY(mutex_);
   uint64_t space_credit_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::atomic<uint64_t> creations_ = 0;
-  std::atomic<uint64_t> synced_creations_ = 0;
   std::atomic<uint64_t> damaged_chunks_ = 0;
   Counter& damage_counter_ =
       NewCounter("sluice_blob_damaged_chunks_total", "Chunks that did not match their checksum");
@@ -282,10 +281,7 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
     }
     return file.status();
   }
-  std::lock_guard links(links_mutex_);
-  unsynced_.insert(ContentDir(id));
-  auto stage =
-      std::make_shared<Stage>(*this, ThreadsOf(id), std::move(spec), ++creations_, std::move(file).value());
+  auto stage = std::make_shared<Stage>(*this, ThreadsOf(id), std::move(spec), std::move(file).value());
   std::lock_guard lock(mutex_);
   stages_.emplace(id, stage);
   return stage;
@@ -372,11 +368,18 @@ absl::Status FolderStore::Admit(uint64_t bytes) {
   return absl::OkStatus();
 }
 
-absl::Status FolderStore::SyncCreation(uint64_t creation) {
-  if (creation <= synced_creations_) return absl::OkStatus();
+// Without a lock over the syncs: file systems gather those that come at the same time.
+absl::Status FolderStore::SyncNames(const UploadId& id) {
+  {
+    std::lock_guard lock(links_mutex_);
+    RETURN_IF_ERROR(sync_failure_);
+  }
+  absl::Status status = files_.SyncDir(ContentDir(id));
+  if (status.ok()) status = files_.SyncDir(stage_dir_);
+  if (status.ok()) return status;
   std::lock_guard lock(links_mutex_);
-  if (creation <= synced_creations_) return absl::OkStatus();
-  return SyncFolders();
+  if (sync_failure_.ok()) NoteSyncFailure(status);
+  return status;
 }
 
 // ---- contents
@@ -429,16 +432,18 @@ absl::Status FolderStore::SyncLinks() {
 
 absl::Status FolderStore::SyncFolders() {
   if (!sync_failure_.ok()) return sync_failure_;
-  sync_failure_ = SyncFoldersOnce();
-  if (!sync_failure_.ok()) LogError("sync of blob folders failed, for good: {}", Message(sync_failure_));
+  if (absl::Status status = SyncFoldersOnce(); !status.ok()) NoteSyncFailure(std::move(status));
   return sync_failure_;
 }
 
+void FolderStore::NoteSyncFailure(absl::Status status) {
+  LogError("sync of blob folders failed, for good: {}", Message(status));
+  sync_failure_ = std::move(status);
+}
+
 absl::Status FolderStore::SyncFoldersOnce() {
-  const uint64_t creations = creations_;
   for (const std::string& folder : unsynced_) RETURN_IF_ERROR(files_.SyncDir(folder));
   RETURN_IF_ERROR(files_.SyncDir(stage_dir_));
-  synced_creations_ = creations;
   unsynced_.clear();
   // A side file that cannot be removed now is tried again at the next sync.
   std::erase_if(old_sides_,

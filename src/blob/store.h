@@ -27,7 +27,7 @@
 namespace sluice::blob {
 
 struct StoreOptions {
-  uint32_t threads = 2;                 // blob threads; an upload stays on one
+  uint32_t threads = 8;  // blob threads; an upload stays on one, and they mostly wait for syncs
   uint64_t writeback_bytes = 8u << 20;  // how often early write-back is asked for
   uint32_t uploads_max = 4096;          // open stages; Create answers RESOURCE_EXHAUSTED beyond
   uint64_t reserve_bytes = 256u << 20;  // free space that uploads leave to the log (F-28)
