@@ -219,12 +219,31 @@ DataStreamReply StreamFailure(const PacketHeader& packet, const GroupId& group, 
   request.set_requestor_id(std::string(packet.client.AsBytes()));
   request.mutable_raft_group_id()->set_id(std::string(group.AsBytes()));
   request.set_call_id(packet.stream.value);
-  const std::string text =
-      fmt::format("{} from Server {}: {}", JavaClassOf(status), self.value, Message(status));
+  const std::string text = fmt::format("{} from Server {}: {}: {}", JavaClassOf(status), self.value,
+                                       std::string(absl::StatusCodeToString(status.code())), Message(status));
   DataStreamReply reply;
   reply.header = packet;
   reply.body = Bytes::Take(ThrowableReply(request, self, Throwable::kDataStream, text).SerializeAsString());
   return reply;
+}
+
+std::optional<absl::Status> StatusFromText(std::string_view text) {
+  for (int raw = 1; raw <= static_cast<int>(absl::StatusCode::kUnauthenticated); ++raw) {
+    const auto code = static_cast<absl::StatusCode>(raw);
+    const std::string name = absl::StatusCodeToString(code) + ": ";
+    if (text.substr(0, name.size()) == name) return absl::Status(code, ToAbsl(text.substr(name.size())));
+  }
+  return std::nullopt;
+}
+
+absl::Status StatusOfStreamFailure(std::string_view text) {
+  constexpr std::string_view kServer = " from Server ";
+  const size_t server = text.find(kServer);
+  const size_t code = server == std::string_view::npos ? server : text.find(": ", server + kServer.size());
+  if (code != std::string_view::npos) {
+    if (auto status = StatusFromText(text.substr(code + 2))) return *std::move(status);
+  }
+  return absl::AbortedError(ToAbsl(text));
 }
 
 }  // namespace sluice::wire

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -119,8 +120,13 @@ ClientReply AlreadyClosedReply(const RpcRequest& request, const PeerId& self, st
 ClientReply ThrowableReply(const RpcRequest& request, const PeerId& self, Throwable kind,
                            std::string_view message);
 
-// Failure of one DataStream packet, with the body that a Java client can decode.
+// Failure of one DataStream packet, with the body that a Java client can decode. The code of the status is in
+// its text, which has the form of Ratis: "CLASS from Server ID: INVALID_ARGUMENT: what is wrong".
 DataStreamReply StreamFailure(const PacketHeader& packet, const GroupId& group, const PeerId& self,
                               const absl::Status& status);
+// "INVALID_ARGUMENT: what is wrong" as a status; nullopt if it does not begin with a code.
+std::optional<absl::Status> StatusFromText(std::string_view text);
+// The status out of the text of a stream failure; ABORTED for a text without a code, as Java servers send it.
+absl::Status StatusOfStreamFailure(std::string_view text);
 
 }  // namespace sluice::wire

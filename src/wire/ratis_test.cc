@@ -196,7 +196,23 @@ TEST(RatisReplies, F69_StreamFailureHasIdsThatJavaCanDecode) {
   EXPECT_EQ(body.data_stream_exception().class_name(),
             "org.apache.ratis.protocol.exceptions.DataStreamException");
   EXPECT_EQ(body.data_stream_exception().error_message(),
-            "java.lang.IllegalStateException from Server n0: offset 100, expected 0");
+            "java.lang.IllegalStateException from Server n0: FAILED_PRECONDITION: offset 100, expected 0");
+}
+
+TEST(RatisReplies, AStreamFailureKeepsItsCode) {
+  for (const absl::Status& status :
+       {absl::InvalidArgumentError("name: 0 bytes"), absl::AlreadyExistsError("a"),
+        absl::DataLossError("x: y"), absl::UnavailableError(""),
+        absl::ResourceExhaustedError("INVALID_ARGUMENT: within the text")}) {
+    ClientReply body;
+    ASSERT_TRUE(body.ParseFromString(StreamFailure({}, kGroup, {"n0"}, status).body.ToString()));
+    EXPECT_EQ(StatusOfStreamFailure(body.data_stream_exception().error_message()), status);
+  }
+  // From a Java server, and nonsense: worth another attempt.
+  for (const char* text : {"java.io.IOException from Server s1: disk", "no words", "", " from Server ",
+                           "x from Server y: INVALID_ARGUMENTS: z"}) {
+    EXPECT_EQ(StatusOfStreamFailure(text), absl::AbortedError(text));
+  }
 }
 
 TEST(RatisIds, F65_OnlySixteenBytesThatAreNotAllZero) {
