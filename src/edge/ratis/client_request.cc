@@ -85,8 +85,12 @@ std::optional<CallFailure> TakeType(const node::Host& host, const pb::RaftClient
     case pb::RaftClientRequestProto::kForward:
       return TakeForward(host, out);
     case pb::RaftClientRequestProto::kMessageStream:
-      return Unsupported(
-          "message streams are not supported: send the message in one write, or use a data stream");
+      request.kind = RequestKind::kWatch;
+      request.min_index = Index{0};
+      out->part = {.stream = proto.message_stream().stream_id(),
+                   .number = proto.message_stream().message_id(),
+                   .last = proto.message_stream().end_of_request()};
+      return std::nullopt;
     case pb::RaftClientRequestProto::kDataStream:
       return IllegalState("a data stream does not start over gRPC: use the data stream port");
     case pb::RaftClientRequestProto::TYPE_NOT_SET:

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "edge/ratis/errors.h"
+#include "edge/ratis/message_streams.h"
 #include "node/host.h"
 
 namespace sluice::edge::ratis {
@@ -21,6 +22,8 @@ struct ParsedRequest {
   bool in_window = false;  // has a sliding-window entry
   uint64_t seq = 0;
   bool is_first = false;
+  // The request is a part of a message. Until that is whole it is a watch of index 0: does this server lead?
+  std::optional<MessagePart> part;
 };
 
 // Moves the content out of `proto`.

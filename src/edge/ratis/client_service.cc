@@ -5,6 +5,7 @@
 
 #include "edge/bidi_call.h"
 #include "edge/ratis/ordered_window.h"
+#include "env/clock.h"
 
 namespace sluice::edge::ratis {
 
@@ -13,11 +14,13 @@ class ClientCall final : public BidiCall<pb::RaftClientRequestProto, pb::RaftCli
                          public std::enable_shared_from_this<ClientCall> {
  public:
   ClientCall(grpc::CallbackServerContext* context, bool ordered, node::Host* host,
-             std::shared_ptr<CommitBoard> board, std::shared_ptr<OpenCalls<ClientCall>> calls)
+             std::shared_ptr<CommitBoard> board, std::shared_ptr<MessageStreams> messages,
+             std::shared_ptr<OpenCalls<ClientCall>> calls)
       : BidiCall(context, kRequestBytesMax),
         ordered_(ordered),
         host_(host),
         board_(std::move(board)),
+        messages_(std::move(messages)),
         calls_(std::move(calls)) {}
 
   void Begin() { Read(); }
@@ -96,9 +99,29 @@ class ClientCall final : public BidiCall<pb::RaftClientRequestProto, pb::RaftCli
       ++running_;
       running_bytes_ += bytes;
     }
+    if (absl::Status held = Assemble(&one.request); !held.ok()) {
+      node::ClientReply refusal;
+      refusal.code = node::ReplyCode::kStateMachine;
+      refusal.error = std::move(held);
+      return OnReply(one.request.context, one.seq, bytes, std::move(refusal));
+    }
     host_->Submit(std::move(one.request.request),
                   [self = shared_from_this(), context = std::move(one.request.context), seq = one.seq,
                    bytes](node::ClientReply reply) { self->OnReply(context, seq, bytes, std::move(reply)); });
+  }
+
+  // A part of a message is kept, and asks only whether this server leads; the last part is the write.
+  absl::Status Assemble(ParsedRequest* parsed) {
+    if (!parsed->part) return absl::OkStatus();
+    node::ClientRequest& request = parsed->request;
+    ASSIGN_OR_RETURN(std::optional<Bytes> whole,
+                     messages_->Add(request.group, request.client, *parsed->part, std::move(request.message),
+                                    env::RealClock().MonotonicNow()));
+    request.message = Bytes();
+    if (!whole) return absl::OkStatus();
+    request.message = *std::move(whole);
+    request.kind = parsed->context.kind = node::RequestKind::kWrite;
+    return absl::OkStatus();
   }
 
   void OnReply(const ReplyContext& context, uint64_t seq, uint64_t bytes, node::ClientReply reply) {
@@ -174,6 +197,7 @@ class ClientCall final : public BidiCall<pb::RaftClientRequestProto, pb::RaftCli
   const bool ordered_;
   node::Host* const host_;
   const std::shared_ptr<CommitBoard> board_;
+  const std::shared_ptr<MessageStreams> messages_;
   const std::shared_ptr<OpenCalls<ClientCall>> calls_;
 
   std::mutex mutex_;  // guards all below
@@ -190,8 +214,10 @@ class ClientCall final : public BidiCall<pb::RaftClientRequestProto, pb::RaftCli
 ClientService::ClientService(node::Host* host, env::Executor* executor)
     : host_(host),
       board_(std::make_shared<CommitBoard>(host, executor)),
+      messages_(std::make_shared<MessageStreams>()),
       calls_(std::make_shared<OpenCalls<ClientCall>>(kClientCallsMax)) {
-  host_->OnLeadershipLost([calls = calls_](const GroupId& group) {
+  host_->OnLeadershipLost([calls = calls_, messages = messages_](const GroupId& group) {
+    messages->Drop(group);
     calls->ForEach([&group](ClientCall& call) { call.LeadershipLost(group); });
   });
 }
@@ -206,7 +232,7 @@ ClientService::Reactor* ClientService::unordered(grpc::CallbackServerContext* co
 }
 
 ClientService::Reactor* ClientService::Open(grpc::CallbackServerContext* context, bool ordered) {
-  auto call = std::make_shared<ClientCall>(context, ordered, host_, board_, calls_);
+  auto call = std::make_shared<ClientCall>(context, ordered, host_, board_, messages_, calls_);
   if (!calls_->Add(call)) {
     return Refuse<pb::RaftClientRequestProto, pb::RaftClientReplyProto>(
         {grpc::StatusCode::UNAVAILABLE, "the server is stopping or has too many calls"});

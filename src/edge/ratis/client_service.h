@@ -16,6 +16,7 @@
 #include "edge/open_calls.h"
 #include "edge/ratis/client_request.h"
 #include "edge/ratis/commit_board.h"
+#include "edge/ratis/message_streams.h"
 #include "ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
@@ -42,6 +43,7 @@ class ClientService final : public ::ratis::grpc::RaftClientProtocolService::Cal
 
   node::Host* const host_;
   const std::shared_ptr<CommitBoard> board_;  // shared with calls whose replies are still due
+  const std::shared_ptr<MessageStreams> messages_;
   const std::shared_ptr<OpenCalls<ClientCall>>
       calls_;  // shared with the host's leadership callback and the calls
 };

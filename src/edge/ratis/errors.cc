@@ -35,6 +35,8 @@ const ErrorRow& RowOf(ReplyCode code) {
   return kTable[std::size(kTable) - 1];
 }
 
+constexpr std::string_view kIoException = "java.io.IOException";
+
 // The class that a Java client names for an error of the state machine.
 std::string_view JavaClassOf(absl::StatusCode code, node::RequestKind kind) {
   if (kind == node::RequestKind::kStaleRead &&
@@ -52,11 +54,21 @@ std::string_view JavaClassOf(absl::StatusCode code, node::RequestKind kind) {
       return "java.lang.UnsupportedOperationException";
     case absl::StatusCode::kNotFound:
       return "java.io.FileNotFoundException";
+    case absl::StatusCode::kAlreadyExists:
+      return RATIS_EXCEPTION("AlreadyExistsException");
+    case absl::StatusCode::kAborted:
+      return RATIS_EXCEPTION("StreamException");
     case absl::StatusCode::kResourceExhausted:
       return "org.apache.ratis.server.raftlog.RaftLogIOException";
     default:
-      return "java.io.IOException";
+      return kIoException;
   }
+}
+
+// Codes that have no class of their own travel in the text.
+std::string StateMachineText(std::string_view java_class, const absl::Status& status) {
+  if (java_class != kIoException) return std::string(Message(status));
+  return fmt::format("{}: {}", std::string(absl::StatusCodeToString(status.code())), Message(status));
 }
 
 std::string Text(const absl::Status& status) { return std::string(Message(status)); }
@@ -96,8 +108,9 @@ void FillException(const ErrorRow& row, const ReplyContext& context, const node:
     }
     case Carrier::kStateMachine: {
       pb::StateMachineExceptionProto* exception = out->mutable_state_machine_exception();
-      exception->set_exception_class_name(std::string(JavaClassOf(reply.error.code(), context.kind)));
-      exception->set_error_msg(Text(reply.error));
+      const std::string_view java_class = JavaClassOf(reply.error.code(), context.kind);
+      exception->set_exception_class_name(std::string(java_class));
+      exception->set_error_msg(StateMachineText(java_class, reply.error));
       exception->set_stacktrace(std::string(EmptyStackTrace()));
       return;
     }
