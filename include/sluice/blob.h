@@ -110,4 +110,10 @@ class BlobClient {
   virtual absl::Status Remove(const std::string& name) = 0;
 };
 
+// A blob by hand, as one stream of sluice/data_stream.h: the message of its header, and what the answer to it
+// says. `length` is what the stream will have: another length at its close is refused. Pure; any thread.
+std::string EncodeBlobHeader(const std::string& name, uint64_t length);
+// Name, length and digest. INTERNAL if the message is none of a blob group.
+absl::StatusOr<BlobFacts> DecodeBlobReply(const Bytes& message);
+
 }  // namespace sluice

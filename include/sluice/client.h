@@ -6,12 +6,12 @@
 //   client->Blocking().SendReadOnly(sluice::Bytes::Copy("GET")));
 //
 // The client finds the leader by itself, follows it when it changes, and repeats a request under the same
-// call id, so that it takes effect once. Threading: thread-safe. Ownership: callbacks are called once each,
-// on a thread of the client; they must not block nor destroy the client; calls in flight at its destruction
+// call id, so that it takes effect once. Threading: thread-safe; callbacks of futures run on a thread of the
+// client (sluice/future.h). Ownership: the client owns its connections; calls in flight at its destruction
 // end with CANCELLED. Errors: what the state machine answered, with its code; DEADLINE_EXCEEDED after
-// timeout_ms (the request may still take effect); UNAVAILABLE when no server is there; RESOURCE_EXHAUSTED
-// beyond 4,096 calls or 64 MiB in flight. From: Apache Ratis' RaftClient, over its gRPC protocol: Java
-// servers answer too.
+// timeout_ms (the request may still take effect); UNAVAILABLE when every server refused the connection for
+// 3 s; NOT_FOUND when the server does not run the group; RESOURCE_EXHAUSTED beyond 4,096 calls or 64 MiB in
+// flight. From: Apache Ratis' RaftClient, over its gRPC protocol: Java servers answer too.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +19,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/functional/any_invocable.h"
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "sluice/data_stream.h"
+#include "sluice/future.h"
 
 namespace sluice {
 
@@ -33,30 +33,26 @@ struct RaftClientOptions {
   int64_t timeout_ms = 30'000;  // of one request, all its retries together
 };
 
-// What the group answered.
-struct RaftReply {
-  Bytes message;               // of the state machine
-  Index log_index = kNoIndex;  // of the entry, for writes
-};
-
 // What a watch waits for: the entry is held by, or known committed at, a majority or all of the group.
 enum class ReplicationLevel : uint8_t { kMajority = 0, kAll = 1, kMajorityCommitted = 2, kAllCommitted = 3 };
 
-// Requests whose callbacks come when they are answered. Any number of calls may be under way.
+// Requests that do not wait. Any number of calls may be under way.
 class AsyncApi {
  public:
-  using Done = absl::AnyInvocable<void(absl::StatusOr<RaftReply>)>;
   virtual ~AsyncApi() = default;
-  // Executed by the state machine in the order of the calls of Send, also across a change of leaders.
-  virtual void Send(Bytes message, Done done) = 0;
+  // Executed by the state machine in the order of the calls of Send, also across a change of leaders. When
+  // one of them fails for good, those behind it may be executed nevertheless.
+  virtual Future<RaftReply> Send(Bytes message) = 0;
   // Executed in any order; a little cheaper, and no request waits for another one.
-  virtual void SendUnordered(Bytes message, Done done) = 0;
+  virtual Future<RaftReply> SendUnordered(Bytes message) = 0;
   // A linearizable read: sees every write that was answered before it began.
-  virtual void SendReadOnly(Bytes message, Done done) = 0;
+  virtual Future<RaftReply> SendReadOnly(Bytes message) = 0;
   // A read of a server's state once it has applied `min_index`; may be behind the leader's.
-  virtual void SendStaleRead(Bytes message, Index min_index, Done done) = 0;
-  // Answers once the entry at `index` is replicated as `level` says.
-  virtual void Watch(Index index, ReplicationLevel level, Done done) = 0;
+  // FAILED_PRECONDITION if the server is not that far.
+  virtual Future<RaftReply> SendStaleRead(Bytes message, Index min_index) = 0;
+  // Answers once the entry at `index` is replicated as `level` says; DEADLINE_EXCEEDED if that takes the
+  // server more than 10 s.
+  virtual Future<RaftReply> Watch(Index index, ReplicationLevel level) = 0;
 };
 
 // The same, waiting. Not to be called from a callback.
@@ -69,6 +65,49 @@ class BlockingApi {
   virtual absl::StatusOr<RaftReply> Watch(Index index, ReplicationLevel level) = 0;
 };
 
+// One write that travels in several requests. For bulk data use DataStream: here the leader keeps all of it
+// in memory and in one log entry, 4 MiB at most.
+class MessageStreamApi {
+ public:
+  virtual ~MessageStreamApi() = default;
+  // Sends `message` in parts of `part_bytes` and executes it as one write. ABORTED when a broken
+  // connection or a change of leaders lost parts: it may have been executed or not, as after a timeout.
+  // INVALID_ARGUMENT for parts of 0 bytes.
+  virtual Future<RaftReply> StreamAsync(Bytes message, uint64_t part_bytes = 1u << 20) = 0;
+};
+
+// One server of a group, as its configuration names it.
+struct RaftGroupMember {
+  PeerId id;
+  std::string address;              // gRPC, "host:port"
+  std::string data_stream_address;  // empty: none
+  bool listener = false;            // does not vote
+};
+
+// A group as one server sees it.
+struct RaftGroupInfo {
+  enum class Role : uint8_t { kLeader, kCandidate, kFollower, kListener };
+  GroupId id;
+  std::vector<RaftGroupMember> members;
+  PeerId server;  // the one that answered
+  Role role = Role::kFollower;
+  PeerId leader;               // empty: unknown to this server
+  Index applied = kNoIndex;    // the last entry that its state machine executed
+  Index committed = kNoIndex;  // the last that it knows to be committed
+  bool storage_healthy = true;
+};
+
+// Questions about servers and groups; each call waits for its answer. `server` is the "host:port" to ask;
+// empty: the first that answers.
+class AdminApi {
+ public:
+  virtual ~AdminApi() = default;
+  // Ids of the groups that the server is a member of.
+  virtual absl::StatusOr<std::vector<GroupId>> GroupList(const std::string& server = "") = 0;
+  // NOT_FOUND if the server does not run the group.
+  virtual absl::StatusOr<RaftGroupInfo> GroupInfo(const GroupId& group, const std::string& server = "") = 0;
+};
+
 class RaftClient {
  public:
   // INVALID_ARGUMENT for options that cannot be; does not connect yet.
@@ -78,7 +117,9 @@ class RaftClient {
   // Live as long as the client.
   virtual AsyncApi& Async() = 0;
   virtual BlockingApi& Blocking() = 0;
+  virtual AdminApi& Admin() = 0;
   virtual DataStreamApi& DataStream() = 0;
+  virtual MessageStreamApi& MessageStream() = 0;
   // Sixteen random bytes that name this client to servers.
   virtual const ClientId& id() const = 0;
 };

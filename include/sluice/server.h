@@ -6,9 +6,11 @@
 //   ... server->Stop();
 //
 // The blob group (kDefaultGroup) is always there. Ports: gRPC at `listen`, DataStream at its port + 1.
-// Threading: Start and Stop block; any one thread. Ownership: the server owns everything; machines live until
-// Stop. Errors: Start names the folder or the address that cannot be had and leaves nothing running; Stop
-// never fails, hands leadership over if it can, and may be called again.
+// Threading: Start and Stop block; any one thread; address() any thread. Ownership: the server owns
+// everything; machines live until Stop. Errors: Start gives UNAVAILABLE for a folder or an address that
+// cannot be had, INVALID_ARGUMENT for options that cannot be, names what is wrong and leaves nothing running;
+// Stop never fails, hands leadership over if it can, and may be called again. Protocols: those of `sluice
+// serve`, so Java Ratis clients and `sluice put` reach it too.
 #pragma once
 
 #include <functional>
@@ -38,7 +40,7 @@ struct ServerPeer {
 
 struct ServerOptions {
   std::string id = "n0";
-  std::string listen = "127.0.0.1:7400";
+  std::string listen = "127.0.0.1:7400";  // port 0: two free ones, for a group of one only
   std::string data_dir = "./sluice-data";
   std::vector<ServerPeer> peers;  // empty: a group of one
   bool bootstrap = false;         // very first start of a group of several: an empty folder may vote
@@ -50,6 +52,8 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options);
   virtual ~Server() = default;  // stops
   virtual void Stop() = 0;
+  // "host:port" of gRPC: what clients are given.
+  virtual const std::string& address() const = 0;
 };
 
 }  // namespace sluice

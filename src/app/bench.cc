@@ -73,7 +73,7 @@ class Cost {
  private:
   // Members of the groups that the user did not name cost CPU too.
   void Learn(client::Connection& connection) {
-    const auto any = client::AskAnyStatus(connection, Clock::duration::zero());
+    const auto any = client::AskAnyStatus(connection, {.contact = {}, .answer = {}});
     if (!any.ok()) return;
     for (const client::GroupView& group : any->groups) {
       for (const client::Member& member : group.voters) {
@@ -353,8 +353,7 @@ absl::Status BenchLog(const BenchFlags& flags) {
       const uint64_t milliseconds,
       ParseMilliseconds(std::isdigit(flags.seconds.back()) ? flags.seconds + "s" : flags.seconds));
   auto connection = std::make_shared<client::Connection>(flags.client.servers);
-  ASSIGN_OR_RETURN(const client::ServerStatus status,
-                   client::AskAnyStatus(*connection, client::kContactPatience));
+  ASSIGN_OR_RETURN(const client::ServerStatus status, client::AskAnyStatus(*connection));
   const auto group = std::find_if(status.groups.begin(), status.groups.end(),
                                   [&](const auto& one) { return one.machine == flags.machine; });
   if (group == status.groups.end()) {

@@ -8,6 +8,7 @@
 #include "client/bytestream.h"
 #include "client/connection.h"
 #include "client/content.h"
+#include "client/persistence.h"
 #include "client/put_stream.h"
 #include "client/topology.h"
 #include "client/verifier.h"
@@ -21,9 +22,6 @@ using client::Clock;
 using client::Connection;
 using client::Duration;
 
-constexpr Duration kPause = std::chrono::milliseconds(100);
-constexpr int kAttemptsMax = 50;
-
 BlobFacts FactsOf(client::BlobView view) {
   return {.name = std::move(view.name),
           .length = view.length,
@@ -31,62 +29,6 @@ BlobFacts FactsOf(client::BlobView view) {
           .created_ms = view.created_ms,
           .holders = std::move(view.holders)};
 }
-
-// Refusals that no other server and no other attempt would change.
-bool IsFinal(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kAlreadyExists:
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kUnimplemented:
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kResourceExhausted:
-      return true;
-    default:
-      return false;
-  }
-}
-
-// Judges whether a transfer that failed may go on: as long as something moved within the allowed silence.
-class Persistence {
- public:
-  Persistence(Connection& connection, Duration silence) : connection_(connection), silence_(silence) {}
-
-  void Progress(uint64_t bytes) {
-    if (bytes == last_bytes_) return;
-    last_bytes_ = bytes;
-    progressed_ = true;
-    last_ = Clock::now();
-  }
-  // True: try again, at the server that comes first now. Pauses when every server has failed in a row.
-  bool Again(const std::string& address, const absl::Status& status) {
-    said_.insert_or_assign(address, status);
-    if (IsFinal(status) || ++attempts_ >= kAttemptsMax) return false;
-    const Duration silence = Clock::now() - last_;
-    if (silence > (progressed_ ? silence_ : std::min(silence_, Duration(client::kContactPatience))))
-      return false;
-    connection_.Avoid(address);
-    if (++failed_in_row_ >= connection_.servers().size()) std::this_thread::sleep_for(kPause);
-    return true;
-  }
-  void Answered() { failed_in_row_ = 0; }
-  // What to tell when it is over.
-  absl::Status Verdict(const absl::Status& last) const {
-    if (IsFinal(last) || !client::IsWorthAnotherServer(last)) return last;
-    return client::NoServerAnswered(said_);
-  }
-
- private:
-  Connection& connection_;
-  const Duration silence_;
-  Clock::time_point last_ = Clock::now();
-  uint64_t last_bytes_ = 0;
-  bool progressed_ = false;
-  size_t failed_in_row_ = 0;
-  int attempts_ = 0;
-  std::map<std::string, absl::Status> said_;
-};
 
 class Client final : public BlobClient {
  public:
@@ -133,6 +75,18 @@ class Client final : public BlobClient {
  private:
   absl::StatusOr<BlobFacts> PutByByteStream(const std::string& address, const std::string& name,
                                             BlobContent& content, const PutOptions& options, bool resume);
+  // True after the pause that is due: the transfer goes on at the server that comes first now.
+  bool Again(client::Persistence& persistence, const std::string& address, const absl::Status& status) {
+    const client::Persistence::Next next = persistence.Failed({.address = address,
+                                                               .status = status,
+                                                               .reached = connection_->Reached(address),
+                                                               .servers = connection_->servers().size()},
+                                                              Clock::now());
+    if (!next.again) return false;
+    connection_->Avoid(address);
+    std::this_thread::sleep_for(next.pause);
+    return true;
+  }
 
   const BlobClientOptions options_;
   const std::shared_ptr<Connection> connection_;
@@ -173,9 +127,9 @@ absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& cont
     watched.expected_digest = Sha256{parsed.sha256};
     watched.digest = true;
   }
-  Persistence persistence(*connection_, silence_);
+  client::Persistence persistence(silence_, Clock::now());
   watched.on_progress = [&](uint64_t bytes) {
-    persistence.Progress(bytes);
+    persistence.Progress(bytes, Clock::now());
     if (options.on_progress) options.on_progress(bytes);
   };
   const bool by_bytestream = options.via == BlobVia::kByteStream ||
@@ -191,7 +145,7 @@ absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& cont
         by_bytestream ? PutByByteStream(address, name, content, watched, address == last_address)
                       : client::PutStream(connection_, address, request, content);
     if (facts.ok()) return facts;
-    if (!persistence.Again(address, facts.status())) return persistence.Verdict(facts.status());
+    if (!Again(persistence, address, facts.status())) return persistence.Verdict(facts.status());
     if (options.on_retry) options.on_retry(facts.status());
     last_address = address;
   }
@@ -202,7 +156,7 @@ absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
                                       const GetOptions& options) {
   ASSIGN_OR_RETURN(BlobFacts facts, Stat(name));
   client::Verifier verifier(options.verify && facts.digest.has_value());
-  Persistence persistence(*connection_, silence_);
+  client::Persistence persistence(silence_, Clock::now());
   uint64_t offset = 0;
   absl::Status taken;  // of the user: nothing to try again
   const auto on_bytes = [&](const Bytes& data) {
@@ -213,7 +167,7 @@ absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
     verifier.Update(data);
     taken = take(data);
     offset += data.size();
-    persistence.Progress(offset);
+    persistence.Progress(offset, Clock::now());
     if (options.on_progress) options.on_progress(offset, facts.length);
     return taken;
   };
@@ -228,7 +182,7 @@ absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
       status = absl::UnavailableError(fmt::format("the stream ended at {} of {}", offset, facts.length));
     // Another server may have a good copy of what is damaged here.
     const absl::Status judged = absl::IsDataLoss(status) ? absl::UnavailableError(status.message()) : status;
-    if (!persistence.Again(address, judged)) return persistence.Verdict(status);
+    if (!Again(persistence, address, judged)) return persistence.Verdict(status);
     if (options.on_retry) options.on_retry(status);
   }
   if (const std::optional<Sha256> digest = verifier.Finish(); digest && *digest != *facts.digest) {

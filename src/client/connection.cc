@@ -1,6 +1,7 @@
 #include "client/connection.h"
 
 #include <fmt/format.h>
+#include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
@@ -69,11 +70,12 @@ void SetDeadline(grpc::ClientContext* context, Duration timeout) {
                         std::chrono::duration_cast<std::chrono::system_clock::duration>(timeout));
 }
 
-absl::Status NoServerAnswered(const std::map<std::string, absl::Status>& said) {
+absl::Status NoServerAnswered(const std::map<std::string, absl::Status>& said, bool there) {
   std::string list;
   for (const auto& [address, status] : said) {
     list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", address, LastWords(status));
   }
+  if (there) return absl::UnavailableError(fmt::format("no server can serve: {}; see `sluice status`", list));
   return absl::UnavailableError(
       fmt::format("no server answered: {}: is it running? try `sluice serve`", list));
 }
@@ -119,9 +121,14 @@ void Connection::Avoid(const std::string& address) {
   if (servers_[first_] == address) first_ = (first_ + 1) % servers_.size();
 }
 
-absl::Status Connection::AtAny(Duration patience,
-                               absl::FunctionRef<absl::Status(const std::string& address)> attempt) {
-  const Clock::time_point end = Clock::now() + patience;
+bool Connection::Reached(const std::string& address) {
+  return Channel(address)->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
+}
+
+absl::Status Connection::AtAny(absl::FunctionRef<absl::Status(const std::string& address)> attempt,
+                               Patience patience) {
+  const Clock::time_point start = Clock::now();
+  Clock::time_point reached = start;
   std::map<std::string, absl::Status> said;
   for (Duration pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
     for (const std::string& address : Order()) {
@@ -131,10 +138,18 @@ absl::Status Connection::AtAny(Duration patience,
         first_ = static_cast<size_t>(std::find(servers_.begin(), servers_.end(), address) - servers_.begin());
         return status;
       }
-      said.try_emplace(address,
-                       std::move(status));  // the first words are the clearest: later ones tell of retries
+      // The first words of a server that refuses are the clearest: later ones tell of retries.
+      if (Reached(address)) {
+        reached = Clock::now();
+        said.insert_or_assign(address, std::move(status));
+      } else {
+        said.try_emplace(address, std::move(status));
+      }
     }
-    if (Clock::now() + pause >= end) return NoServerAnswered(said);
+    const Clock::time_point next = Clock::now() + pause;
+    if (next >= reached + patience.contact || next >= start + patience.answer) {
+      return NoServerAnswered(said, reached > start);
+    }
     std::this_thread::sleep_for(pause);
   }
 }

@@ -1,12 +1,14 @@
 // The servers that a client may ask, and their channels: one after another until one answers.
 //
 //   Connection connection(*ParseServers("127.0.0.1:7400,127.0.0.1:7410"));
-//   absl::Status status = connection.AtAny(std::chrono::seconds(2), [&](const std::string& address) {
+//   absl::Status status = connection.AtAny([&](const std::string& address) {
 //     return Ask(connection.Channel(address)); });
 //
 // Threading: thread-safe; AtAny blocks. Ownership: channels live as long as the connection or their last
 // user. Failure: a call that no server answered ends within the given patience with one line that names every
-// server and what it said; it never hangs, because every call carries a deadline.
+// server and what it said; it never hangs, because every call carries a deadline. A cluster whose servers all
+// refuse the connection is stopped, which is told soon; one that is there and has no leader yet is waited
+// for.
 #pragma once
 
 #include <chrono>
@@ -31,8 +33,10 @@ namespace sluice::client {
 using Clock = std::chrono::steady_clock;
 using Duration = std::chrono::nanoseconds;
 
-// How long the first contact may take before a client says that nobody is there.
+// How long all servers may refuse the connection before a client says that nobody is there.
 inline constexpr Duration kContactPatience = std::chrono::seconds(3);
+// How long servers that are there may go on saying that they cannot serve: elections and restarts take less.
+inline constexpr Duration kAnswerPatience = std::chrono::seconds(30);
 // How long one short call may take.
 inline constexpr Duration kCallTimeout = std::chrono::seconds(5);
 
@@ -45,6 +49,11 @@ bool IsWorthAnotherServer(const absl::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);
 void SetDeadline(grpc::ClientContext* context, Duration timeout);
 
+struct Patience {
+  Duration contact = kContactPatience;
+  Duration answer = kAnswerPatience;
+};
+
 class Connection {
  public:
   explicit Connection(std::vector<std::string> servers);
@@ -55,9 +64,12 @@ class Connection {
   std::shared_ptr<grpc::Channel> Channel(const std::string& address);
 
   // Runs `attempt` at one server after another, first at the one that answered last, round after round with a
-  // pause, until it gives something else than an error that is worth another server, or `patience` is over
+  // pause, until it gives something else than an error that is worth another server, or the patience is over
   // (each server is tried once at least).
-  absl::Status AtAny(Duration patience, absl::FunctionRef<absl::Status(const std::string& address)> attempt);
+  absl::Status AtAny(absl::FunctionRef<absl::Status(const std::string& address)> attempt,
+                     Patience patience = {});
+  // After a call: the server was there, whatever it answered.
+  bool Reached(const std::string& address);
   // The order in which AtAny would ask now.
   std::vector<std::string> Order() const;
   // The server is out of order: others go first from now on.
@@ -71,6 +83,7 @@ class Connection {
 };
 
 // UNAVAILABLE: "no server answered: 127.0.0.1:7400 (connection refused): is it running? try `sluice serve`".
-absl::Status NoServerAnswered(const std::map<std::string, absl::Status>& said);
+// With `there`: they are running, and none of them can serve.
+absl::Status NoServerAnswered(const std::map<std::string, absl::Status>& said, bool there = false);
 
 }  // namespace sluice::client

@@ -87,18 +87,11 @@ absl::StatusOr<BlobFacts> PutStream(std::shared_ptr<Connection> connection, cons
 
   ASSIGN_OR_RETURN(const RatisClient::Reply reply,
                    raft.SendAndWait({.kind = RatisCall::Kind::kForward, .message = first}));
-  ::sluice::BlobReply stored;
-  if (!stored.ParseFromString(reply.message.ToString())) {
-    return absl::InternalError("the group's answer to the put cannot be read");
+  ASSIGN_OR_RETURN(BlobFacts stored, DecodeBlobReply(reply.message));
+  if (stored.length != content.length()) {
+    return absl::DataLossError(fmt::format("{} bytes were stored of {}", stored.length, content.length()));
   }
-  if (stored.length() != content.length()) {
-    return absl::DataLossError(fmt::format("{} bytes were stored of {}", stored.length(), content.length()));
-  }
-  BlobFacts facts;
-  facts.name = stored.name();
-  facts.length = stored.length();
-  facts.digest = Sha256::FromBytes(stored.digest());
-  return facts;
+  return stored;
 }
 
 }  // namespace sluice::client

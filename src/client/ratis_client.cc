@@ -39,20 +39,11 @@ void FillType(const RatisCall& call, pb::RaftClientRequestProto* request) {
     case RatisCall::Kind::kForward:
       request->mutable_forward();
       return;
-  }
-}
-
-// The same request may succeed later or elsewhere.
-bool IsWorthARetry(const pb::RaftClientReplyProto& reply) {
-  switch (reply.exception_details_case()) {
-    case pb::RaftClientReplyProto::kNotLeaderException:
-    case pb::RaftClientReplyProto::kLeaderNotReadyException:
-    case pb::RaftClientReplyProto::kLeaderSteppingDownException:
-    case pb::RaftClientReplyProto::kReadIndexException:
-    case pb::RaftClientReplyProto::kReadException:
-      return true;
-    default:
-      return false;
+    case RatisCall::Kind::kMessagePart:
+      request->mutable_message_stream()->set_stream_id(call.stream);
+      request->mutable_message_stream()->set_message_id(call.part);
+      request->mutable_message_stream()->set_end_of_request(call.last_part);
+      return;
   }
 }
 
@@ -96,12 +87,12 @@ class RatisClient::Stream
   }
   void OnWriteDone(bool ok) override { owner_->OnWritten(this, ok); }
   void OnDone(const grpc::Status& status) override {
-    absl::Status ended = FromGrpc(status);
-    const auto type = context_.GetServerTrailingMetadata().find("exception-type");
-    if (status.error_code() == grpc::INTERNAL && type != context_.GetServerTrailingMetadata().end()) {
-      refused_ = true;  // the server judged a request: another server would say the same
+    const auto& trailers = context_.GetServerTrailingMetadata();
+    const auto type = trailers.find(std::string(wire::kTrailerExceptionType));
+    if (status.error_code() == grpc::INTERNAL && type != trailers.end()) {
+      java_class_.assign(type->second.data(), type->second.size());
     }
-    owner_->OnEnded(this, std::move(ended));
+    owner_->OnEnded(this, FromGrpc(status));
   }
   void Cancel() { context_.TryCancel(); }
   // Lets OnDone come, once.
@@ -109,7 +100,8 @@ class RatisClient::Stream
     if (!std::exchange(ended_, true)) RemoveHold();
   }
   const std::string& address() const { return address_; }
-  bool refused() const { return refused_; }
+  // Of the exception that ended the call; empty: none.
+  const std::string& java_class() const { return java_class_; }
 
  private:
   RatisClient* const owner_;
@@ -118,7 +110,7 @@ class RatisClient::Stream
   grpc::ClientContext context_;
   pb::RaftClientReplyProto reply_;
   bool ended_ = false;  // reads end once
-  bool refused_ = false;
+  std::string java_class_;
 };
 
 RatisClient::RatisClient(std::shared_ptr<Connection> connection, RatisClientOptions options)
@@ -218,14 +210,15 @@ void RatisClient::OnReply(Stream* stream, const pb::RaftClientReplyProto& reply)
     answered_ = true;
     const auto it = pending_.find(reply.rpc_reply().call_id());
     if (it == pending_.end()) return;  // expired meanwhile
-    if (!reply.rpc_reply().success() && IsWorthARetry(reply)) {
+    if (const Next next = NextAfter(reply); next != Next::kAnswer) {
       const auto& leader = reply.not_leader_exception().suggested_leader();
       for (const auto& peer : reply.not_leader_exception().peers_in_conf()) {
         connection_->AddServer(peer.client_address().empty() ? peer.address() : peer.client_address());
       }
-      const std::string address =
-          leader.client_address().empty() ? leader.address() : leader.client_address();
-      MoveLocked(address, address.empty() ? kRetryPause : Duration(0));
+      std::string address = leader.client_address().empty() ? leader.address() : leader.client_address();
+      const Duration pause = address.empty() ? kRetryPause : Duration(0);
+      if (next == Next::kSameServer) address = stream->address();
+      MoveLocked(address, pause);
       return;
     }
     done = std::move(it->second.done);
@@ -261,12 +254,15 @@ void RatisClient::OnEnded(Stream* stream, absl::Status status) {
     reads_ended_ = false;
     writing_.reset();
     to_send_.clear();
-    if (stream->refused()) {
-      FailAll(absl::FailedPreconditionError(std::string(Message(status))), lock);
+    const Next next = leaving_ ? Next::kOtherServer : NextAfterCall(stream->java_class());
+    if (!stream->java_class().empty() || connection_->Reached(stream->address())) answered_ = true;
+    if (next == Next::kAnswer) {
+      FailAll(StatusOfCall(stream->java_class(), status), lock);
     } else if (!leaving_) {
+      if (status.ok()) status = absl::UnavailableError("the server ended the call");
       said_.insert_or_assign(stream->address(), std::move(status));
-      connection_->Avoid(stream->address());
-      target_.clear();
+      if (next == Next::kOtherServer) connection_->Avoid(stream->address());
+      target_ = next == Next::kSameServer ? stream->address() : "";
       connect_at_ = Clock::now() + kRetryPause;
     }
     leaving_ = false;

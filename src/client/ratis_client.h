@@ -48,11 +48,14 @@ struct RatisClientOptions {
 
 // What a client may ask of a group.
 struct RatisCall {
-  enum class Kind : uint8_t { kWrite, kRead, kStaleRead, kWatch, kForward };
+  enum class Kind : uint8_t { kWrite, kRead, kStaleRead, kWatch, kForward, kMessagePart };
   Kind kind = Kind::kWrite;
   Bytes message;
   Index index = kNoIndex;  // kStaleRead: at least this; kWatch: of the entry
   int replication = 0;     // kWatch: Ratis' ReplicationLevel
+  uint64_t stream = 0;     // kMessagePart: all parts of one message have the same
+  uint64_t part = 0;       // kMessagePart: 0, 1, …
+  bool last_part = false;  // kMessagePart: now execute the whole as a write
 };
 
 class RatisClient {

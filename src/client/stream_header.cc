@@ -19,6 +19,20 @@ namespace sluice::client {
   return wire::ToProto(table);
 }
 
+::ratis::common::RoutingTableProto RouteOf(const RoutingTable& route, const std::string& primary,
+                                           const std::vector<Member>& members) {
+  if (route.successors.empty()) {
+    return RouteOf(route.shape == RoutingTable::Shape::kStar ? BlobRoute::kStar : BlobRoute::kChain, primary,
+                   members);
+  }
+  wire::RoutingTable table{.primary = {primary}, .successors = route.successors};
+  table.successors.try_emplace(table.primary);
+  for (const auto& [from, to] : route.successors) {
+    for (const PeerId& one : to) table.successors.try_emplace(one);
+  }
+  return wire::ToProto(table);
+}
+
 ::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,
                                                      const std::string& primary, std::string message) {
   ::ratis::common::RaftClientRequestProto header;

@@ -102,13 +102,14 @@ absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string
   return FromProto(reply);
 }
 
-absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Duration patience) {
+absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patience) {
   ServerStatus result;
-  const absl::Status asked = connection.AtAny(patience, [&](const std::string& address) {
+  const auto ask = [&](const std::string& address) {
     absl::StatusOr<ServerStatus> status = AskStatus(connection, address, kCallTimeout);
     if (status.ok()) result = *std::move(status);
     return status.status();
-  });
+  };
+  const absl::Status asked = connection.AtAny(ask, patience);
   RETURN_IF_ERROR(asked);
   return result;
 }
@@ -121,7 +122,7 @@ absl::StatusOr<BlobPage> ListBlobs(Connection& connection, const GroupId& group,
   request.set_after(after);
   request.set_limit(limit);
   BlobPage page;
-  const absl::Status asked = connection.AtAny(kContactPatience, [&](const std::string& address) {
+  const absl::Status asked = connection.AtAny([&](const std::string& address) {
     auto stub = pb::Admin::NewStub(connection.Channel(address));
     grpc::ClientContext context;
     SetDeadline(&context, kMetadataTimeout);
@@ -140,7 +141,7 @@ absl::StatusOr<BlobView> StatBlob(Connection& connection, const GroupId& group, 
   request.set_group(std::string(group.AsBytes()));
   request.set_name(name);
   BlobView view;
-  const absl::Status asked = connection.AtAny(kContactPatience, [&](const std::string& address) {
+  const absl::Status asked = connection.AtAny([&](const std::string& address) {
     auto stub = pb::Admin::NewStub(connection.Channel(address));
     grpc::ClientContext context;
     SetDeadline(&context, kMetadataTimeout);
@@ -157,7 +158,7 @@ absl::Status RemoveBlob(Connection& connection, const GroupId& group, const std:
   pb::RemoveRequest request;
   request.set_group(std::string(group.AsBytes()));
   request.set_name(name);
-  return connection.AtAny(kContactPatience, [&](const std::string& address) {
+  return connection.AtAny([&](const std::string& address) {
     auto stub = pb::Admin::NewStub(connection.Channel(address));
     grpc::ClientContext context;
     SetDeadline(&context, kMetadataTimeout);

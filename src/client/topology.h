@@ -2,7 +2,7 @@
 // sluice.Admin.
 //
 //   ASSIGN_OR_RETURN(ServerStatus status, AskStatus(connection, "127.0.0.1:7400"));
-//   ASSIGN_OR_RETURN(ServerStatus any, AskAnyStatus(connection, kContactPatience));
+//   ASSIGN_OR_RETURN(ServerStatus any, AskAnyStatus(connection));
 //   const GroupView* group = any.Find(kDefaultGroup);
 //
 // Functions block, any thread. Errors: those of the connection, else what the server answered.
@@ -87,7 +87,7 @@ struct BlobView {
 
 absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string& address, Duration timeout);
 // Of the first server that answers.
-absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Duration patience);
+absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patience = {});
 
 struct BlobPage {
   std::vector<BlobView> blobs;

@@ -2,7 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
+#include <utility>  // before asio
+
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
 
 #include "absl/strings/numbers.h"
 #include "base/strings.h"
@@ -15,13 +18,45 @@ namespace {
 
 class Embedded final : public Server {
  public:
-  explicit Embedded(std::unique_ptr<edge::WholeServer> server) : server_(std::move(server)) {}
+  Embedded(std::unique_ptr<edge::WholeServer> server, std::string address)
+      : server_(std::move(server)), address_(std::move(address)) {}
   ~Embedded() override { server_->Stop(); }
   void Stop() override { server_->Stop(); }
+  const std::string& address() const override { return address_; }
 
  private:
   const std::unique_ptr<edge::WholeServer> server_;
+  const std::string address_;
 };
+
+// Two ports that follow each other and are free at the moment, as the kernel proposes them: the configuration
+// of the group names the address before anything listens. `listen` ends in port 0.
+absl::StatusOr<std::string> FreePorts(const std::string& listen) {
+  constexpr int kAttempts = 64;
+  const std::string host = listen.substr(0, listen.rfind(':'));
+  asio::io_context context;
+  asio::ip::tcp::resolver resolver(context);
+  std::error_code error;
+  const auto found = resolver.resolve(host, "0", asio::ip::tcp::resolver::passive, error);
+  if (error || found.empty()) {
+    return absl::UnavailableError(fmt::format("cannot listen on {}: {}", listen, error.message()));
+  }
+  asio::ip::tcp::endpoint endpoint = found.begin()->endpoint();
+  for (int i = 0; i < kAttempts; ++i) {
+    asio::ip::tcp::socket first(context), second(context);
+    endpoint.port(0);
+    first.open(endpoint.protocol(), error);
+    if (!error) first.bind(endpoint, error);
+    if (error) break;
+    const uint16_t port = first.local_endpoint(error).port();
+    if (port == 65535) continue;
+    endpoint.port(static_cast<uint16_t>(port + 1));
+    second.open(endpoint.protocol(), error);
+    if (!error) second.bind(endpoint, error);
+    if (!error) return fmt::format("{}:{}", host, port);
+  }
+  return absl::UnavailableError(fmt::format("no two free ports on {}: {}", host, error.message()));
+}
 
 absl::StatusOr<std::string> NextPort(const std::string& address) {
   const size_t colon = address.rfind(':');
@@ -46,6 +81,12 @@ absl::StatusOr<raft::Peer> PeerOf(const std::string& id, const std::string& addr
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   edge::WholeServerOptions whole;
+  if (options.listen.ends_with(":0")) {
+    if (!options.peers.empty()) {
+      return absl::InvalidArgumentError("port 0 is for a group of one: its peers must know the port");
+    }
+    ASSIGN_OR_RETURN(options.listen, FreePorts(options.listen));
+  }
   if (options.peers.empty()) options.peers.push_back({options.id, options.listen});
   std::vector<raft::Peer> peers;
   for (const ServerPeer& one : options.peers) {
@@ -68,7 +109,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   whole.listen = options.listen;
   ASSIGN_OR_RETURN(whole.data_stream_listen, NextPort(options.listen));
   ASSIGN_OR_RETURN(auto server, edge::WholeServer::Start(std::move(whole)));
-  return std::make_unique<Embedded>(std::move(server));
+  return std::make_unique<Embedded>(std::move(server), options.listen);
 }
 
 }  // namespace sluice

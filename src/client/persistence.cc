@@ -1,0 +1,58 @@
+#include "client/persistence.h"
+
+#include <algorithm>
+
+namespace sluice::client {
+namespace {
+
+constexpr Duration kFirstPause = std::chrono::milliseconds(100);
+constexpr Duration kLongestPause = std::chrono::seconds(1);
+
+}  // namespace
+
+bool IsFinal(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kResourceExhausted:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void Persistence::Progress(uint64_t bytes, Clock::time_point now) {
+  if (bytes == bytes_) return;
+  bytes_ = bytes;
+  moved_ = true;
+  moved_at_ = now;
+  failed_in_row_ = 0;
+  pause_ = {};
+}
+
+Persistence::Next Persistence::Failed(const Failure& failure, Clock::time_point now) {
+  said_.insert_or_assign(failure.address, failure.status);
+  if (IsFinal(failure.status)) return {};
+  if (failure.reached) {
+    reached_ = true;
+    reached_at_ = now;
+  }
+  if (now - moved_at_ > silence_) return {};
+  if (!moved_ && now - reached_at_ > kContactPatience) return {};
+  if (++failed_in_row_ < failure.servers) return {.again = true};
+  // A whole round failed: the next one comes later and later.
+  pause_ = pause_ == Duration{} ? kFirstPause : std::min(pause_ * 2, kLongestPause);
+  failed_in_row_ = 0;
+  return {.again = true, .pause = pause_};
+}
+
+absl::Status Persistence::Verdict(const absl::Status& last) const {
+  if (IsFinal(last) || !IsWorthAnotherServer(last)) return last;
+  return NoServerAnswered(said_, reached_);
+}
+
+}  // namespace sluice::client

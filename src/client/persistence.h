@@ -1,0 +1,57 @@
+// Judges whether a transfer that failed goes on: where, after which pause, and when it is over.
+//
+//   Persistence persistence(silence, Clock::now());
+//   const auto next = persistence.Failed({address, status, reached, servers}, Clock::now());
+//   if (!next.again) return persistence.Verdict(status);
+//
+// A refusal that no other server would change ends it at once. Servers that are there and cannot serve (no
+// leader yet, starting, stopping) get the whole `silence`; so does everybody once bytes have moved. When
+// nothing ever moved and every server refused the connection for kContactPatience, the cluster is stopped.
+// Pure but for its own memory; one thread at a time.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "client/connection.h"
+
+namespace sluice::client {
+
+// No other server and no other attempt would change the answer.
+bool IsFinal(const absl::Status& status);
+
+class Persistence {
+ public:
+  struct Failure {
+    std::string address;
+    absl::Status status;
+    bool reached = false;  // the server is there: it said so itself
+    size_t servers = 1;    // that may be asked in turn
+  };
+  struct Next {
+    bool again = false;
+    Duration pause{};
+  };
+
+  Persistence(Duration silence, Clock::time_point start)
+      : silence_(silence), moved_at_(start), reached_at_(start) {}
+
+  // `bytes`: transferred so far; another number than before is progress.
+  void Progress(uint64_t bytes, Clock::time_point now);
+  Next Failed(const Failure& failure, Clock::time_point now);
+  // What to tell when it is over.
+  absl::Status Verdict(const absl::Status& last) const;
+
+ private:
+  const Duration silence_;
+  Clock::time_point moved_at_;
+  Clock::time_point reached_at_;
+  uint64_t bytes_ = 0;
+  bool moved_ = false;
+  bool reached_ = false;
+  size_t failed_in_row_ = 0;
+  Duration pause_{};
+  std::map<std::string, absl::Status> said_;
+};
+
+}  // namespace sluice::client
