@@ -1,0 +1,146 @@
+// The public headers against one whole server.
+#include "sluice/client.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "client/server_for_test.h"
+#include "sluice/blob.h"
+#include "sluice/state_machine.h"
+
+namespace sluice::client {
+namespace {
+
+const Bytes kContent = Bytes::Take(std::string(200'000, 'c'));
+
+class ClientTest : public testing::Test {
+ protected:
+  std::unique_ptr<BlobClient> Blobs() { return *BlobClient::Create({.servers = {server_.address()}}); }
+  std::unique_ptr<RaftClient> Raft(GroupId group = kDefaultGroup) {
+    return *RaftClient::Create({.servers = {server_.address()}, .group = group});
+  }
+  static constexpr GroupId kCounter{{1}};
+  LiveServer server_{{{.id = kCounter, .machine = "counter", .factory = {}}}};
+};
+
+// A refusal is not worth another attempt, and says what it is.
+TEST_F(ClientTest, AFinalRefusalOfAStreamEndsThePutAtOnce) {
+  const auto blobs = Blobs();
+  int retries = 0;
+  PutOptions options;
+  options.on_retry = [&](const absl::Status& why) {
+    ++retries;
+    ADD_FAILURE() << why;
+  };
+  ASSERT_TRUE(blobs->PutBytes("a", kContent, options).ok());
+  const Bytes other = Bytes::Take(std::string(200'000, 'd'));
+  EXPECT_TRUE(absl::IsAlreadyExists(blobs->PutBytes("a", other, options).status()));
+  options.expected_digest = Sha256{};
+  const absl::Status wrong = blobs->PutBytes("b", kContent, options).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(wrong) || absl::IsDataLoss(wrong)) << wrong;
+  EXPECT_TRUE(absl::IsNotFound(blobs->Stat("b").status()));
+  EXPECT_EQ(retries, 0);
+}
+
+TEST_F(ClientTest, AStreamRefusesInOneWayForAllItsCalls) {
+  const auto raft = Raft();
+  auto stream = raft->DataStream().Stream(EncodeBlobHeader("short", 0));
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  EXPECT_TRUE((*stream)->HeaderFuture().Get().ok());
+  const auto late = (*stream)->WriteAsync(kContent);
+  const auto closed = (*stream)->CloseAsync();
+  EXPECT_FALSE(closed.Get().ok()) << "longer than its header says";
+  EXPECT_EQ((*stream)->RaftClientReplyFuture().Get().status(), closed.Get().status());
+  EXPECT_TRUE(absl::IsFailedPrecondition((*stream)->CloseAsync().Get().status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition((*stream)->WriteAsync(kContent).Get().status()));
+}
+
+TEST_F(ClientTest, AStreamThatIsDroppedAnswersItsFutures) {
+  const auto raft = Raft();
+  auto stream = raft->DataStream().Stream(EncodeBlobHeader("dropped", kContent.size()));
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  EXPECT_TRUE((*stream)->WriteAsync(kContent).Get().ok());
+  const auto reply = (*stream)->RaftClientReplyFuture();
+  stream->reset();
+  EXPECT_TRUE(absl::IsCancelled(reply.Get().status()));
+  EXPECT_TRUE(absl::IsNotFound(Blobs()->Stat("dropped").status()));
+}
+
+TEST_F(ClientTest, WritesOfEverySizeArriveInOrder) {
+  const auto raft = Raft();
+  Bytes whole;
+  auto stream = raft->DataStream().Stream(EncodeBlobHeader("sizes", 2'500'000 + 1 + 70'000));
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  for (const size_t size : {2'500'000, 1, 0, 70'000}) {
+    const Bytes part = Bytes::Take(std::string(size, static_cast<char>('a' + size % 26)));
+    whole.Append(part);
+    const auto reply = (*stream)->WriteAsync(part, {.sync = size == 1}).Get();
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    EXPECT_EQ(reply->bytes_written, size);
+  }
+  EXPECT_EQ((*stream)->taken_bytes(), whole.size());
+  const auto result = (*stream)->WritableChannel().Close();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(DecodeBlobReply(result->message)->length, whole.size());
+  EXPECT_EQ(*Blobs()->GetBytes("sizes"), whole);
+}
+
+TEST_F(ClientTest, UnknownGroupsAndServersAreNamed) {
+  EXPECT_TRUE(absl::IsNotFound(Raft(GroupId{{9}})->Blocking().Send(Bytes::Copy("x")).status()));
+  const auto raft = Raft();
+  EXPECT_TRUE(absl::IsNotFound(raft->Admin().GroupInfo(GroupId{{9}}).status()));
+  RoutingTable route;
+  route.primary = {"n7"};
+  EXPECT_TRUE(absl::IsNotFound(raft->DataStream().Stream("", route).status()));
+  const ClosedPort nobody;
+  EXPECT_TRUE(absl::IsUnavailable(raft->Admin().GroupList(nobody.address()).status()));
+}
+
+TEST_F(ClientTest, AdminTellsOfGroups) {
+  const auto raft = Raft();
+  const auto groups = raft->Admin().GroupList();
+  ASSERT_TRUE(groups.ok()) << groups.status();
+  EXPECT_THAT(*groups, testing::UnorderedElementsAre(kDefaultGroup, kCounter));
+  ASSERT_TRUE(Raft(kCounter)->Blocking().Send(Bytes::Copy("INCREMENT")).ok());
+  const auto info = raft->Admin().GroupInfo(kCounter, server_.address());
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->id, kCounter);
+  EXPECT_EQ(info->role, RaftGroupInfo::Role::kLeader);
+  EXPECT_EQ(info->leader, PeerId{"n0"});
+  ASSERT_EQ(info->members.size(), 1u);
+  EXPECT_EQ(info->members[0].address, server_.address());
+  EXPECT_FALSE(info->members[0].listener);
+  EXPECT_TRUE(info->committed.valid());
+  EXPECT_TRUE(info->storage_healthy);
+}
+
+TEST_F(ClientTest, MessageStreamsAreOneWriteEach) {
+  const auto raft = Raft(kCounter);
+  std::vector<Future<RaftReply>> replies;
+  for (const uint64_t part_bytes : {1, 2, 9, 100}) {
+    replies.push_back(raft->MessageStream().StreamAsync(Bytes::Copy("INCREMENT"), part_bytes));
+  }
+  for (size_t i = 0; i < replies.size(); ++i) {
+    const auto reply = replies[i].Get();
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    EXPECT_EQ(reply->message.ToString().back(), static_cast<char>(i + 1));
+  }
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(raft->MessageStream().StreamAsync(Bytes::Copy("DECREMENT"), 3).Get().status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(raft->MessageStream().StreamAsync(Bytes::Copy("x"), 0).Get().status()));
+}
+
+TEST(Options, ThatCannotBeAreRefused) {
+  EXPECT_TRUE(absl::IsInvalidArgument(RaftClient::Create({}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(RaftClient::Create({.servers = {"nowhere"}}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(RaftClient::Create({.servers = {"a:1"}, .timeout_ms = 0}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(BlobClient::Create({.servers = {}}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(BlobClient::Create({.servers = {"a:1"}, .silence_ms = 0}).status()));
+  ServerOptions several;
+  several.listen = "127.0.0.1:0";
+  several.peers = {{"n0", "127.0.0.1:0"}, {"n1", "127.0.0.1:7410"}};
+  EXPECT_TRUE(absl::IsInvalidArgument(Server::Start(several).status()));
+}
+
+}  // namespace
+}  // namespace sluice::client

@@ -1,0 +1,87 @@
+#include "client/connection.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/strings.h"
+#include "client/server_for_test.h"
+#include "client/topology.h"
+
+namespace sluice::client {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(ParseServers, TakesAListAndNamesThePartThatIsNone) {
+  EXPECT_THAT(*ParseServers("a:1,[::1]:65535"), ElementsAre("a:1", "[::1]:65535"));
+  for (const char* text : {"", "a", ":1", "a:0", "a:65536", "a:1,b", "a:x", "a:-1"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseServers(text).status())) << text;
+  }
+  EXPECT_THAT(std::string(Message(ParseServers("a:1,b").status())), HasSubstr("\"b\""));
+}
+
+TEST(Connection, AsksTheOneThatAnsweredLastFirst) {
+  Connection connection({"a:1", "b:1", "c:1"});
+  std::vector<std::string> asked;
+  const auto only_b = [&](const std::string& address) {
+    asked.push_back(address);
+    return address == "b:1" ? absl::OkStatus() : absl::UnavailableError("no");
+  };
+  EXPECT_TRUE(connection.AtAny(only_b).ok());
+  EXPECT_TRUE(connection.AtAny(only_b).ok());
+  EXPECT_THAT(asked, ElementsAre("a:1", "b:1", "b:1"));
+  connection.Avoid("b:1");
+  EXPECT_THAT(connection.Order(), ElementsAre("c:1", "a:1", "b:1"));
+  connection.Avoid("b:1");  // is not first any more
+  EXPECT_THAT(connection.Order(), ElementsAre("c:1", "a:1", "b:1"));
+  connection.AddServer("d:1");
+  connection.AddServer("a:1");
+  EXPECT_EQ(connection.servers().size(), 4u);
+}
+
+TEST(Connection, AnAnswerIsNotSoughtElsewhere) {
+  Connection connection({"a:1", "b:1"});
+  int asked = 0;
+  const absl::Status status = connection.AtAny([&](const std::string&) {
+    ++asked;
+    return absl::NotFoundError("no such blob");
+  });
+  EXPECT_TRUE(absl::IsNotFound(status));
+  EXPECT_EQ(asked, 1);
+}
+
+TEST(Connection, AStoppedClusterIsOneLineThatNamesEveryServer) {
+  const ClosedPort one, two;
+  Connection connection({one.address(), two.address()});
+  const absl::Status status = AskAnyStatus(connection, {.contact = {}, .answer = kAnswerPatience}).status();
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  const std::string text(Message(status));
+  EXPECT_THAT(text, HasSubstr("no server answered"));
+  EXPECT_THAT(text, HasSubstr(one.address() + " (connection refused)"));
+  EXPECT_THAT(text, HasSubstr(two.address() + " (connection refused)"));
+  EXPECT_EQ(text.find('\n'), std::string::npos);
+}
+
+TEST(Connection, AServerThatIsThereIsAskedAgain) {
+  const LiveServer server;
+  Connection connection({server.address()});
+  int asked = 0;
+  const auto third_time = [&](const std::string& address) {
+    const absl::Status status = AskStatus(connection, address, kCallTimeout).status();
+    return ++asked < 3 && status.ok() ? absl::UnavailableError("no leader yet") : status;
+  };
+  // Nobody may refuse for so long; but this one is there.
+  const Duration contact = std::chrono::milliseconds(1'000);
+  EXPECT_TRUE(connection.AtAny(third_time, {.contact = contact, .answer = kAnswerPatience}).ok());
+  EXPECT_EQ(asked, 3);
+  const auto never = [&](const std::string& address) {
+    (void)AskStatus(connection, address, kCallTimeout);
+    return absl::UnavailableError("no leader");
+  };
+  const absl::Status over = connection.AtAny(never, {.contact = contact, .answer = {}});
+  EXPECT_THAT(std::string(Message(over)), HasSubstr("no server can serve"));
+}
+
+}  // namespace
+}  // namespace sluice::client

@@ -1,0 +1,80 @@
+#include "client/persistence.h"
+
+#include <gtest/gtest.h>
+
+#include "base/strings.h"
+
+namespace sluice::client {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+const absl::Status kRefused = absl::UnavailableError("connection refused");
+
+class PersistenceTest : public testing::Test {
+ protected:
+  Persistence::Next Failed(const absl::Status& status, bool reached, size_t servers = 1) {
+    return persistence_.Failed({.address = "a:1", .status = status, .reached = reached, .servers = servers},
+                               now_);
+  }
+  Clock::time_point now_{};
+  Persistence persistence_{seconds(30), now_};
+};
+
+TEST_F(PersistenceTest, AFinalRefusalEndsAtOnce) {
+  for (const absl::Status& status :
+       {absl::InvalidArgumentError("name"), absl::AlreadyExistsError("other bytes"),
+        absl::DataLossError("digest"), absl::NotFoundError("group"), absl::ResourceExhaustedError("disk"),
+        absl::UnimplementedError("no")}) {
+    EXPECT_FALSE(Failed(status, true).again) << status;
+    EXPECT_EQ(persistence_.Verdict(status), status);
+  }
+  EXPECT_TRUE(Failed(absl::AbortedError("the upload lost its way"), true).again);
+}
+
+TEST_F(PersistenceTest, AStoppedClusterIsToldAfterTheContactPatience) {
+  now_ += kContactPatience;
+  EXPECT_TRUE(Failed(kRefused, false).again);
+  now_ += milliseconds(1);
+  EXPECT_FALSE(Failed(kRefused, false).again);
+  const absl::Status verdict = persistence_.Verdict(kRefused);
+  EXPECT_TRUE(absl::IsUnavailable(verdict));
+  EXPECT_NE(Message(verdict).find("no server answered: a:1 (connection refused)"), std::string::npos)
+      << verdict;
+}
+
+TEST_F(PersistenceTest, AClusterWithoutALeaderIsWaitedFor) {
+  const absl::Status no_leader = absl::UnavailableError("no leader");
+  for (int second = 0; second <= 30; ++second) {
+    EXPECT_TRUE(Failed(no_leader, true).again) << second;
+    now_ += seconds(1);
+  }
+  EXPECT_FALSE(Failed(no_leader, true).again);
+  EXPECT_NE(Message(persistence_.Verdict(no_leader)).find("can serve"), std::string::npos);
+}
+
+TEST_F(PersistenceTest, AfterBytesMovedARestartOfTheClusterIsWaitedFor) {
+  now_ += seconds(60);  // a long upload
+  persistence_.Progress(1 << 20, now_);
+  now_ += seconds(29);
+  EXPECT_TRUE(Failed(kRefused, false).again);
+  persistence_.Progress(0, now_);  // it begins again: that is progress too
+  now_ += seconds(30);
+  EXPECT_TRUE(Failed(kRefused, false).again);
+  now_ += milliseconds(1);
+  EXPECT_FALSE(Failed(kRefused, false).again);
+}
+
+TEST_F(PersistenceTest, PausesGrowWithEachRoundOfAllServers) {
+  EXPECT_EQ(Failed(kRefused, true, 2).pause, Duration{});
+  EXPECT_EQ(Failed(kRefused, true, 2).pause, milliseconds(100));
+  EXPECT_EQ(Failed(kRefused, true, 2).pause, Duration{});
+  EXPECT_EQ(Failed(kRefused, true, 2).pause, milliseconds(200));
+  for (int i = 0; i < 20; ++i) EXPECT_LE(Failed(kRefused, true, 2).pause, seconds(1));
+  persistence_.Progress(5, now_);
+  EXPECT_EQ(Failed(kRefused, true, 1).pause, milliseconds(100));
+}
+
+}  // namespace
+}  // namespace sluice::client

@@ -1,0 +1,74 @@
+// Servers for tests of clients: one that is there, and an address where nobody is.
+//
+//   LiveServer server;   server.address()          // whole, on its own folder, gone with it
+//   ClosedPort port;     port.address()            // refuses every connection while it lives
+//
+// One thread. Only for tests: failures end the test program.
+#pragma once
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "sluice/server.h"
+
+namespace sluice::client {
+
+class LiveServer {
+ public:
+  explicit LiveServer(std::vector<ServerGroup> groups = {}) {
+    folder_ = std::filesystem::temp_directory_path() / "sluice-client-test-XXXXXX";
+    SLUICE_CHECK(mkdtemp(folder_.data()) != nullptr);
+    auto server = Server::Start({.id = "n0",
+                                 .listen = "127.0.0.1:0",
+                                 .data_dir = folder_,
+                                 .peers = {},
+                                 .bootstrap = false,
+                                 .groups = std::move(groups)});
+    SLUICE_CHECK(server.ok());
+    server_ = *std::move(server);
+  }
+  ~LiveServer() {
+    server_.reset();
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+  const std::string& address() const { return server_->address(); }
+
+ private:
+  std::string folder_;
+  std::unique_ptr<Server> server_;
+};
+
+// Bound, but not listening.
+class ClosedPort {
+ public:
+  ClosedPort() : socket_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    SLUICE_CHECK(bind(socket_, reinterpret_cast<sockaddr*>(&at), size) == 0);
+    SLUICE_CHECK(getsockname(socket_, reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    address_ = fmt::format("127.0.0.1:{}", ntohs(at.sin_port));
+  }
+  ~ClosedPort() { close(socket_); }
+  ClosedPort(const ClosedPort&) = delete;
+  ClosedPort& operator=(const ClosedPort&) = delete;
+  const std::string& address() const { return address_; }
+
+ private:
+  const int socket_;
+  std::string address_;
+};
+
+}  // namespace sluice::client
