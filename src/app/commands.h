@@ -1,10 +1,10 @@
 // The commands of `sluice`: each adds itself to the command line and says what to run if it is chosen.
 //
-//   CLI::App app;  Chosen chosen;  AddPut(app, &chosen);  app.parse(argc, argv);  return
-//   Report(chosen.run());
+//   CLI::App app;  Chosen chosen;  AddPut(app, &chosen);  app.parse(argc, argv);
+//   absl::Status status = chosen.run();
 //
-// A command prints its result to standard output and returns a status; main prints the error, in one line,
-// and turns it into the exit code: 0 success, 1 failed, 2 wrong usage. Threading: the main thread.
+// A command prints its result to standard output and returns a status; RunCommandLine prints the error, in
+// one line, and turns it into the exit code: 0 success, 1 failed, 2 wrong usage. Threading: the main thread.
 #pragma once
 
 #include <functional>
@@ -24,6 +24,10 @@ struct Chosen {
   std::string name;
   std::function<absl::Status()> run;
 };
+
+// INVALID_ARGUMENT that main tells apart from a server's refusal: the command line itself cannot be.
+absl::Status WrongUsage(std::string text);
+bool IsWrongUsage(const absl::Status& status);
 
 void AddServe(CLI::App& app, Chosen* chosen);
 void AddDev(CLI::App& app, Chosen* chosen);

@@ -70,7 +70,7 @@ class Cluster {
 
 absl::Status Cluster::Prepare() {
   if (flags_.base_port < 1 || flags_.base_port + static_cast<int>(flags_.nodes) * kPortStep > 65535) {
-    return absl::InvalidArgumentError(
+    return WrongUsage(
         fmt::format("--base-port {}: {} servers do not fit above it", flags_.base_port, flags_.nodes));
   }
   std::string peers;

@@ -1,81 +1,9 @@
-// The program `sluice`: one command line, its commands in the files beside this one.
-#include <fmt/format.h>
+// The program `sluice`.
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
+#include "app/command_line.h"
 
-#include "app/commands.h"
-#include "base/strings.h"
-#include "client/connection.h"
-
-namespace sluice::app {
-
-CLI::App* NewCommand(CLI::App& app, const std::string& name, const std::string& what,
-                     const std::string& example, Chosen* chosen, std::function<absl::Status()> run) {
-  CLI::App* command = app.add_subcommand(name, what);
-  command->footer("\nExample:\n  " + example);
-  const std::string whole = app.get_parent() == nullptr ? name : app.get_name() + " " + name;
-  command->callback([chosen, whole, run = std::move(run)] { *chosen = {whole, run}; });
-  return command;
-}
-
-void AddClientFlags(CLI::App& command, ClientFlags* flags) {
-  const auto set_servers = [flags](const std::string& text) -> std::string {
-    auto servers = client::ParseServers(text);
-    if (!servers.ok()) return std::string(Message(servers.status()));
-    flags->servers = *std::move(servers);
-    return "";
-  };
-  flags->servers = {"127.0.0.1:7400"};
-  command.add_option("--server", "Servers to ask, HOST:PORT[,HOST:PORT]… (default 127.0.0.1:7400)")
-      ->envname("SLUICE_SERVER")
-      ->check(CLI::Validator(set_servers, "HOST:PORT"));
-  const auto set_group = [flags](const std::string& text) -> std::string {
-    const auto group = GroupId::Parse(text);
-    if (!group) return fmt::format("\"{}\" is no UUID", text);
-    flags->group = *group;
-    return "";
-  };
-  command.add_option("--group-id", "Group to talk to (default: the one that always exists)")
-      ->check(CLI::Validator(set_group, "UUID"));
-}
-
-namespace {
-
-int Main(int argc, char** argv) {
+int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
-  CLI::App app{"sluice: a replicated byte-stream store", "sluice"};
-  app.require_subcommand(1);
-  app.footer(
-      "\nFirst steps:\n  sluice dev &\n  sluice put /usr/bin/git --name tools/git\n  sluice get tools/git -o "
-      "-");
-  Chosen chosen;
-  AddServe(app, &chosen);
-  AddDev(app, &chosen);
-  AddPut(app, &chosen);
-  AddGet(app, &chosen);
-  AddNames(app, &chosen);
-  AddStatus(app, &chosen);
-  AddConfig(app, &chosen);
-  AddBench(app, &chosen);
-  AddInspect(app, &chosen);
-  try {  // CLI11 reports by exceptions; none leaves this function
-    app.parse(argc, argv);
-  } catch (const CLI::Success& success) {
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    const std::vector<CLI::App*> given = app.get_subcommands();
-    const std::string which = given.empty() ? "" : " " + given.front()->get_name();
-    fmt::print(stderr, "sluice: {}; see `sluice{} --help`\n", error.what(), which);
-    return 2;
-  }
-  const absl::Status status = chosen.run();
-  if (status.ok()) return 0;
-  fmt::print(stderr, "sluice {}: {}\n", chosen.name, Message(status));
-  return 1;
+  return sluice::app::RunCommandLine(argc, argv);
 }
-
-}  // namespace
-}  // namespace sluice::app
-
-int main(int argc, char** argv) { return sluice::app::Main(argc, argv); }

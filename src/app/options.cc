@@ -13,6 +13,7 @@
 #include <toml++/toml.h>
 
 #include "absl/strings/ascii.h"
+#include "app/commands.h"
 #include "app/units.h"
 
 namespace sluice::app {
@@ -263,7 +264,7 @@ absl::Status Settings::Resolve() {
   for (const auto& [name, text] : flags) {
     const Option* option = FindOption(name);
     if (absl::Status status = SetOption(*option, text, this); !status.ok()) {
-      return absl::InvalidArgumentError(fmt::format("--{}: {}", option->Flag(), Message(status)));
+      return WrongUsage(fmt::format("--{}: {}", option->Flag(), Message(status)));
     }
     sources[name] = Source::kFlag;
   }

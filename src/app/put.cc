@@ -58,7 +58,7 @@ absl::Status PutOne(BlobClient& blobs, const PutFlags& flags, const std::string&
 
 absl::Status Put(const PutFlags& flags) {
   if (!flags.name.empty() && flags.files.size() > 1) {
-    return absl::InvalidArgumentError(fmt::format("--name takes one file, not {}", flags.files.size()));
+    return WrongUsage(fmt::format("--name takes one file, not {}", flags.files.size()));
   }
   ASSIGN_OR_RETURN(const auto blobs,
                    BlobClient::Create({.servers = flags.client.servers, .group = flags.client.group}));

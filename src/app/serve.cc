@@ -33,7 +33,7 @@ absl::StatusOr<std::vector<raft::Peer>> ParsePeers(const Settings& settings) {
   for (const std::string& text : settings.peers) {
     const size_t at = text.find('@');
     if (at == std::string::npos || at == 0) {
-      return absl::InvalidArgumentError(fmt::format("--peers: \"{}\" is no ID@HOST:PORT", text));
+      return WrongUsage(fmt::format("--peers: \"{}\" is no ID@HOST:PORT", text));
     }
     ASSIGN_OR_RETURN(raft::Peer peer, PeerAt(text.substr(0, at), text.substr(at + 1)));
     peers.push_back(std::move(peer));
@@ -54,13 +54,13 @@ absl::StatusOr<std::vector<node::GroupSpec>> ParseGroups(const Settings& setting
     const auto id = GroupId::Parse(text.substr(0, equals));
     const std::string machine = equals == std::string::npos ? "" : text.substr(equals + 1);
     if (!id || (machine != "blob" && machine != "counter")) {
-      return absl::InvalidArgumentError(
+      return WrongUsage(
           fmt::format("--group: \"{}\" is no UUID=MACHINE with the machine blob or counter", text));
     }
     const auto same =
         std::find_if(groups.begin(), groups.end(), [&](const auto& group) { return group.id == *id; });
     if (same != groups.end()) {
-      return absl::InvalidArgumentError(fmt::format("--group: {} is given twice", id->ToString()));
+      return WrongUsage(fmt::format("--group: {} is given twice", id->ToString()));
     }
     groups.push_back({.id = *id, .machine = machine, .peers = peers, .factory = {}});
   }
@@ -74,7 +74,7 @@ absl::StatusOr<edge::WholeServerOptions> ServerOptionsOf(const Settings& setting
   const auto self = std::find_if(peers.begin(), peers.end(),
                                  [&](const auto& peer) { return peer.id.value == settings.id; });
   if (self == peers.end()) {
-    return absl::InvalidArgumentError(fmt::format("--id {} is not among --peers", settings.id));
+    return WrongUsage(fmt::format("--id {} is not among --peers", settings.id));
   }
   options.host.self = *self;
   options.host.data_dir = settings.data;

@@ -1,0 +1,92 @@
+#include "app/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "app/commands.h"
+#include "base/strings.h"
+
+namespace sluice::app {
+namespace {
+
+using testing::HasSubstr;
+
+const Option& Find(const std::string& name) {
+  for (const Option& option : Options()) {
+    if (option.name == name) return option;
+  }
+  ADD_FAILURE() << "no option " << name;
+  return Options().front();
+}
+
+class OptionsTest : public testing::Test {
+ protected:
+  OptionsTest() : file_(std::filesystem::path(testing::TempDir()) / "options_test.toml") {}
+  ~OptionsTest() override {
+    std::filesystem::remove(file_);
+    unsetenv("SLUICE_LOG_SEGMENT_BYTES");
+  }
+  void Write(const std::string& text) {
+    std::ofstream(file_) << text;
+    settings_.config_file = file_;
+  }
+  const std::filesystem::path file_;
+  Settings settings_;
+};
+
+TEST_F(OptionsTest, HaveNamesOfTheirOwnAndDefaultsThatCanBeSet) {
+  std::set<std::string> flags;
+  Settings other;
+  for (const Option& option : Options()) {
+    EXPECT_TRUE(flags.insert(option.Flag()).second) << option.name;
+    EXPECT_FALSE(option.meaning.empty()) << option.name;
+    const std::string text = ValueText(option, settings_);
+    EXPECT_TRUE(SetOption(option, text, &other).ok()) << option.name << " = " << text;
+    EXPECT_EQ(ValueText(option, other), text) << option.name;
+  }
+  EXPECT_EQ(Find("log.segment_bytes").Flag(), "log-segment-bytes");
+  EXPECT_EQ(Find("log.segment_bytes").Environment(), "SLUICE_LOG_SEGMENT_BYTES");
+}
+
+TEST_F(OptionsTest, AFlagWinsOverTheEnvironmentAndThatOverTheFile) {
+  Write(
+      "heartbeat_ms = \"70ms\"\nlisten = \"a:1\"\npeers = [\"n0@a:1\", \"n1@b:1\"]\n[log]\nsegment_bytes = "
+      "\"4MiB\"\n");
+  setenv("SLUICE_LOG_SEGMENT_BYTES", "8MiB", 1);
+  settings_.flags["listen"] = "c:1";
+  ASSERT_TRUE(settings_.Resolve().ok());
+  EXPECT_EQ(settings_.host.heartbeat_ms, 70u);
+  EXPECT_EQ(settings_.sources.at("heartbeat_ms"), Source::kFile);
+  EXPECT_EQ(settings_.host.log.segment_bytes, 8u << 20);
+  EXPECT_EQ(settings_.sources.at("log.segment_bytes"), Source::kEnvironment);
+  EXPECT_EQ(settings_.listen, "c:1");
+  EXPECT_EQ(settings_.sources.at("listen"), Source::kFlag);
+  EXPECT_THAT(settings_.peers, testing::ElementsAre("n0@a:1", "n1@b:1"));
+  EXPECT_FALSE(settings_.sources.contains("shards"));
+}
+
+TEST_F(OptionsTest, WhatIsWrongIsNamedWithItsSource) {
+  Write("[log]\nsegment_byte = 4\n");
+  EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("there is no option log.segment_byte"));
+  Write("heartbeat_ms = \"soon\"\n");
+  EXPECT_THAT(std::string(Message(settings_.Resolve())),
+              HasSubstr("options_test.toml: heartbeat_ms: \"soon\""));
+  Write("heartbeat_ms = = 1\n");
+  EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("options_test.toml"));
+  Write("");
+  setenv("SLUICE_LOG_SEGMENT_BYTES", "much", 1);
+  EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("SLUICE_LOG_SEGMENT_BYTES: \"much\""));
+  unsetenv("SLUICE_LOG_SEGMENT_BYTES");
+  settings_.flags["shards"] = "4294967296";
+  const absl::Status flag = settings_.Resolve();
+  EXPECT_THAT(std::string(Message(flag)), HasSubstr("--shards: 4294967296 is too large"));
+  EXPECT_TRUE(IsWrongUsage(flag));
+}
+
+}  // namespace
+}  // namespace sluice::app
