@@ -8,7 +8,6 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <thread>
 
 #include "absl/strings/ascii.h"
@@ -122,7 +121,12 @@ void Connection::Avoid(const std::string& address) {
 }
 
 bool Connection::Reached(const std::string& address) {
-  return Channel(address)->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
+  std::lock_guard lock(mutex_);
+  const auto it = channels_.find(address);
+  if (it == channels_.end()) return false;
+  if (it->second->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY) return true;
+  channels_.erase(it);
+  return false;
 }
 
 absl::Status Connection::AtAny(absl::FunctionRef<absl::Status(const std::string& address)> attempt,
@@ -146,11 +150,10 @@ absl::Status Connection::AtAny(absl::FunctionRef<absl::Status(const std::string&
         said.try_emplace(address, std::move(status));
       }
     }
-    const Clock::time_point next = Clock::now() + pause;
-    if (next >= reached + patience.contact || next >= start + patience.answer) {
-      return NoServerAnswered(said, reached > start);
-    }
-    std::this_thread::sleep_for(pause);
+    const Clock::time_point end = std::min(reached + patience.contact, start + patience.answer);
+    const Clock::time_point now = Clock::now();
+    if (now >= end) return NoServerAnswered(said, reached > start);
+    std::this_thread::sleep_for(std::min(pause, Duration(end - now)));  // the last round is at the end
   }
 }
 

@@ -68,7 +68,9 @@ class Connection {
   // (each server is tried once at least).
   absl::Status AtAny(absl::FunctionRef<absl::Status(const std::string& address)> attempt,
                      Patience patience = {});
-  // After a call: the server was there, whatever it answered.
+  // After a call that failed: the server was there, whatever it answered. If not, its channel is forgotten,
+  // so that the next attempt connects at once; gRPC's own would fail without trying until its backoff is
+  // over.
   bool Reached(const std::string& address);
   // The order in which AtAny would ask now.
   std::vector<std::string> Order() const;

@@ -83,5 +83,17 @@ TEST(Connection, AServerThatIsThereIsAskedAgain) {
   EXPECT_THAT(std::string(Message(over)), HasSubstr("no server can serve"));
 }
 
+// gRPC's own backoff would refuse the call for a while without trying.
+TEST(Connection, AServerThatIsBackAnswersTheNextCall) {
+  LiveServer server;
+  Connection connection({server.address()});
+  const Patience once{.contact = {}, .answer = {}};
+  EXPECT_TRUE(AskAnyStatus(connection, once).ok());
+  server.Stop();
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(absl::IsUnavailable(AskAnyStatus(connection, once).status()));
+  server.Start();
+  EXPECT_TRUE(AskAnyStatus(connection, once).ok());
+}
+
 }  // namespace
 }  // namespace sluice::client

@@ -35,12 +35,15 @@ void Persistence::Progress(uint64_t bytes, Clock::time_point now) {
 }
 
 Persistence::Next Persistence::Failed(const Failure& failure, Clock::time_point now) {
-  said_.insert_or_assign(failure.address, failure.status);
-  if (IsFinal(failure.status)) return {};
   if (failure.reached) {
     reached_ = true;
     reached_at_ = now;
+    said_.insert_or_assign(failure.address, failure.status);
+  } else {
+    // The first words of a server that refuses are the clearest: later ones tell of retries.
+    said_.try_emplace(failure.address, failure.status);
   }
+  if (IsFinal(failure.status)) return {};
   if (now - moved_at_ > silence_) return {};
   if (!moved_ && now - reached_at_ > kContactPatience) return {};
   if (++failed_in_row_ < failure.servers) return {.again = true};

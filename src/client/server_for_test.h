@@ -28,14 +28,11 @@ class LiveServer {
   explicit LiveServer(std::vector<ServerGroup> groups = {}) {
     folder_ = std::filesystem::temp_directory_path() / "sluice-client-test-XXXXXX";
     SLUICE_CHECK(mkdtemp(folder_.data()) != nullptr);
-    auto server = Server::Start({.id = "n0",
-                                 .listen = "127.0.0.1:0",
-                                 .data_dir = folder_,
-                                 .peers = {},
-                                 .bootstrap = false,
-                                 .groups = std::move(groups)});
-    SLUICE_CHECK(server.ok());
-    server_ = *std::move(server);
+    options_.listen = "127.0.0.1:0";
+    options_.data_dir = folder_;
+    options_.groups = std::move(groups);
+    Start();
+    options_.listen = server_->address();
   }
   ~LiveServer() {
     server_.reset();
@@ -43,9 +40,18 @@ class LiveServer {
     std::filesystem::remove_all(folder_, ignored);
   }
   const std::string& address() const { return server_->address(); }
+  void Stop() { server_->Stop(); }
+  // At the same address, with the same data.
+  void Start() {
+    server_.reset();
+    auto server = Server::Start(options_);
+    SLUICE_CHECK(server.ok());
+    server_ = *std::move(server);
+  }
 
  private:
   std::string folder_;
+  ServerOptions options_;
   std::unique_ptr<Server> server_;
 };
 
