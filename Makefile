@@ -1,7 +1,7 @@
 # Thin wrappers over CMake presets: every recipe can be typed by hand. `make` alone prints this list.
 .DEFAULT_GOAL := help
 export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
-.PHONY: help run demo test interop bench soak format tidy clean packages-% release
+.PHONY: help run demo install test interop bench soak format tidy clean packages-% release
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -15,6 +15,9 @@ demo: packages-build  ## an upload survives the kill of the server that receives
 	cmake --preset release
 	cmake --build --preset release --target sluice
 	scripts/demo.sh
+
+install: packages-build release  ## program, headers, libraries, CMake package and pkg-config file to PREFIX
+	cmake --install build/release --prefix $(or $(PREFIX),/usr/local)
 
 test: packages-build release  ## every test ring that needs no foreign peer
 	ctest --preset release
