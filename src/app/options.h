@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "edge/limits.h"
 #include "node/host.h"
 
 namespace CLI {
@@ -39,6 +40,7 @@ struct Settings {
   std::vector<std::string> groups;  // UUID=MACHINE
   bool bootstrap = false;
   uint32_t lane_loops = 2;
+  edge::EdgeLimits limits;
   node::HostOptions host;  // the tuning part of it
 
   std::string config_file;

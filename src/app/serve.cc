@@ -90,6 +90,7 @@ absl::StatusOr<edge::WholeServerOptions> ServerOptionsOf(const Settings& setting
     ASSIGN_OR_RETURN(options.http_listen, MovePort(settings.listen, 3));
   }
   options.lane_loops = settings.lane_loops;
+  options.limits = settings.limits;
   return options;
 }
 

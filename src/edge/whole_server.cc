@@ -46,10 +46,14 @@ void WholeServer::AddParts(const WholeServerOptions& options) {
   server.bytes().Plug(sinks.get(), fetcher.get());
   server.Add(std::move(sinks));
   server.Add(std::move(fetcher));
-  server.Add(std::make_unique<bytestream::ByteStreamPart>(host_.get(), datastream::LanesOf(server)));
+  server.Add(std::make_unique<bytestream::ByteStreamPart>(
+      host_.get(), datastream::LanesOf(server),
+      bytestream::ByteStreamOptions{.calls_max = options.limits.bytestream_calls_max}));
   if (!options.data_stream_listen.empty()) {
     datastream::DataStreamOptions stream_options;
     stream_options.listen = options.data_stream_listen;
+    stream_options.connections_max = options.limits.data_stream_connections_max;
+    stream_options.half_open_per_address_max = options.limits.data_stream_half_open_max;
     server.Add(std::make_unique<datastream::DataStreamServer>(host_.get(), datastream::LanesOf(server),
                                                               stream_options));
   }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "edge/limits.h"
 #include "edge/server.h"
 #include "node/host.h"
 
@@ -22,6 +23,7 @@ struct WholeServerOptions {
   std::string data_stream_listen;  // DataStream; empty: none
   std::string http_listen;         // /metrics; empty: none
   uint32_t lane_loops = 2;
+  EdgeLimits limits;
 };
 
 class WholeServer {

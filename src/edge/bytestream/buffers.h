@@ -8,12 +8,16 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/slice.h>
 
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.h"
 
 namespace sluice::edge::bytestream {
+
+// One of the calls that may be under way; shared with what has yet to answer it.
+using CallPlace = std::shared_ptr<void>;
 
 // Below this a copy is cheaper than a reference (and a small slice holds its bytes inside itself).
 inline constexpr size_t kCopyBelow = 512;

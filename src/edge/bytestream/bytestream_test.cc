@@ -38,6 +38,11 @@ class NamesHost : public StreamHost {
   void PutInline(const GroupId&, node::BlobHeader header, Bytes data, env::Executor* on,
                  Done<node::BlobInfo> done) override {
     ++inlined;
+    if (hold) {
+      std::lock_guard lock(mutex);
+      held.push_back(std::move(done));
+      return;
+    }
     Publish(header.name, data.ToString(), on, std::move(done));
   }
   void OpenWrite(const GroupId& group, node::BlobHeader header, uint64_t offset, env::Executor* home,
@@ -95,6 +100,8 @@ class NamesHost : public StreamHost {
   std::map<std::string, std::string> names;  // guarded by mutex
   uint64_t missing = 0;
   int inlined = 0;
+  bool hold = false;                       // small writes are not answered
+  std::vector<Done<node::BlobInfo>> held;  // guarded by mutex
 
  private:
   void Publish(const std::string& name, const std::string& data, env::Executor* on,
@@ -113,11 +120,14 @@ class NamesHost : public StreamHost {
   uint64_t calls_ = 0;
 };
 
+constexpr uint32_t kCallsMax = 16;
+
 class ByteStream : public testing::Test {
  protected:
   ByteStream() {
     server_ = *Server::Create(&host_, {.listen = "127.0.0.1:0", .lane_loops = 1});
-    server_->Add(std::make_unique<ByteStreamPart>(&host_, datastream::LanesOf(*server_)));
+    server_->Add(std::make_unique<ByteStreamPart>(&host_, datastream::LanesOf(*server_),
+                                                  ByteStreamOptions{.calls_max = kCallsMax}));
     EXPECT_TRUE(server_->Listen().ok());
     address_ = fmt::format("127.0.0.1:{}", server_->port());
     stub_ = pb::ByteStream::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
@@ -225,13 +235,40 @@ TEST_F(ByteStream, F74_WritesThatBreakTheRulesAreRefused) {
   EXPECT_EQ(Write({Message("a", -1, "x", true)}), -kInvalid);
   EXPECT_EQ(Write({Message("a", 0, "x", false), Message("b", 1, "x", true)}), -kInvalid);
   EXPECT_EQ(Write({Message("a", 0, "x", false), Message("", 2, "x", true)}), -kInvalid);
-  EXPECT_EQ(Write({Message("a", 0, "x", true), Message("", 1, "x", false)}), -kInvalid);
   EXPECT_EQ(Write({Message(long_name, 0, "x", true)}), -kInvalid);
   EXPECT_EQ(Write({Message(std::string("a\0b", 3), 0, "x", true)}), -kInvalid);
   EXPECT_EQ(Write({Message("sha256:ABC", 0, "x", true)}), -kInvalid);
   const std::string cas = "uploads/u/blobs/" + std::string(64, 'a') + "/1";
   EXPECT_EQ(Write({Message(cas, 0, "x", true)}), -grpc::StatusCode::UNIMPLEMENTED);
   EXPECT_TRUE(host_.names.empty());
+}
+
+TEST_F(ByteStream, AFinishedWriteIsAnsweredAlthoughTheClientDoesNotEndItsSide) {
+  for (const size_t size : {size_t{1}, size_t{300'000}}) {  // inside the log, and as an upload
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    pb::WriteResponse response;
+    const auto call = stub_->Write(&context, &response);
+    const std::string name = fmt::format("open-{}", size);
+    ASSERT_TRUE(call->Write(Message(name, 0, std::string(size, 'x'), true)));
+    const grpc::Status status = call->Finish();
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.committed_size(), static_cast<int64_t>(size));
+  }
+}
+
+TEST_F(ByteStream, F74_DataAfterTheFinishAreRefusedIfTheyAreSeenAndNeverTaken) {
+  host_.hold = true;
+  EXPECT_EQ(Write({Message("a", 0, "x", true), Message("", 1, "late", false)}), -kInvalid);
+  {
+    std::lock_guard lock(host_.mutex);
+    ASSERT_EQ(host_.held.size(), 1u);
+    host_.held.clear();
+  }
+  host_.hold = false;
+  const int64_t answer = Write({Message("b", 0, "x", true), Message("", 1, "late", false)});
+  EXPECT_TRUE(answer == 1 || answer == -kInvalid) << answer;
+  EXPECT_EQ(host_.names["b"], "x");
 }
 
 TEST_F(ByteStream, F76_ReadsOutsideTheResourceAreRefused) {
@@ -260,6 +297,32 @@ TEST_F(ByteStream, F79_ACancelledWriteLeavesItsUpload) {
   context.TryCancel();
   EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_EQ(Write({Message("c", 300'000, "!", true)}), 300'001);
+}
+
+TEST_F(ByteStream, F64_CallsBeyondTheLimitAreRefusedUntilOneEnds) {
+  const std::string begin(100'000, 'x');
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteRequest>>> calls;
+  std::vector<pb::WriteResponse> responses(kCallsMax);
+  for (size_t i = 0; i < kCallsMax; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    calls.push_back(stub_->Write(contexts.back().get(), &responses[i]));
+    ASSERT_TRUE(calls.back()->Write(Message(fmt::format("{}", i), 0, begin, false)));
+  }
+  ASSERT_TRUE(host_.Await([&] { return host_.content.size() == kCallsMax; }));  // all of them are there
+  pb::QueryWriteStatusResponse status;
+  EXPECT_EQ(Query("0", &status).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReadCode("0", 0), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(Write({Message("more", 0, "x", true)}), -grpc::StatusCode::RESOURCE_EXHAUSTED);
+  for (size_t i = 0; i < kCallsMax; ++i) {
+    ASSERT_TRUE(calls[i]->Write(Message("", 100'000, "", true)));
+    EXPECT_TRUE(calls[i]->Finish().ok());
+  }
+  // A place is free when the server has let go of the call, just after its end.
+  ASSERT_TRUE(host_.Await([&] { return host_.names.size() == kCallsMax; }));
+  int64_t answer = 0;
+  for (int i = 0; i < 1000 && answer <= 0; ++i) answer = Write({Message("more", 0, "x", true)});
+  EXPECT_EQ(answer, 1);
 }
 
 TEST_F(ByteStream, D06_PeersFetchByUpload) {

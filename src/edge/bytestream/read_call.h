@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "base/status.h"
+#include "edge/bytestream/buffers.h"
 #include "env/loop.h"
 #include "node/host.h"
 
@@ -23,7 +24,10 @@ class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  public:
   ReadCall(env::Loop* lane, int64_t offset, int64_t limit) : lane_(lane), offset_(offset), limit_(limit) {}
   // Keeps the call alive until OnDone.
-  void Hold() { self_ = shared_from_this(); }
+  void Hold(CallPlace place) {
+    place_ = std::move(place);
+    self_ = shared_from_this();
+  }
   env::Loop* lane() const { return lane_; }
   // The answer to the open, on the lane; or, before the call was returned to gRPC, its refusal.
   void OnSource(absl::StatusOr<std::shared_ptr<blob::Source>> source);
@@ -44,6 +48,7 @@ class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   env::Loop* const lane_;
   const int64_t offset_;
   const int64_t limit_;
+  CallPlace place_;
   std::shared_ptr<ReadCall> self_;  // until OnDone: a reactor has no owner
   std::shared_ptr<blob::Source> source_;
   uint64_t next_ = 0;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <utility>
 
+#include "base/metrics.h"
 #include "edge/bytestream/buffers.h"
 #include "edge/bytestream/read_call.h"
 #include "edge/bytestream/target.h"
@@ -28,6 +29,32 @@ absl::StatusOr<Message> Parse(const grpc::ByteBuffer& buffer) {
   return message;
 }
 
+// How many calls are under way.
+class Calls : public std::enable_shared_from_this<Calls> {
+ public:
+  explicit Calls(uint32_t most) : most_(most) {}
+  // A place that is free again when its last copy is dropped.
+  absl::StatusOr<CallPlace> Enter() {
+    if (under_way_.fetch_add(1) >= most_) {
+      --under_way_;
+      refused_.Increment();
+      return absl::ResourceExhaustedError(fmt::format("{} ByteStream calls are under way, the limit", most_));
+    }
+    gauge_.Increment();
+    return CallPlace(nullptr, [self = shared_from_this()](void*) {
+      --self->under_way_;
+      self->gauge_.Decrement();
+    });
+  }
+
+ private:
+  const uint32_t most_;
+  std::atomic<uint32_t> under_way_{0};
+  Gauge& gauge_ = NewGauge("sluice_bytestream_calls", "ByteStream calls under way");
+  Counter& refused_ =
+      NewCounter("sluice_bytestream_calls_refused_total", "ByteStream calls beyond the limit of calls");
+};
+
 absl::Status CheckRead(const pb::ReadRequest& request) {
   if (request.read_limit() < 0)
     return absl::InvalidArgumentError(fmt::format("read_limit {}", request.read_limit()));
@@ -40,16 +67,19 @@ absl::Status CheckRead(const pb::ReadRequest& request) {
 
 class ByteStreamPart::Service final : public Base {
  public:
-  Service(node::Host* host, std::vector<env::Loop*> lanes) : host_(host), lanes_(std::move(lanes)) {}
+  Service(node::Host* host, std::vector<env::Loop*> lanes, ByteStreamOptions options)
+      : host_(host), lanes_(std::move(lanes)), calls_(std::make_shared<Calls>(options.calls_max)) {}
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Read(grpc::CallbackServerContext* context,
                                                    const grpc::ByteBuffer* raw) override {
     const auto request = Parse<pb::ReadRequest>(*raw);
     const bool parsed = request.ok();
+    absl::StatusOr<CallPlace> place = calls_->Enter();
+    absl::Status status = !place.ok() ? place.status() : request.status();
     auto call = std::make_shared<ReadCall>(NextLane(), parsed ? request->read_offset() : 0,
                                            parsed ? request->read_limit() : 0);
-    call->Hold();
-    const absl::Status status = parsed ? OpenSource(*context, *request, call) : request.status();
+    call->Hold(std::move(place).value_or(nullptr));
+    if (status.ok()) status = OpenSource(*context, *request, call);
     if (!status.ok()) call->OnSource(status);
     return call.get();
   }
@@ -57,7 +87,7 @@ class ByteStreamPart::Service final : public Base {
   grpc::ServerReadReactor<grpc::ByteBuffer>* Write(grpc::CallbackServerContext* context,
                                                    grpc::ByteBuffer* response) override {
     auto call = std::make_shared<WriteCall>(host_, NextLane(), context, response);
-    call->Begin();
+    call->Begin(calls_->Enter());
     return call.get();
   }
 
@@ -67,14 +97,16 @@ class ByteStreamPart::Service final : public Base {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const auto request = Parse<pb::QueryWriteStatusRequest>(*raw);
     const auto group = GroupOf(*context);
-    absl::Status status = !request.ok() ? request.status() : group.status();
+    const absl::StatusOr<CallPlace> place = calls_->Enter();
+    absl::Status status = place.status();
+    if (status.ok()) status = !request.ok() ? request.status() : group.status();
     if (status.ok()) status = CheckResource(request->resource_name());
     if (!status.ok()) {
       reactor->Finish(ToGrpc(status));
       return reactor;
     }
     host_->QueryWrite(*group, request->resource_name(), true, NextLane(),
-                      [reactor, response](absl::StatusOr<node::WriteStatus> known) {
+                      [reactor, response, place](absl::StatusOr<node::WriteStatus> known) {
                         if (known.ok()) {
                           pb::QueryWriteStatusResponse message;
                           message.set_committed_size(static_cast<int64_t>(known->committed));
@@ -111,10 +143,11 @@ class ByteStreamPart::Service final : public Base {
   node::Host* const host_;
   const std::vector<env::Loop*> lanes_;
   std::atomic<size_t> next_lane_{0};
+  const std::shared_ptr<Calls> calls_;  // shared with places that outlive the service
 };
 
-ByteStreamPart::ByteStreamPart(node::Host* host, std::vector<env::Loop*> lanes)
-    : service_(std::make_unique<Service>(host, std::move(lanes))) {}
+ByteStreamPart::ByteStreamPart(node::Host* host, std::vector<env::Loop*> lanes, ByteStreamOptions options)
+    : service_(std::make_unique<Service>(host, std::move(lanes), options)) {}
 ByteStreamPart::~ByteStreamPart() = default;
 
 std::vector<grpc::Service*> ByteStreamPart::services() { return {service_.get()}; }

@@ -8,8 +8,8 @@
 // Threading: gRPC's threads parse; state of a call lives on one of the lanes, reached once per slab (D-08).
 // Ownership: host and lanes must outlive the gRPC server's shutdown. Failure: INVALID_ARGUMENT for offsets
 // and names of writes, OUT_OF_RANGE for those of reads (D-19); a read never ends well after too few bytes. A
-// write that is cut leaves its upload to be resumed. Bounds: kCallsMax calls; a write buffers the host's
-// window.
+// write that is cut leaves its upload to be resumed; a call beyond ByteStreamOptions::calls_max is answered
+// RESOURCE_EXHAUSTED. Bounds: those calls; a write buffers the host's window.
 #pragma once
 
 #include <memory>
@@ -24,11 +24,14 @@ namespace sluice::edge::bytestream {
 inline constexpr char kGroupKey[] = "sluice-group";
 inline constexpr char kNoDigestKey[] = "sluice-no-digest";
 inline constexpr char kFetchKey[] = "sluice-fetch-bin";  // group, client id, call id in big endian: 40 bytes
-inline constexpr size_t kCallsMax = 4096;
+
+struct ByteStreamOptions {
+  uint32_t calls_max = 4096;  // under way at a time, reads, writes and queries together
+};
 
 class ByteStreamPart final : public Part {
  public:
-  ByteStreamPart(node::Host* host, std::vector<env::Loop*> lanes);
+  ByteStreamPart(node::Host* host, std::vector<env::Loop*> lanes, ByteStreamOptions options = {});
   ~ByteStreamPart() override;
   std::vector<grpc::Service*> services() override;
 

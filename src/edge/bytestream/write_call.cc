@@ -13,8 +13,7 @@ namespace {
 
 constexpr uint64_t kPieceBytes = 256 << 10;  // D-07
 constexpr uint64_t kPassOnBytes = 64 << 10;  // messages of this size are not gathered
-// How long a small beginning may wait for its end before it becomes an upload, and a finished write for the
-// end of the call, so that data after the finish are noticed.
+// How long a small beginning may wait for its end before it becomes an upload.
 constexpr env::Duration kPatience = std::chrono::milliseconds(50);
 
 }  // namespace
@@ -28,8 +27,10 @@ WriteCall::WriteCall(node::Host* host, env::Loop* lane, const grpc::CallbackServ
       window_bytes_(host->options().upload_window_bytes),
       inline_bytes_(host->options().inline_upload_bytes_max) {}
 
-void WriteCall::Begin() {
+void WriteCall::Begin(absl::StatusOr<CallPlace> place) {
   self_ = shared_from_this();
+  if (!place.ok()) return Finish(ToGrpc(place.status()));
+  place_ = *std::move(place);
   StartRead(&message_);
 }
 
@@ -110,16 +111,13 @@ void WriteCall::OnBatch(Batch batch) {
   Feed(std::move(batch.data));
   if (relay_ != nullptr || opening_) return Pump();
   // Small and whole: no upload at all (D-16).
-  if (finish_ && first_offset_ == 0 && arrived_ <= inline_bytes_) {
-    if (end_) return PutWhole();
-  } else if (end_ || first_offset_ > 0 || arrived_ > inline_bytes_) {
-    return OpenUpload();
-  }
+  if (finish_ && first_offset_ == 0 && arrived_ <= inline_bytes_) return PutWhole();
+  if (finish_ || end_ || first_offset_ > 0 || arrived_ > inline_bytes_) return OpenUpload();
   if (patience_ != env::TimerId::kNone) return;
   patience_ = lane_->PostAfter(kPatience, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (self == nullptr || self->Gone() || self->relay_ != nullptr || self->opening_) return;
-    self->finish_ ? self->PutWhole() : self->OpenUpload();
+    self->OpenUpload();
   });
 }
 
@@ -174,16 +172,8 @@ void WriteCall::Pump() {
     if (Gone()) return;
   }
   if (!pieces_.empty() || in_flight_ > 0 || last_step_) return;
-  if (finish_ && !end_ && patience_ == env::TimerId::kNone) {
-    // Usually the end of the call is here already, or comes at once.
-    patience_ = lane_->PostAfter(kPatience, [weak = weak_from_this()] {
-      const auto self = weak.lock();
-      if (self == nullptr || self->Gone()) return;
-      self->end_ = true;
-      self->Pump();
-    });
-  }
-  if (!end_) return;
+  // finish_write ends the write, whether or not the client ends its side of the call.
+  if (!finish_ && !end_) return;
   last_step_ = true;
   finish_ ? FinishUpload() : FlushUpload();
 }

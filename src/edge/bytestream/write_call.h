@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 
+#include "edge/bytestream/buffers.h"
 #include "env/loop.h"
 #include "node/host.h"
 #include "wire/bytestream.h"
@@ -26,8 +27,8 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
  public:
   WriteCall(node::Host* host, env::Loop* lane, const grpc::CallbackServerContext* context,
             grpc::ByteBuffer* response);
-  // Keeps the call alive until OnDone, and reads.
-  void Begin();
+  // Keeps the call alive until OnDone, and reads; without a place it is answered why.
+  void Begin(absl::StatusOr<CallPlace> place);
 
   void OnReadDone(bool ok) override;
   void OnCancel() override {}  // the read that fails says so
@@ -68,6 +69,7 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   grpc::ByteBuffer* const response_;
   const uint64_t window_bytes_;
   const uint64_t inline_bytes_;
+  CallPlace place_;
   std::shared_ptr<WriteCall> self_;  // until OnDone: a reactor has no owner
 
   // gRPC's thread.

@@ -29,17 +29,19 @@ absl::Status NoSuchStream(const wire::PacketHeader& packet) {
 }  // namespace
 
 Connection::Connection(std::shared_ptr<ConnectionContext> context, env::Loop* lane,
-                       asio::ip::tcp::socket socket)
+                       asio::ip::tcp::socket socket, std::string address)
     : context_(std::move(context)),
       lane_(lane),
       window_bytes_(context_->host->options().upload_window_bytes),
+      address_(std::move(address)),
       socket_(std::move(socket)),
       in_(context_->slabs),
-      decoder_(context_->options.limits) {
-  ++context_->connections;
-}
+      decoder_(context_->options.limits) {}
 
-Connection::~Connection() { --context_->connections; }
+Connection::~Connection() {
+  if (!greeted_) context_->NoLongerHalfOpen(address_);
+  context_->Ended();
+}
 
 void Connection::Start(Ended ended) {
   ended_ = std::move(ended);
@@ -107,7 +109,7 @@ void Connection::Process() {
       starved = true;
       break;
     }
-    greeted_ = true;
+    if (!std::exchange(greeted_, true)) context_->NoLongerHalfOpen(address_);
     Handle(std::move(event));
   }
   processing_ = false;
@@ -338,9 +340,7 @@ void Connection::Log(std::string_view what) {
   const env::Instant now = Now();
   if (last_log_ != env::Instant{} && now - last_log_ < std::chrono::seconds(1)) return;
   last_log_ = now;
-  std::error_code unknown;
-  const auto from = socket_.remote_endpoint(unknown);
-  LogWarn("DataStream from {}: {}", unknown ? std::string("?") : from.address().to_string(), Printable(what));
+  LogWarn("DataStream from {}: {}", address_, Printable(what));
 }
 
 // Java cannot decode a failure without a group.

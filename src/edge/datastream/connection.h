@@ -8,7 +8,6 @@
 // are dropped and their stages wait for their time-to-live.
 #pragma once
 
-#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -20,6 +19,7 @@
 #include <asio/ip/tcp.hpp>
 
 #include "absl/hash/hash.h"
+#include "base/metrics.h"
 #include "edge/datastream/socket.h"
 #include "env/loop.h"
 #include "node/host.h"
@@ -29,8 +29,9 @@ namespace sluice::edge::datastream {
 
 struct DataStreamOptions {
   std::string listen;
-  size_t connections_max = 1024;
-  size_t streams_max = 1024;                     // per connection
+  uint32_t connections_max = 1024;
+  uint32_t half_open_per_address_max = 64;  // connections of one address that have not said anything whole
+  size_t streams_max = 1024;                // per connection
   uint64_t connection_window_bytes = 32u << 20;  // unanswered, per connection
   uint64_t replies_bytes_max = 1u << 20;         // waiting for a reader that does not read
   uint32_t first_packet_ms = 60'000;             // a new connection must say something whole by then
@@ -43,6 +44,33 @@ struct DataStreamOptions {
 struct ConnectionContext {
   ConnectionContext(node::Host* the_host, DataStreamOptions the_options)
       : host(the_host), options(std::move(the_options)) {}
+
+  // Before a connection is made for a socket from `address`; an error if there are too many.
+  absl::Status Admit(const std::string& address) {
+    std::lock_guard lock(mutex);
+    if (connections >= options.connections_max)
+      return absl::ResourceExhaustedError(fmt::format("{} connections are open, the limit", connections));
+    uint32_t& silent = half_open[address];
+    if (silent >= options.half_open_per_address_max) {
+      return absl::ResourceExhaustedError(
+          fmt::format("{} connections of {} have not said anything, the limit", silent, address));
+    }
+    ++silent;
+    ++connections;
+    open_gauge.Increment();
+    return absl::OkStatus();
+  }
+  // An admitted connection said something whole, or ends without.
+  void NoLongerHalfOpen(const std::string& address) {
+    std::lock_guard lock(mutex);
+    const auto at = half_open.find(address);
+    if (--at->second == 0) half_open.erase(at);
+  }
+  void Ended() {
+    std::lock_guard lock(mutex);
+    --connections;
+    open_gauge.Decrement();
+  }
 
   // False if a live connection has this stream.
   bool Claim(const UploadId& id) {
@@ -57,8 +85,12 @@ struct ConnectionContext {
   node::Host* const host;
   const DataStreamOptions options;
   const std::shared_ptr<SlabPool> slabs = std::make_shared<SlabPool>();  // slabs outlive the server
-  std::atomic<size_t> connections{0};
-  std::mutex mutex;  // lanes share the claims
+  Gauge& open_gauge = NewGauge("sluice_datastream_connections", "DataStream connections that are open");
+  Counter& refused_counter = NewCounter("sluice_datastream_connections_refused_total",
+                                        "DataStream connections beyond a limit, closed at once");
+  std::mutex mutex;  // lanes share what follows
+  size_t connections = 0;
+  std::unordered_map<std::string, uint32_t> half_open;  // by address
   std::unordered_set<UploadId, absl::Hash<UploadId>> claimed;
 };
 
@@ -66,7 +98,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using Ended = absl::AnyInvocable<void(const std::shared_ptr<Connection>&)>;
 
-  Connection(std::shared_ptr<ConnectionContext> context, env::Loop* lane, asio::ip::tcp::socket socket);
+  // `address` was admitted by the context.
+  Connection(std::shared_ptr<ConnectionContext> context, env::Loop* lane, asio::ip::tcp::socket socket,
+             std::string address);
   ~Connection();
 
   void Start(Ended ended);
@@ -118,6 +152,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::shared_ptr<ConnectionContext> context_;
   env::Loop* const lane_;
   const uint64_t window_bytes_;
+  const std::string address_;  // of the other end
   asio::ip::tcp::socket socket_;
   SlabReader in_;
   wire::RequestDecoder decoder_;

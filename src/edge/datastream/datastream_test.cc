@@ -204,6 +204,42 @@ TEST_F(DataStream, F63_ASilentConnectionIsClosed) {
   EXPECT_TRUE(client.Ends());
 }
 
+TEST_F(DataStream, F63_HalfOpenConnectionsOfOneAddressAreLimitedAndTalkersAreNot) {
+  server_->Stop();
+  Restart({.listen = "127.0.0.1:0", .half_open_per_address_max = 2});
+  const auto talk = [](Client& client, uint64_t call) {
+    client.Send(Open(call));
+    return client.NextSucceeds();
+  };
+  Client first(server_->port());
+  EXPECT_TRUE(talk(first, 1));  // no longer half open
+  Client second(server_->port());
+  EXPECT_TRUE(talk(second, 2));
+  Client silent1(server_->port()), silent2(server_->port());
+  Client refused(server_->port());
+  EXPECT_TRUE(refused.Ends());
+  // Those that talked go on, and one that starts to talk makes room.
+  first.Send(Data(1, 0, "abc"));
+  EXPECT_TRUE(first.NextSucceeds());
+  EXPECT_TRUE(talk(silent2, 3));
+  Client third(server_->port());
+  EXPECT_TRUE(talk(third, 4));
+}
+
+TEST_F(DataStream, F64_ConnectionsBeyondTheLimitAreClosedAtOnce) {
+  server_->Stop();
+  Restart({.listen = "127.0.0.1:0", .connections_max = 2});
+  Client first(server_->port()), second(server_->port());
+  first.Send(Open(1));
+  EXPECT_TRUE(first.NextSucceeds());
+  second.Send(Open(2));
+  EXPECT_TRUE(second.NextSucceeds());
+  Client third(server_->port());
+  EXPECT_TRUE(third.Ends());
+  first.Send(Data(1, 0, "abc"));
+  EXPECT_TRUE(first.NextSucceeds());
+}
+
 TEST_F(DataStream, F65_AnUnknownGroupFailsTheHeader) {
   node::StreamHeader header = Header(1);
   header.group = *GroupId::Parse("02511d47-d67c-49a3-9011-abb3109a44c1");

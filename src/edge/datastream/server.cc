@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "edge/datastream/socket.h"
+#include "env/clock.h"
 
 namespace sluice::edge::datastream {
 namespace {
@@ -78,22 +79,33 @@ void DataStreamServer::Accept() {
           });
           return;
         }
-        // The socket belongs to its lane from here on; a task must be copyable to nobody, so it is moved.
-        lanes_[lane]->Post(
-            [this, lane, socket = std::move(socket)]() mutable { Admit(std::move(socket), lane); });
+        // The connection belongs to its lane from here on.
+        if (auto connection = Admit(std::move(socket), lane)) {
+          lanes_[lane]->Post([this, lane, connection = std::move(connection)] {
+            connections_[lane].insert(connection);
+            connection->Start(
+                [this, lane](const std::shared_ptr<Connection>& ended) { connections_[lane].erase(ended); });
+          });
+        }
         Accept();
       });
 }
 
-void DataStreamServer::Admit(asio::ip::tcp::socket socket, size_t lane) {
-  if (context_->connections.load() >= context_->options.connections_max) {
-    LogWarn("DataStream: a connection is refused: {} are open", context_->connections.load());
-    return;  // closed with the socket
+std::shared_ptr<Connection> DataStreamServer::Admit(asio::ip::tcp::socket socket, size_t lane) {
+  std::error_code unknown;
+  const auto from = socket.remote_endpoint(unknown);
+  std::string address = unknown ? std::string("?") : from.address().to_string();
+  if (const absl::Status admitted = context_->Admit(address); !admitted.ok()) {
+    context_->refused_counter.Increment();
+    // One line a second: how many are refused is in the hands of strangers.
+    const int64_t now = env::RealClock().MonotonicNow().count();
+    if (now >= next_refusal_log_) {
+      next_refusal_log_ = now + env::Duration(std::chrono::seconds(1)).count();
+      LogWarn("DataStream: a connection is refused: {}", Message(admitted));
+    }
+    return nullptr;  // closed with the socket
   }
-  auto connection = std::make_shared<Connection>(context_, lanes_[lane], std::move(socket));
-  connections_[lane].insert(connection);
-  connection->Start(
-      [this, lane](const std::shared_ptr<Connection>& ended) { connections_[lane].erase(ended); });
+  return std::make_shared<Connection>(context_, lanes_[lane], std::move(socket), std::move(address));
 }
 
 void DataStreamServer::Drain() {

@@ -7,11 +7,10 @@
 // connection, its streams and their relays live on one lane. Ownership: host and lanes must outlive Stop().
 // Failure: Start names the address that cannot be had. A bad packet is answered and the connection lives;
 // lost framing, silence and a reader that does not read end the connection (F-58…F-63). Bounds: connections,
-// streams per connection, unanswered bytes per stream (the host's window) and per connection; beyond, reading
-// stops.
+// half-open ones per address (both are closed at once when full), streams per connection, unanswered bytes
+// per stream (the host's window) and per connection; beyond, reading stops.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -41,7 +40,8 @@ class DataStreamServer final : public Part {
 
  private:
   void Accept();
-  void Admit(asio::ip::tcp::socket socket, size_t lane);
+  // Null, and the socket closed, if a limit is reached.
+  std::shared_ptr<Connection> Admit(asio::ip::tcp::socket socket, size_t lane);
 
   const std::vector<env::Loop*> lanes_;
   const std::shared_ptr<ConnectionContext> context_;   // shared with connections that are being closed
@@ -49,6 +49,7 @@ class DataStreamServer final : public Part {
   size_t next_lane_ = 0;                               // lane 0
   env::TimerId retry_ = env::TimerId::kNone;           // lane 0
   std::vector<std::unordered_set<std::shared_ptr<Connection>>> connections_;  // each on its lane
+  int64_t next_refusal_log_ = 0;                                              // lane 0
   int port_ = 0;
   bool started_ = false;
 };
