@@ -243,6 +243,39 @@ TEST_F(ClusterFault, F72_D15_SilentSuccessorIsLeftBehindAndFetches) {
   EXPECT_EQ(Contents(silent).size(), 1u);
 }
 
+TEST_F(ClusterFault, F28_D20_WriteThatMetAFullDiskGoesOnOnceThereIsRoom) {
+  ClusterOptions options;
+  options.host.blob.reserve_bytes = 4u << 20;  // so that the log has room all the time
+  Make(options);
+  SimFiles& disk = cluster_->disk(1);
+  constexpr uint64_t kLarge = uint64_t{1} << 30;
+  disk.SetCapacity(kLarge);
+  const uint64_t used = kLarge - disk.FreeBytes("/").value_or(0);
+  disk.SetCapacity(used + (4u << 20) + 700'000);
+  const std::string content = MakeContent(1'500'000, 3);
+  std::optional<Outcome> outcome;
+  clients_->Put({.server = 1, .name = "a", .content = content, .via = PutVia::kWrite},
+                [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(milliseconds(200));
+  ASSERT_FALSE(outcome.has_value());
+  // What had arrived is there, and is told.
+  std::optional<absl::StatusOr<node::WriteStatus>> told;
+  cluster_->host(1).QueryWrite(kBlobs, "a", false, cluster_->lane(1),
+                               [&](absl::StatusOr<node::WriteStatus> where) { told = where; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return told.has_value(); }, seconds(1)));
+  ASSERT_TRUE(told->ok()) << told->status();
+  EXPECT_GT((*told)->committed, 0u);
+  EXPECT_FALSE((*told)->complete);
+  const std::vector<std::string> stages = Paths(1, "/data/blobs/stage", "");
+  ASSERT_EQ(stages.size(), 1u);
+  disk.ClearFaults();
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  const std::string id = stages[0].substr(stages[0].rfind('/'));
+  EXPECT_THAT(Contents(1), testing::ElementsAre(testing::EndsWith(id))) << "it began again";
+  ExpectWhole();
+}
+
 TEST_F(ClusterFault, D20_InterruptedWriteGoesOnAtItsCommittedSize) {
   Make();
   const std::string content = MakeContent(700'000, 3);

@@ -1,5 +1,8 @@
 #include "node/blob_machine.h"
 
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
 #include "base/fields.h"
 #include "base/log.h"
 
@@ -11,6 +14,35 @@ std::string NameKey(std::string_view name) { return "n/" + std::string(name); }
 std::string DigestKey(const Sha256& digest) { return "d/" + std::string(digest.AsBytes()); }
 std::string InlineKey(const UploadId& id) { return "i/" + UploadKey(id); }
 std::string AbandonedKey(const UploadId& id) { return "x/" + UploadKey(id); }
+
+// The abandoned in the order of their stamps, so that the oldest is found without looking at all.
+constexpr std::string_view kAgePrefix = "y/";
+constexpr size_t kStampBytes = 8;
+constexpr std::string_view kAbandonedCountKey = "z";
+// Records removed by one command at most: more than it adds, so that the number falls.
+constexpr size_t kPrunedAtOnce = 8;
+
+std::string AgeKey(int64_t stamp_ms, const UploadId& id) {
+  std::string key(kAgePrefix);
+  const auto stamp = static_cast<uint64_t>(std::max<int64_t>(stamp_ms, 0));
+  for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>(stamp >> shift));
+  return key + UploadKey(id);
+}
+
+int64_t StampOfAgeKey(std::string_view key) {
+  uint64_t stamp = 0;
+  for (const char byte : key.substr(kAgePrefix.size(), kStampBytes)) {
+    stamp = stamp << 8 | static_cast<uint8_t>(byte);
+  }
+  return static_cast<int64_t>(stamp);
+}
+
+uint64_t AbandonedCount(const State& state) {
+  const auto text = state.Get(kAbandonedCountKey);
+  uint64_t count = 0;
+  if (text) (void)absl::SimpleAtoi(*text, &count);
+  return count;
+}
 
 std::string EncodeContent(const ContentRecord& content) {
   FieldWriter out;
@@ -219,10 +251,32 @@ absl::StatusOr<Bytes> BlobMachine::Remove(const BlobCommand& command, Index inde
   return EncodeBlobReply({command.name, content.sealed.length, content.sealed.digest});
 }
 
+// Stamps come from entries, so that every server forgets the same at the same index (D-05). By then no server
+// has had the bytes for kAbandonedKeptMs: what is forgotten cannot be published for want of holders (D-11).
+void BlobMachine::Prune(int64_t now_ms, State& state) {
+  uint64_t count = AbandonedCount(state);
+  std::vector<std::string> old;
+  state.Scan(kAgePrefix, kAgePrefix, [&](std::string_view key, std::string_view) {
+    const bool forget = count - old.size() > kAbandonedKept && StampOfAgeKey(key) < now_ms - kAbandonedKeptMs;
+    if (forget) old.emplace_back(key);
+    return forget && old.size() < kPrunedAtOnce;
+  });
+  if (old.empty()) return;
+  for (const std::string& key : old) {
+    state.Delete("x/" + key.substr(kAgePrefix.size() + kStampBytes));
+    state.Delete(key);
+  }
+  state.Put(kAbandonedCountKey, std::to_string(count - old.size()));
+}
+
 absl::StatusOr<Bytes> BlobMachine::Abandon(const BlobCommand& command, Index index, State& state) {
   if (FindContent(command.upload, state)) return Bytes();  // it was entered after all
-  state.Put(AbandonedKey(command.upload), std::to_string(command.stamp_ms));
   changes_.push_back({ContentChange::Kind::kDropStage, command.upload, index, {}, {}});
+  if (IsAbandoned(command.upload, state)) return Bytes();
+  state.Put(AbandonedKey(command.upload), std::to_string(command.stamp_ms));
+  state.Put(AgeKey(command.stamp_ms, command.upload), "");
+  state.Put(kAbandonedCountKey, std::to_string(AbandonedCount(state) + 1));
+  Prune(command.stamp_ms, state);
   return Bytes();
 }
 

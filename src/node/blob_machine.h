@@ -5,8 +5,8 @@
 //   for (ContentChange& change : machine.TakeChanges()) { ... link, fetch or free the bytes ... }
 //
 // State (docs/formats/blob_state.md): n/NAME -> content and time; c/ID -> length, checksum, digest, holders,
-// number of names; d/DIGEST -> content; i/ID -> the bytes of a small one; x/ID -> abandoned. Threading as
-// StateMachine.
+// number of names; d/DIGEST -> content; i/ID -> the bytes of a small one; x/ID -> abandoned, y/STAMP ID ->
+// the same by age, z -> how many. Threading as StateMachine.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,10 @@ struct NameRecord {
 
 class BlobMachine : public StateMachine {
  public:
+  // An abandoned upload is remembered for this long, and while it is one of the youngest so many.
+  static constexpr int64_t kAbandonedKeptMs = 24 * 3600 * 1000;
+  static constexpr uint64_t kAbandonedKept = 1024;
+
   absl::StatusOr<Bytes> Apply(const ::sluice::Command& command, State& state) override;
   // Not a way in: blobs are read through Host::OpenRead. Answers UNIMPLEMENTED.
   absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) override;
@@ -68,6 +72,7 @@ class BlobMachine : public StateMachine {
   absl::StatusOr<Bytes> Publish(const BlobCommand& command, Index index, State& state);
   absl::StatusOr<Bytes> Remove(const BlobCommand& command, Index index, State& state);
   absl::StatusOr<Bytes> Abandon(const BlobCommand& command, Index index, State& state);
+  static void Prune(int64_t now_ms, State& state);
 
   std::vector<ContentChange> changes_;
 };

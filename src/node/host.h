@@ -57,6 +57,7 @@ struct HostOptions {
   uint32_t successor_silence_ms = 2'000;    // after this a successor is left behind (D-15)
   uint32_t read_timeout_ms = 10'000;
   uint32_t pending_writes_max = 4096;              // per group
+  uint32_t group_uploads_max = 2048;               // passing through at a time, per group
   uint32_t inflight_appends_max = 128;             // appends on the way to one follower (D-27)
   uint64_t pending_bytes_max = 64u << 20;          // per group
   uint32_t session_replies_max = 131'072;          // remembered replies per group (D-05)

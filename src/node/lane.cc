@@ -4,6 +4,7 @@
 
 #include "base/fields.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "node/fetch_job.h"
 
 namespace sluice::node {
@@ -169,9 +170,32 @@ std::shared_ptr<RelayUpload> Lane::NewRelay(StreamHeader header, env::Executor* 
   return std::make_shared<RelayUpload>(std::move(parts));
 }
 
+// Takes down that it passes through here.
+absl::Status Lane::AdmitRelay(const std::shared_ptr<RelayUpload>& relay) {
+  static Counter& refused =
+      NewCounter("sluice_node_uploads_refused_total", "Uploads beyond the limit of one group");
+  if (stopped_) return absl::UnavailableError("the server is stopping");
+  if (relays_.size() >= parts_.options->group_uploads_max) {
+    std::erase_if(relays_, [](const auto& one) { return one.second.expired(); });
+  }
+  if (relays_.size() >= parts_.options->group_uploads_max) {
+    refused.Increment();
+    return absl::ResourceExhaustedError(
+        fmt::format("{} uploads of the group are under way, the limit", relays_.size()));
+  }
+  // Another one of the same id is refused by the store.
+  auto& place = relays_[relay->header().upload];
+  if (place.expired()) place = relay;
+  return absl::OkStatus();
+}
+
 void Lane::OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void(absl::Status)> opened) {
-  auto successors = stopped_ ? absl::StatusOr<std::vector<raft::Peer>>(absl::UnavailableError("stopping"))
-                             : CheckHeader(relay->header());
+  absl::StatusOr<std::vector<raft::Peer>> successors = std::vector<raft::Peer>();
+  if (const absl::Status admitted = AdmitRelay(relay); !admitted.ok()) {
+    successors = admitted;
+  } else {
+    successors = CheckHeader(relay->header());
+  }
   env::Executor* home = relay->home();
   home->Post(
       [relay = std::move(relay), successors = std::move(successors), opened = std::move(opened)]() mutable {
@@ -230,6 +254,7 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
         fmt::format("write at {} to {}: this server has no such upload; expected offset 0", offset,
                     Printable(header.name))));
   }
+  LetGoOfFailed(it->second);
   if (!it->second.relay) {
     auto stage = parts_.store->Find(it->second.upload);
     if (!stage) {
@@ -254,6 +279,11 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
   });
 }
 
+// A relay that failed answers its failure for ever; the stage behind it may be there still.
+void Lane::LetGoOfFailed(Write& write) {
+  if (write.relay && write.relay->failed()) write.relay = nullptr;
+}
+
 void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
   const auto it = writes_.find(name);
   if (it == writes_.end())
@@ -265,10 +295,12 @@ void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
       (*answer)(WriteStatus{*durable, false});
     });
   };
+  LetGoOfFailed(it->second);
   if (it->second.relay) {
     it->second.relay->home()->Post([relay = it->second.relay, flushed] { relay->Flush(flushed); });
   } else if (auto stage = parts_.store->Find(it->second.upload)) {
-    flushed(stage->durable_length());
+    // What it holds beyond its durable length counts too: the next write has to begin behind that.
+    stage->Flush(parts_.shard, flushed);
   } else {
     writes_.erase(it);
     (*answer)(absl::NotFoundError("the upload has expired"));
@@ -373,6 +405,7 @@ void Lane::Tick() {
   const env::Instant now = parts_.clock->MonotonicNow();
   if (now < next_reclaim_) return;
   const auto ttl = std::chrono::milliseconds(parts_.options->upload_idle_ttl_ms);
+  std::erase_if(relays_, [](const auto& one) { return one.second.expired(); });
   next_reclaim_ = now + std::max<env::Duration>(ttl / 4, std::chrono::milliseconds(100));
   Reclaim();
 }

@@ -8,7 +8,8 @@
 //
 // Logic driven by messages, without sockets (D-06). Threading: lives on the group's shard; bytes never come
 // here. Failure: everything is retried until its deadline; the caller is then told which servers hold the
-// upload.
+// upload. Bounds: group_uploads_max uploads pass through at a time; pending_writes_max streams wait to be
+// entered, and as many Gathers and calls of the leader; beyond, RESOURCE_EXHAUSTED.
 #pragma once
 
 #include <deque>
@@ -104,11 +105,14 @@ class Lane {
   void GatherStep(std::shared_ptr<Gathering> gathering);
   void GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders);
   void OrderFetches(std::shared_ptr<Gathering> gathering);
+  void StartLeaderCall(std::shared_ptr<LeaderCall> call);
   void CallLeader(std::shared_ptr<LeaderCall> call);
   void AnswerLeaderCall(std::shared_ptr<LeaderCall> call, ClientReply reply);
   void FetchMissing();
   void Reclaim();
   void ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply);
+  static void LetGoOfFailed(Write& write);
+  absl::Status AdmitRelay(const std::shared_ptr<RelayUpload>& relay);
   void OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared_ptr<Relay>> done);
   void ConfirmStream(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done);
   void ConfirmWrite(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done);
@@ -127,6 +131,10 @@ class Lane {
       fetches_;
   absl::flat_hash_map<UploadId, env::Instant> abandoning_;
   size_t fetching_ = 0;
+  size_t gathering_ = 0;  // Gathers that have not ended
+  size_t asking_ = 0;     // calls of the leader that have not ended, and their payload
+  uint64_t asking_bytes_ = 0;
+  std::map<UploadId, std::weak_ptr<RelayUpload>> relays_;  // those passing through, and some that just ended
   env::Instant next_reclaim_{};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

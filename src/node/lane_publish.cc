@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "node/command.h"
 #include "node/lane.h"
 
@@ -15,6 +16,14 @@ constexpr size_t kSealedMax = 4096;  // remembered notices of who holds what
 // progress.
 constexpr auto kGatherTime = std::chrono::seconds(60);
 constexpr auto kLeaderRetry = std::chrono::milliseconds(50);
+
+constexpr size_t kRetriesMax = 64;  // of one stream's FORWARD that wait for its end
+
+Counter& Refused() {
+  static Counter& counter =
+      NewCounter("sluice_node_publishes_refused_total", "Uploads and calls that were not let in to wait");
+  return counter;
+}
 
 bool Contains(const std::vector<PeerId>& peers, const PeerId& id) {
   return std::find(peers.begin(), peers.end(), id) != peers.end();
@@ -42,10 +51,20 @@ struct Lane::Gathering {
 };
 
 void Lane::Gather(SealedUpload upload, bool sealed_known, Done<SealedUpload> done) {
+  if (gathering_ >= parts_.options->pending_writes_max) {
+    Refused().Increment();
+    return done(absl::ResourceExhaustedError(
+        fmt::format("{} uploads wait for a majority to hold them, the limit", gathering_)));
+  }
+  ++gathering_;
   auto gathering = std::make_shared<Gathering>();
   gathering->upload = std::move(upload);
   gathering->sealed_known = sealed_known;
-  gathering->done = std::move(done);
+  gathering->done = [this, alive = alive_,
+                     done = std::move(done)](absl::StatusOr<SealedUpload> ended) mutable {
+    if (*alive) --gathering_;
+    done(std::move(ended));
+  };
   gathering->deadline = parts_.clock->MonotonicNow() + kGatherTime;
   GatherStep(std::move(gathering));
 }
@@ -241,7 +260,19 @@ void Lane::Forward(ClientRequest request, ReplyFn reply) {
   if (!parts_.group->ready()) {
     return reply(Failure(ReplyCode::kLeaderNotReady, absl::UnavailableError("the leader is not ready yet")));
   }
+  if (!forwards_.contains(id) && forwards_.size() >= parts_.options->pending_writes_max) {
+    Refused().Increment();
+    return reply(
+        Failure(ReplyCode::kResource, absl::ResourceExhaustedError(fmt::format(
+                                          "{} streams wait to be entered, the limit", forwards_.size()))));
+  }
   auto& waiting = forwards_[id];
+  if (waiting.size() >= kRetriesMax) {
+    Refused().Increment();
+    return reply(
+        Failure(ReplyCode::kResource, absl::ResourceExhaustedError(fmt::format(
+                                          "{} retries wait for upload {}", waiting.size(), id.ToHex()))));
+  }
   waiting.push_back(std::move(reply));
   if (waiting.size() > 1) return;  // a retry joins the pending request
   const auto answer = [this, alive = alive_, id](ClientReply result) {
@@ -329,15 +360,37 @@ void Lane::AskLeader(PublishRequest request, ReplyFn reply) {
   auto call = std::make_shared<LeaderCall>();
   call->publish = std::move(request);
   call->reply = std::move(reply);
-  call->deadline = parts_.clock->MonotonicNow() + std::chrono::milliseconds(parts_.options->read_timeout_ms);
-  CallLeader(std::move(call));
+  StartLeaderCall(std::move(call));
 }
 
 void Lane::AskLeader(RemoveRequest request, ReplyFn reply) {
   auto call = std::make_shared<LeaderCall>();
   call->remove = std::move(request);
   call->reply = std::move(reply);
-  call->deadline = parts_.clock->MonotonicNow() + std::chrono::milliseconds(parts_.options->read_timeout_ms);
+  StartLeaderCall(std::move(call));
+}
+
+void Lane::StartLeaderCall(std::shared_ptr<LeaderCall> call) {
+  const HostOptions& options = *parts_.options;
+  const uint64_t bytes =
+      call->publish && call->publish->inline_bytes ? call->publish->inline_bytes->size() : 0;
+  if (asking_ >= options.pending_writes_max || asking_bytes_ + bytes > options.pending_bytes_max) {
+    Refused().Increment();
+    return call->reply(
+        Failure(ReplyCode::kResource,
+                absl::ResourceExhaustedError(fmt::format(
+                    "{} calls with {} bytes wait for the leader, the limit", asking_, asking_bytes_))));
+  }
+  ++asking_;
+  asking_bytes_ += bytes;
+  call->reply = [this, alive = alive_, bytes, reply = std::move(call->reply)](ClientReply ended) mutable {
+    if (*alive) {
+      --asking_;
+      asking_bytes_ -= bytes;
+    }
+    reply(std::move(ended));
+  };
+  call->deadline = parts_.clock->MonotonicNow() + std::chrono::milliseconds(options.read_timeout_ms);
   CallLeader(std::move(call));
 }
 

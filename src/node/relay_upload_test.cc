@@ -485,6 +485,38 @@ TEST_F(RelayUploadTest, D20_ATakenUpUploadGoesOnAtItsDurableLengthAfterARestart)
   EXPECT_THAT(confirmed_.at(0).holders, ElementsAre(PeerId{"n0"}));
 }
 
+TEST_F(RelayUploadTest, F28_AnotherRelayGoesOnWithTheStageOfOneThatMetAFullDisk) {
+  const auto parts = [&] {
+    RelayParts again;
+    again.header = parts_.header;
+    again.home = home_.get();
+    again.files = disk_.get();
+    again.store = store_.get();
+    again.bytes = &successors_;
+    again.keep_on_bad_offset = true;
+    return again;
+  };
+  relay_ = std::make_shared<RelayUpload>(parts());
+  Open({});
+  Append(0, "abc", "one");
+  ASSERT_TRUE(RunUntilAnswered("one"));
+  files_.SetCapacity(1);
+  Append(3, Pattern(100'000), "full");
+  ASSERT_TRUE(RunUntilAnswered("full"));
+  EXPECT_EQ(CodeOf("full"), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(relay_->failed());
+  files_.ClearFaults();
+  auto stage = store_->Find(Id(1));
+  ASSERT_NE(stage, nullptr);
+  relay_ = std::make_shared<RelayUpload>(parts());
+  home_->Post([&] { relay_->Resume(stage); });
+  Append(3, "def", "two");
+  Close();
+  ASSERT_TRUE(RunUntilAnswered("close"));
+  EXPECT_EQ(CodeOf("close"), absl::StatusCode::kOk);
+  EXPECT_EQ(Stored(), "abcdef");
+}
+
 TEST_F(RelayUploadTest, D20_ANewHandleFencesTheOneBefore) {
   Make();
   Open({});
