@@ -243,6 +243,132 @@ TEST_F(ClusterFault, F72_D15_SilentSuccessorIsLeftBehindAndFetches) {
   EXPECT_EQ(Contents(silent).size(), 1u);
 }
 
+TEST_F(ClusterFault, D13_SealedStageWhoseEntryIsTruncatedIsNeitherLinkedNorLost) {
+  ClusterOptions options;
+  options.counter = false;
+  Make(options);
+  const size_t old = LeaderOf(kBlobs);
+  const UploadId upload = SealOnly(old, "a", MakeContent(300'000, 3));
+  cluster_->network().Isolate(cluster_->id(old));
+  const Index before = cluster_->status(old, kBlobs)->last.index;
+  node::ClientRequest request;
+  request.group = kBlobs;
+  request.kind = node::RequestKind::kForward;
+  request.client = upload.client;
+  request.call = upload.call;
+  request.upload = upload;
+  request.header.name = "a";
+  std::optional<node::ClientReply> reply;
+  cluster_->host(old).Submit(request, [&](node::ClientReply answered) { reply = std::move(answered); });
+  ASSERT_TRUE(cluster_->RunUntil(
+      [&] {
+        return cluster_->status(old, kBlobs) != nullptr && cluster_->status(old, kBlobs)->last.index > before;
+      },
+      seconds(2)))
+      << "it is in the log of the old leader";
+  cluster_->RunFor(seconds(1));
+  EXPECT_EQ(Contents(old).size(), 0u) << "linked before it was committed";
+  cluster_->network().Heal();
+  ASSERT_TRUE(cluster_->RunUntil([&] { return reply.has_value(); }, seconds(20)));
+  EXPECT_NE(reply->code, node::ReplyCode::kOk);
+  // Truncated: the stage is there as before, until the log decides.
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(Have(i, upload)->state, node::HoldState::kSealed) << i;
+  EXPECT_TRUE(cluster_->AwaitNoStages(seconds(40))) << cluster_->Describe();
+  const auto seen = clients_->GetNow(0, "a");
+  ASSERT_TRUE(seen.ok()) << seen.status();
+  EXPECT_EQ(*seen, std::nullopt);
+  ExpectWhole();
+}
+
+// An upload along a chain, whose second server is lost in the middle.
+class ChainFault : public ClusterFault {
+ protected:
+  void StartUpload(ClusterOptions options = {}, size_t size = 4'000'000) {
+    options.host.upload_idle_ttl_ms = 20'000;
+    Make(options);
+    cluster_->network().SetAllLinks({.delay_min = milliseconds(2), .delay_max = milliseconds(4)});
+    first_ = LeaderOf(kBlobs);
+    second_ = (first_ + 1) % cluster_->size();
+    third_ = (first_ + 2) % cluster_->size();
+    clients_->Put({.server = first_,
+                   .name = "a",
+                   .content = MakeContent(size, 3),
+                   .via = PutVia::kChain,
+                   .piece_bytes = 16'384,
+                   .upload = upload_},
+                  [&](Outcome ended, const absl::Status&) { outcome_ = ended; });
+    cluster_->RunFor(milliseconds(60));
+    ASSERT_FALSE(outcome_.has_value()) << "it ended before the fault";
+    ASSERT_EQ(Have(third_, upload_)->state, node::HoldState::kOpen);
+  }
+  // It ends well in time, the third server has everything, and nothing was fetched.
+  void ExpectPassedOn(env::Duration limit) {
+    ASSERT_TRUE(cluster_->RunUntil([&] { return outcome_.has_value(); }, limit)) << cluster_->Describe();
+    EXPECT_EQ(outcome_, Outcome::kAcknowledged);
+    EXPECT_EQ(cluster_->transports(first_).ordered_fetches(), 0u);
+    cluster_->RunFor(milliseconds(300));  // the entry is applied there, too
+    EXPECT_EQ(cluster_->transports(third_).fetches(), 0u);
+    EXPECT_EQ(Contents(third_).size(), 1u);
+  }
+
+  const UploadId upload_{ClientId{{7}}, CallId{1}};
+  size_t first_ = 0, second_ = 0, third_ = 0;
+  std::optional<Outcome> outcome_;
+};
+
+TEST_F(ChainFault, D15_F34_TheUploadGoesOnPastAServerThatDies) {
+  StartUpload();
+  cluster_->Kill(second_);
+  ExpectPassedOn(seconds(4));
+  Restart(second_);
+  ExpectWhole();
+}
+
+TEST_F(ChainFault, D15_F50_TheUploadGoesOnPastAServerThatFreezes) {
+  StartUpload();
+  for (const PeerId& other : AllBut(second_)) cluster_->network().CutBothWays(cluster_->id(second_), other);
+  ExpectPassedOn(seconds(4));
+  cluster_->network().Heal();
+  ExpectWhole();
+}
+
+TEST_F(ChainFault, D15_F37_AServerThatThawsFeedsNobodyAnyMore) {
+  StartUpload({}, 12'000'000);
+  const PeerId second = cluster_->id(second_);
+  for (const PeerId& other : AllBut(second_)) cluster_->network().CutBothWays(second, other);
+  // Long enough to be passed by, and back with what it had sent before the connections break.
+  cluster_->RunFor(milliseconds(950));
+  ASSERT_FALSE(outcome_.has_value());
+  cluster_->network().Heal();
+  ExpectPassedOn(seconds(6));
+  ExpectWhole();
+}
+
+TEST_F(ChainFault, D15_F50_TheEndOfAChainThatFreezesTakesNobodyWithIt) {
+  StartUpload();
+  for (const PeerId& other : AllBut(third_)) cluster_->network().CutBothWays(cluster_->id(third_), other);
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome_.has_value(); }, seconds(4)));
+  EXPECT_EQ(outcome_, Outcome::kAcknowledged);
+  EXPECT_EQ(cluster_->transports(first_).ordered_fetches(), 0u) << "the second server was left behind, too";
+  EXPECT_EQ(Contents(second_).size(), 1u);
+  cluster_->network().Heal();
+  ExpectWhole();
+}
+
+TEST_F(ChainFault, D15_F34_InAChainOfFiveTwoMayDie) {
+  ClusterOptions options;
+  options.servers = 5;
+  StartUpload(options);
+  cluster_->Kill(second_);
+  cluster_->RunFor(milliseconds(40));
+  cluster_->Kill((first_ + 3) % 5);
+  ExpectPassedOn(seconds(6));
+  EXPECT_EQ(Contents((first_ + 4) % 5).size(), 1u);
+  Restart(second_);
+  Restart((first_ + 3) % 5);
+  ExpectWhole();
+}
+
 TEST_F(ClusterFault, F28_D20_WriteThatMetAFullDiskGoesOnOnceThereIsRoom) {
   ClusterOptions options;
   options.host.blob.reserve_bytes = 4u << 20;  // so that the log has room all the time

@@ -41,13 +41,19 @@ struct PendingCall final : OwnedByLife {
 struct SinkState final : OwnedByLife, std::enable_shared_from_this<SinkState> {
   env::Executor* home = nullptr;
   std::shared_ptr<Connection> connection;
+  node::ByteSink::Opened opened;
   std::deque<node::ByteSink::Done> unanswered;
   absl::Status failed;
 
   void Drop() override {
     home = nullptr;
+    opened = nullptr;
     unanswered.clear();
     connection.reset();
+  }
+  void Opened(absl::StatusOr<uint64_t> length) {
+    if (home == nullptr || !opened) return;
+    home->Post([done = std::exchange(opened, nullptr), length]() mutable { done(length); });
   }
   void Answer(absl::Status status) {
     if (home == nullptr || unanswered.empty()) return;
@@ -57,6 +63,7 @@ struct SinkState final : OwnedByLife, std::enable_shared_from_this<SinkState> {
   }
   void Fail(absl::Status status) {
     if (failed.ok()) failed = std::move(status);
+    Opened(failed);
     while (home != nullptr && !unanswered.empty()) Answer(failed);
   }
   // False: answered with the failure already.
@@ -91,7 +98,9 @@ struct StreamReceiver final : OwnedByLife, std::enable_shared_from_this<StreamRe
     OnLane([this, header] {
       relay = there->parts().host->OpenRelay(
           header, there->parts().lane, [self = shared_from_this()](absl::Status opened) {
-            if (!opened.ok()) self->Send([sender = self->sender, opened] { sender->Fail(opened); });
+            if (!opened.ok()) return self->Send([sender = self->sender, opened] { sender->Fail(opened); });
+            if (self->relay == nullptr) return;
+            self->Send([sender = self->sender, length = self->relay->length()] { sender->Opened(length); });
           });
     });
   }
@@ -297,6 +306,7 @@ void SimTransports::TellSealed(const raft::Peer& to, const GroupId& group, const
 
 void SimTransports::OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
                                env::Executor* reply_on, Done<node::HaveReply> done) {
+  ++ordered_fetches_;
   Call<node::HaveReply>(
       to.id, kLongDeadline, reply_on,
       [group, upload](SimTransports& there, Answer<node::HaveReply> answer) {
@@ -331,6 +341,7 @@ void SimTransports::Remove(const raft::Peer& to, const node::RemoveRequest& requ
 
 void SimTransports::Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
                           uint64_t count, env::Executor* reply_on, Done<Bytes> done) {
+  ++fetches_;
   Call<Bytes>(
       to.id, kLongDeadline, reply_on,
       [group, upload, offset, count](SimTransports& there, Answer<Bytes> answer) {
@@ -355,8 +366,10 @@ void SimTransports::Fetch(const raft::Peer& to, const GroupId& group, const Uplo
 // ---------------------------------------------------------------------------------------
 
 std::unique_ptr<node::ByteSink> SimTransports::Open(env::Executor* home, const raft::Peer& to,
-                                                    const node::StreamHeader& header) {
+                                                    const node::StreamHeader& header,
+                                                    node::ByteSink::Opened opened) {
   auto state = std::make_shared<SinkState>();
+  state->opened = std::move(opened);
   state->home = home;
   state->connection = all_.network.Connect(parts_.self, to.id);
   Own(state);

@@ -61,6 +61,9 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
   // `owned` is told to let go when this life ends.
   void Own(std::weak_ptr<OwnedByLife> owned);
   const Parts& parts() const { return parts_; }
+  // Calls made since this life began.
+  uint64_t fetches() const { return fetches_; }
+  uint64_t ordered_fetches() const { return ordered_fetches_; }
   SimSwitch& all() { return all_; }
 
   // --- node::PeerTransport
@@ -72,7 +75,8 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
   template <typename T>
   using Done = node::ByteTransport::Done<T>;
   std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
-                                       const node::StreamHeader& header) override;
+                                       const node::StreamHeader& header,
+                                       node::ByteSink::Opened opened) override;
   void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
             Done<node::HaveReply> done) override;
   void TellSealed(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
@@ -99,6 +103,8 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
   const Parts parts_;
   std::vector<std::weak_ptr<OwnedByLife>> owned_;
   uint64_t snapshots_ = 0;
+  uint64_t fetches_ = 0;
+  uint64_t ordered_fetches_ = 0;
   bool dropped_ = false;
 };
 

@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "blob/sealed_file.h"
 
 namespace sluice::blob {
 namespace {
@@ -62,6 +61,11 @@ void Stage::Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed>
   Enqueue(SealCall{std::move(expected), reply_on, std::move(done)});
 }
 
+void Stage::Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Done<Bytes> done) {
+  if (absl::Status room = Reserve(0); !room.ok()) return Reply<Bytes>(reply_on, std::move(done), room);
+  Enqueue(ReadCall{offset, count, reply_on, std::move(done)});
+}
+
 absl::Status Stage::Reserve(uint64_t bytes) {
   const uint64_t wanted = bytes + kCallBytes;
   const uint64_t queued = queued_bytes_.fetch_add(wanted);
@@ -73,7 +77,10 @@ absl::Status Stage::Reserve(uint64_t bytes) {
 
 void Stage::Release(uint64_t bytes) { queued_bytes_ -= bytes + kCallBytes; }
 
-void Stage::CloseFiles() { file_.reset(); }
+void Stage::CloseFiles() {
+  file_.reset();
+  sealed_file_.reset();
+}
 
 void Stage::Abort() { place_.Drop(this); }
 
@@ -218,6 +225,30 @@ absl::Status Stage::SyncNames() {
   RETURN_IF_ERROR(place_.SyncNames(spec_.id));
   names_durable_ = true;
   return absl::OkStatus();
+}
+
+void Stage::Run(ReadCall call) {
+  Release(0);
+  Reply(call.reply_on, std::move(call.done), ReadNow(call.offset, call.count));
+}
+
+absl::StatusOr<Bytes> Stage::ReadNow(uint64_t offset, uint64_t count) {
+  if (!sealed_) {
+    RETURN_IF_ERROR(Usable());
+    const ChunkList& chunks = file_->chunks();
+    if (offset > chunks.length()) {
+      return absl::OutOfRangeError(
+          fmt::format("read at {} of {}, which has {} bytes", offset, Name(), chunks.length()));
+    }
+    if (count == 0) return Bytes();
+    return ReadVerified(*file_->data(), paths_.data, chunks.length(), chunks.crcs(), offset,
+                        std::min(count, chunks.length() - offset));
+  }
+  if (sealed_file_ == nullptr) {
+    if (dropped_) return absl::FailedPreconditionError(fmt::format("{} is no stage any more", Name()));
+    ASSIGN_OR_RETURN(sealed_file_, SealedFile::Open(place_.files(), paths_.data));
+  }
+  return sealed_file_->Read(offset, count);
 }
 
 void Stage::Run(SealCall call) {

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "blob/sealed_file.h"
 #include "blob/stage_file.h"
 #include "blob/store.h"
 #include "blob/upload.h"
@@ -61,6 +62,7 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   const UploadSpec& spec() const override { return spec_; }
   void Append(uint64_t offset, Bytes data, env::Executor* reply_on, Done<uint64_t> done) override;
   void Flush(env::Executor* reply_on, Done<uint64_t> done) override;
+  void Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Done<Bytes> done) override;
   void Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) override;
   void Abort() override;
   uint64_t length() const override { return length_; }
@@ -86,12 +88,18 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
     env::Executor* reply_on;
     Done<uint64_t> done;
   };
+  struct ReadCall {
+    uint64_t offset;
+    uint64_t count;
+    env::Executor* reply_on;
+    Done<Bytes> done;
+  };
   struct SealCall {
     SealExpectation expected;
     env::Executor* reply_on;
     Done<Sealed> done;
   };
-  using Call = std::variant<AppendCall, FlushCall, SealCall>;
+  using Call = std::variant<AppendCall, FlushCall, ReadCall, SealCall>;
 
   // Room in the queue for a call with `bytes` of payload, until its answer.
   absl::Status Reserve(uint64_t bytes);
@@ -102,6 +110,7 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   void Process();
   void Run(AppendCall call);
   void Run(FlushCall call);
+  void Run(ReadCall call);
   void Run(SealCall call);
   // Why no call can be carried out, or OK.
   absl::Status Usable();
@@ -111,6 +120,7 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   void Answer(std::vector<AppendCall> calls, const absl::Status& status, uint64_t offset);
   absl::StatusOr<uint64_t> FlushNow();
   absl::Status SyncNames();
+  absl::StatusOr<Bytes> ReadNow(uint64_t offset, uint64_t count);
   absl::Status CheckExpectation(const SealExpectation& expected, const Sealed& sealed) const;
   void FinishSeal(absl::StatusOr<std::optional<Sha256>> digest);
   absl::StatusOr<Sealed> SealWith(const SealExpectation& expected,
@@ -142,6 +152,7 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   // Blob thread.
   std::deque<Call> pending_;
   std::unique_ptr<StageFile> file_;
+  std::unique_ptr<SealedFile> sealed_file_;  // opened by the first read after the seal
   std::optional<SideState> found_;
   bool names_durable_;
   absl::Status failure_;

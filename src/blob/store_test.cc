@@ -419,6 +419,42 @@ TEST_F(StoreTest, ReadRangesAndTheirLimits) {
   EXPECT_EQ(store_->OpenSource(Id(9)).status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(StoreTest, D15_AnUploadIsReadWhileItGrowsAndOnceItIsSealed) {
+  const std::string text = Pattern(200'000);
+  auto upload = Create(Spec(1));
+  const auto read = [&](uint64_t offset, uint64_t count) {
+    return Wait<Bytes>([&](auto* on, auto done) { upload->Read(offset, count, on, std::move(done)); });
+  };
+  EXPECT_EQ(read(0, 10).value().ToString(), "");
+  ASSERT_TRUE(Append(*upload, 0, text.substr(0, 100'001)).ok());
+  EXPECT_TRUE(read(0, 100'001).value().ToString() == text.substr(0, 100'001));
+  EXPECT_TRUE(read(65'530, 100).value().ToString() == text.substr(65'530, 100));
+  EXPECT_EQ(read(100'001, 1).value().ToString(), "");
+  EXPECT_TRUE(absl::IsOutOfRange(read(100'002, 1).status()));
+  ASSERT_TRUE(Append(*upload, 100'001, text.substr(100'001)).ok());
+  EXPECT_TRUE(read(99'999, 1 << 20).value().ToString() == text.substr(99'999));
+  ASSERT_TRUE(Seal(*upload).ok());
+  EXPECT_TRUE(read(7, 1 << 20).value().ToString() == text.substr(7));
+  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  EXPECT_TRUE(read(7, 100).value().ToString() == text.substr(7, 100)) << "a reader under way goes on";
+  auto dropped = Create(Spec(2));
+  dropped->Abort();
+  upload = dropped;
+  EXPECT_TRUE(absl::IsFailedPrecondition(read(0, 1).status()));
+}
+
+TEST_F(StoreTest, D15_F24_ADamagedStageIsNotReadOn) {
+  const std::string text = Pattern(200'000);
+  auto upload = Create(Spec(1));
+  ASSERT_TRUE(Append(*upload, 0, text).ok());
+  FlipBit(ContentPath(1) + ".stage", 70'000);
+  const auto read = [&](uint64_t offset, uint64_t count) {
+    return Wait<Bytes>([&](auto* on, auto done) { upload->Read(offset, count, on, std::move(done)); });
+  };
+  EXPECT_TRUE(read(0, 65'536).ok());
+  EXPECT_TRUE(absl::IsDataLoss(read(65'536, 10).status()));
+}
+
 TEST_F(StoreTest, ReadAcrossSeveralPieces) {
   const std::string text = Pattern(5 * (1 << 20) + 4321);
   Put(1, text);

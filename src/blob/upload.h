@@ -64,6 +64,9 @@ class Upload {
   // Makes everything appended so far durable, with its checksums; gives the durable length, which never
   // decreases.
   virtual void Flush(env::Executor* reply_on, Done<uint64_t> done) = 0;
+  // Up to `count` bytes at `offset` of what was appended before this call, verified; also once sealed. Fewer
+  // only at the end, OUT_OF_RANGE beyond it.
+  virtual void Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Done<Bytes> done) = 0;
   // Makes the stage durable and final. Sealing a sealed stage gives the same answer again.
   virtual void Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) = 0;
   // Drops the stage. A sealed stage is dropped too: only the log may ask for that (D-10).

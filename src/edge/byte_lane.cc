@@ -22,9 +22,11 @@ class NoSink final : public node::ByteSink {
 }  // namespace
 
 std::unique_ptr<node::ByteSink> ByteLane::Open(env::Executor* home, const raft::Peer& to,
-                                               const node::StreamHeader& header) {
-  if (sinks_ == nullptr) return std::make_unique<NoSink>(home);
-  return sinks_->Open(home, to, header);
+                                               const node::StreamHeader& header,
+                                               node::ByteSink::Opened opened) {
+  if (sinks_ != nullptr) return sinks_->Open(home, to, header, std::move(opened));
+  if (opened) home->Post([opened = std::move(opened)]() mutable { opened(NotPluggedIn()); });
+  return std::make_unique<NoSink>(home);
 }
 
 void ByteLane::Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,

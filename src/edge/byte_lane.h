@@ -20,7 +20,8 @@ class SinkFactory {
  public:
   virtual ~SinkFactory() = default;
   virtual std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
-                                               const node::StreamHeader& header) = 0;
+                                               const node::StreamHeader& header,
+                                               node::ByteSink::Opened opened) = 0;
 };
 
 // Reads sealed uploads of other servers. See node::ByteTransport::Fetch.
@@ -41,7 +42,8 @@ class ByteLane final : public node::ByteTransport {
   }
 
   std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
-                                       const node::StreamHeader& header) override;
+                                       const node::StreamHeader& header,
+                                       node::ByteSink::Opened opened) override;
   void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
             Done<node::HaveReply> done) override {
     calls_->Have(to, group, upload, reply_on, std::move(done));

@@ -17,6 +17,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kGrace = std::chrono::seconds(2);
 
+// The relay decides who is too silent, by who stands behind whom; this is for what it cannot see.
+constexpr uint32_t kSinkPatience = 8;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<WholeServer>> WholeServer::Start(WholeServerOptions options) {
@@ -40,8 +43,8 @@ absl::StatusOr<std::unique_ptr<WholeServer>> WholeServer::Start(WholeServerOptio
 
 void WholeServer::AddParts(const WholeServerOptions& options) {
   Server& server = *server_;
-  auto sinks = std::make_unique<datastream::DataStreamSinks>(datastream::LanesOf(server),
-                                                             host_->options().successor_silence_ms);
+  auto sinks = std::make_unique<datastream::DataStreamSinks>(
+      datastream::LanesOf(server), kSinkPatience * host_->options().successor_silence_ms);
   auto fetcher = std::make_unique<bytestream::ByteStreamFetcher>(&server.links());
   server.bytes().Plug(sinks.get(), fetcher.get());
   server.Add(std::move(sinks));

@@ -41,7 +41,8 @@ class Holders final : public ByteTransport {
   uint64_t in_flight_most = 0;
   explicit Holders(sim::World& world) : world_(world) {}
 
-  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&) override {
+  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&,
+                                 ByteSink::Opened) override {
     return nullptr;
   }
   void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}

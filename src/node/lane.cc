@@ -105,7 +105,7 @@ bool Lane::Majority(const std::vector<PeerId>& holders) const {
 // --- Uploads through this server
 // ------------------------------------------------------------------------------
 
-absl::StatusOr<std::vector<raft::Peer>> Lane::CheckHeader(const StreamHeader& header) const {
+absl::StatusOr<std::vector<Downstream>> Lane::CheckHeader(const StreamHeader& header) const {
   if (header.blob.name.empty()) {
     if (!header.blob.compute_digest && !header.blob.expected_digest) {
       return absl::InvalidArgumentError("an upload without a name needs a digest");
@@ -115,28 +115,41 @@ absl::StatusOr<std::vector<raft::Peer>> Lane::CheckHeader(const StreamHeader& he
   }
   const raft::Configuration& configuration = parts_.group->configuration();
   const PeerId& self = parts_.options->self.id;
-  std::vector<raft::Peer> successors;
-  if (header.route.given) {
-    for (const auto& [from, to] : header.route.successors) {
-      if (configuration.Find(from) == nullptr) {
-        return absl::InvalidArgumentError(
-            fmt::format("route: {} is not in the group", Printable(from.value)));
-      }
-      for (const PeerId& id : to) {
-        const raft::Peer* peer = configuration.Find(id);
-        if (peer == nullptr) {
-          return absl::InvalidArgumentError(
-              fmt::format("route: {} is not in the group", Printable(id.value)));
-        }
-        if (from == self) successors.push_back(*peer);
-      }
-    }
-  } else if (header.route.primary == self) {
+  if (header.take_over && header.route.primary == self) {
+    return absl::InvalidArgumentError("an upload is not taken over at its primary");
+  }
+  if (!header.route.given) {
+    std::vector<Downstream> successors;
+    if (header.route.primary != self) return successors;
     for (const raft::Peer& peer : configuration.voters) {
-      if (peer.id != self) successors.push_back(peer);
+      if (peer.id != self) successors.push_back({peer, {}});
+    }
+    return successors;
+  }
+  for (const auto& [from, to] : header.route.successors) {
+    std::vector<PeerId> named = to;
+    named.push_back(from);
+    for (const PeerId& id : named) {
+      if (configuration.Find(id) == nullptr) {
+        return absl::InvalidArgumentError(fmt::format("route: {} is not in the group", Printable(id.value)));
+      }
     }
   }
-  return successors;
+  std::set<PeerId> seen{self};
+  return Below(self, header.route, seen);
+}
+
+// Each server once, whatever the route says.
+std::vector<Downstream> Lane::Below(const PeerId& from, const Route& route, std::set<PeerId>& seen) const {
+  std::vector<Downstream> below;
+  for (const auto& [server, to] : route.successors) {
+    if (server != from) continue;
+    for (const PeerId& id : to) {
+      if (seen.insert(id).second) below.push_back({*parts_.group->configuration().Find(id), {}});
+    }
+  }
+  for (Downstream& one : below) one.below = Below(one.peer.id, route, seen);
+  return below;
 }
 
 std::shared_ptr<RelayUpload> Lane::NewRelay(StreamHeader header, env::Executor* home) {
@@ -190,17 +203,44 @@ absl::Status Lane::AdmitRelay(const std::shared_ptr<RelayUpload>& relay) {
 }
 
 void Lane::OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void(absl::Status)> opened) {
-  absl::StatusOr<std::vector<raft::Peer>> successors = std::vector<raft::Peer>();
-  if (const absl::Status admitted = AdmitRelay(relay); !admitted.ok()) {
-    successors = admitted;
-  } else {
-    successors = CheckHeader(relay->header());
+  absl::StatusOr<std::vector<Downstream>> successors = CheckHeader(relay->header());
+  std::shared_ptr<RelayUpload> before;
+  if (successors.ok() && relay->header().take_over) {
+    if (fetches_.contains(relay->header().upload)) {
+      successors = absl::AlreadyExistsError("the upload is being fetched");
+    } else if (const auto it = relays_.find(relay->header().upload); it != relays_.end()) {
+      before = it->second.lock();
+      relays_.erase(it);
+    }
+  }
+  if (successors.ok()) {
+    if (const absl::Status admitted = AdmitRelay(relay); !admitted.ok()) successors = admitted;
   }
   env::Executor* home = relay->home();
-  home->Post(
-      [relay = std::move(relay), successors = std::move(successors), opened = std::move(opened)]() mutable {
-        relay->Open(std::move(successors), std::move(opened));
-      });
+  env::Task open = [relay = std::move(relay), successors = std::move(successors),
+                    opened = std::move(opened)]() mutable {
+    relay->Open(std::move(successors), std::move(opened));
+  };
+  if (before == nullptr) return home->Post(std::move(open));
+  // Whoever fed it is fenced first: what it appended until then counts, nothing after.
+  env::Executor* old_home = before->home();
+  old_home->Post([before = std::move(before), home, open = std::move(open)]() mutable {
+    before->GiveWay();
+    home->Post(std::move(open));
+  });
+}
+
+// Through the other voters: each passes the bytes on once.
+Route Lane::ChainFromHere() const {
+  Route route;
+  route.primary = parts_.options->self.id;
+  route.given = true;
+  PeerId from = route.primary;
+  for (const raft::Peer& peer : PeersOf({})) {
+    route.successors.push_back({from, {peer.id}});
+    from = peer.id;
+  }
+  return route;
 }
 
 void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared_ptr<Relay>> done) {
@@ -224,14 +264,7 @@ void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared
   stream.group = parts_.id;
   stream.upload = {client(), NextCall()};
   stream.blob = header;
-  stream.route.primary = parts_.options->self.id;
-  stream.route.given = true;
-  // A chain through the other voters: each passes the bytes on once.
-  PeerId from = parts_.options->self.id;
-  for (const raft::Peer& peer : PeersOf({})) {
-    stream.route.successors.push_back({from, {peer.id}});
-    from = peer.id;
-  }
+  stream.route = ChainFromHere();
   auto relay = NewRelay(stream, home);
   if (!header.name.empty()) writes_[header.name] = {stream.upload, relay};
   auto answer = std::make_shared<Done<std::shared_ptr<Relay>>>(std::move(done));
@@ -264,18 +297,28 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
     StreamHeader stream;
     stream.group = parts_.id;
     stream.upload = it->second.upload;
-    stream.route.primary = parts_.options->self.id;
+    stream.route = ChainFromHere();
     stream.blob = DecodeStageContext(stage->spec().context).header;
-    it->second.relay = NewRelay(stream, home);
-    home->Post([relay = it->second.relay, stage] { relay->Resume(stage); });
+    auto successors = CheckHeader(stream);
+    auto relay = NewRelay(stream, home);
+    const absl::Status admitted = successors.ok() ? AdmitRelay(relay) : successors.status();
+    if (!admitted.ok()) return on_home(admitted);
+    it->second.relay = relay;
+    home->Post([relay, stage, successors = *std::move(successors)]() mutable {
+      relay->Resume(stage, std::move(successors));
+    });
   }
   auto relay = it->second.relay;
   relay->home()->Post([relay, offset, on_home, name = header.name] {
-    if (relay->length() != offset) {
-      return on_home(absl::InvalidArgumentError(
-          fmt::format("write at {} to {}: expected offset {}", offset, Printable(name), relay->length())));
-    }
-    on_home(std::shared_ptr<Relay>(relay->Handle()));
+    // Behind what is still on its way to the stage.
+    relay->Flush([relay, offset, on_home, name](const absl::StatusOr<uint64_t>& flushed) {
+      if (!flushed.ok()) return on_home(flushed.status());
+      if (relay->length() != offset) {
+        return on_home(absl::InvalidArgumentError(
+            fmt::format("write at {} to {}: expected offset {}", offset, Printable(name), relay->length())));
+      }
+      on_home(std::shared_ptr<Relay>(relay->Handle()));
+    });
   });
 }
 
@@ -300,7 +343,13 @@ void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
     it->second.relay->home()->Post([relay = it->second.relay, flushed] { relay->Flush(flushed); });
   } else if (auto stage = parts_.store->Find(it->second.upload)) {
     // What it holds beyond its durable length counts too: the next write has to begin behind that.
-    stage->Flush(parts_.shard, flushed);
+    stage->Flush(parts_.shard, [stage, flushed](absl::StatusOr<uint64_t> durable) {
+      if (!durable.ok()) {
+        stage->Abort();
+        durable = absl::NotFoundError("the upload cannot be gone on with; start again at 0");
+      }
+      flushed(std::move(durable));
+    });
   } else {
     writes_.erase(it);
     (*answer)(absl::NotFoundError("the upload has expired"));

@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -53,8 +54,8 @@ class Lane {
   void OnRole();
 
   // --- Uploads through this server
-  // Checks header and route; the successors that this server has to pass the bytes on to.
-  absl::StatusOr<std::vector<raft::Peer>> CheckHeader(const StreamHeader& header) const;
+  // Checks header and route; the successors that this server has to pass the bytes on to, with theirs.
+  absl::StatusOr<std::vector<Downstream>> CheckHeader(const StreamHeader& header) const;
   std::shared_ptr<RelayUpload> NewRelay(StreamHeader header, env::Executor* home);
   void OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void(absl::Status)> opened);
   void OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home, Done<std::shared_ptr<Relay>> done);
@@ -112,6 +113,8 @@ class Lane {
   void Reclaim();
   void ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply);
   static void LetGoOfFailed(Write& write);
+  std::vector<Downstream> Below(const PeerId& from, const Route& route, std::set<PeerId>& seen) const;
+  Route ChainFromHere() const;
   absl::Status AdmitRelay(const std::shared_ptr<RelayUpload>& relay);
   void OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared_ptr<Relay>> done);
   void ConfirmStream(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done);

@@ -13,11 +13,34 @@ namespace {
 constexpr size_t kCallsMax = 4096;
 // The silence of a successor is measured in ticks of a quarter of it.
 constexpr uint32_t kSilenceTicks = 4;
+// And this much longer for each server behind it: the one that is silent must be left behind by its
+// neighbour.
+constexpr uint32_t kSilenceTicksBelow = 2;
+// A successor that was taken over gets its bytes in pieces that end at multiples of this (D-07).
+constexpr uint64_t kTailPieceBytes = 256u << 10;
 
 Counter& LeftBehind() {
   static Counter& counter = NewCounter("sluice_node_successors_left_behind_total",
                                        "Successors of uploads that failed or stayed silent");
   return counter;
+}
+
+Counter& TakenOver() {
+  static Counter& counter = NewCounter("sluice_node_successors_taken_over_total",
+                                       "Servers that an upload goes on to directly, past one left behind");
+  return counter;
+}
+Counter& ResentBytes() {
+  static Counter& counter =
+      NewCounter("sluice_node_resent_bytes_total", "Bytes sent to servers taken over, out of the stage");
+  return counter;
+}
+
+// Servers behind one another: each waits a while for the next, and whoever waits for it a while longer.
+uint32_t Height(const std::vector<Downstream>& below) {
+  uint32_t height = 0;
+  for (const Downstream& one : below) height = std::max(height, 1 + Height(one.below));
+  return height;
 }
 
 // What one caller holds of an upload that may change hands.
@@ -91,7 +114,7 @@ std::optional<env::Instant> RelayUpload::last_progress() const {
 
 // ---- opening
 
-void RelayUpload::Open(absl::StatusOr<std::vector<raft::Peer>> successors,
+void RelayUpload::Open(absl::StatusOr<std::vector<Downstream>> successors,
                        absl::AnyInvocable<void(absl::Status)> opened) {
   opened_ = std::move(opened);
   if (successors.ok() && failed_) successors = failure_;
@@ -102,33 +125,54 @@ void RelayUpload::Open(absl::StatusOr<std::vector<raft::Peer>> successors,
                         .compute_digest = parts_.header.blob.compute_digest,
                         .context = parts_.context};
   // The way back is weak, so that the last reference never goes on the files' thread.
-  parts_.files->Post(
-      [weak = weak_from_this(), store = parts_.store, home = parts_.home, spec = std::move(spec)]() mutable {
-        auto created = store->Create(std::move(spec));
-        home->Post([weak = std::move(weak), created = std::move(created)]() mutable {
-          if (auto self = weak.lock()) self->OnCreated(std::move(created));
-        });
-      });
+  parts_.files->Post([weak = weak_from_this(), store = parts_.store, home = parts_.home,
+                      take_over = parts_.header.take_over, spec = std::move(spec)]() mutable {
+    std::shared_ptr<blob::Upload> present = take_over ? store->Find(spec.id) : nullptr;
+    absl::StatusOr<std::shared_ptr<blob::Upload>> created = present;
+    if (present == nullptr) created = store->Create(std::move(spec));
+    home->Post([weak = std::move(weak), created = std::move(created)]() mutable {
+      if (auto self = weak.lock()) self->OnCreated(std::move(created));
+    });
+  });
 }
 
-void RelayUpload::Resume(std::shared_ptr<blob::Upload> upload) {
-  if (!failed_) SetUpload(std::move(upload));
+void RelayUpload::Resume(std::shared_ptr<blob::Upload> upload, std::vector<Downstream> successors) {
+  parts_.header.take_over = true;
+  to_open_ = std::move(successors);
+  length_ = upload->length();
+  OnCreated(std::move(upload));
+}
+
+void RelayUpload::GiveWay() {
+  gave_way_ = true;
+  Fail(absl::AbortedError(fmt::format("{} goes on over another way", Name())));
 }
 
 void RelayUpload::OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload) {
+  if (!failed_ && upload.ok() && parts_.header.take_over) {
+    // Whoever had it may have left appends behind.
+    blob::Upload* stage = upload->get();
+    return stage->Read(
+        0, 0, parts_.home,
+        [weak = weak_from_this(), upload = *std::move(upload)](const absl::StatusOr<Bytes>& read) {
+          if (auto self = weak.lock()) self->OnSettled(upload, read.status());
+        });
+  }
+  if (!failed_ && !upload.ok()) Fail(upload.status());
+  OnSettled(upload.ok() ? *std::move(upload) : nullptr, absl::OkStatus());
+}
+
+void RelayUpload::OnSettled(std::shared_ptr<blob::Upload> upload, const absl::Status& settled) {
   auto opened = std::exchange(opened_, nullptr);
+  if (!failed_ && !settled.ok()) {
+    // Nobody can go on with it.
+    if (!upload->sealed()) upload->Abort();
+    Fail(settled);
+  }
   if (failed_) {  // given up meanwhile
-    if (upload.ok()) (*upload)->Abort();
-  } else if (!upload.ok()) {
-    Fail(upload.status());
+    if (upload != nullptr && !gave_way_ && !parts_.header.take_over) upload->Abort();
   } else {
-    for (raft::Peer& peer : to_open_) {
-      Successor successor;
-      successor.sink = parts_.bytes->Open(parts_.home, peer, parts_.header);
-      successor.peer = std::move(peer);
-      successors_.push_back(std::move(successor));
-    }
-    SetUpload(std::move(upload).value());
+    SetUpload(std::move(upload));
   }
   to_open_.clear();
   if (opened) opened(failure_);
@@ -137,8 +181,16 @@ void RelayUpload::OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload
 void RelayUpload::SetUpload(std::shared_ptr<blob::Upload> upload) {
   const uint64_t start = upload->length();
   upload_ = std::move(upload);
-  if (start > 0) length_ = start;
+  if (start > length_) length_ = start;
   open_ = true;
+  for (Downstream& to : to_open_) {
+    if (parts_.header.take_over) {
+      TakeOver(std::move(to));
+      continue;
+    }
+    Successor& successor = AddSuccessor(std::move(to));
+    successor.sink = parts_.bytes->Open(parts_.home, successor.peer, parts_.header, nullptr);
+  }
   // Starting one may fail the upload, which empties the queue.
   for (uint64_t number = first_number_; number < first_number_ + calls_.size(); ++number) Start(number);
 }
@@ -234,16 +286,17 @@ void RelayUpload::StartAppend(uint64_t number) {
   Call* call = Find(number);
   const uint64_t offset = call->offset;
   const Bytes piece = std::move(call->piece);
-  for (const Successor& successor : successors_) call->waits += successor.sink != nullptr;
+  for (const Successor& successor : successors_) call->waits += AppendsWaitFor(successor);
   upload_->Append(offset, piece, parts_.home,
                   [weak = weak_from_this(), number](const absl::StatusOr<uint64_t>& appended) {
                     if (auto self = weak.lock()) self->OnLocalDone(number, appended.status());
                   });
   for (size_t which = 0; which < successors_.size(); ++which) {
     Successor& successor = successors_[which];
-    if (successor.sink == nullptr) continue;
+    if (!AppendsWaitFor(successor)) continue;
     if (successor.unanswered.empty()) successor.quiet_ticks = 0;
     successor.unanswered.push_back(number);
+    if (successor.tail) continue;  // gets it out of the stage
     successor.sink->Append(offset, piece,
                            [weak = weak_from_this(), which, number](const absl::Status& status) {
                              if (auto self = weak.lock()) self->OnSuccessorDone(which, number, status);
@@ -263,6 +316,7 @@ void RelayUpload::StartFlush(uint64_t number) {
 
 void RelayUpload::StartClose(uint64_t number) {
   sealing_ = true;
+  close_number_ = number;
   Call* call = Find(number);
   const uint64_t offset = call->offset;
   for (const Successor& successor : successors_) call->waits += successor.sink != nullptr;
@@ -275,6 +329,10 @@ void RelayUpload::StartClose(uint64_t number) {
     if (successor.sink == nullptr) continue;
     if (successor.unanswered.empty()) successor.quiet_ticks = 0;
     successor.unanswered.push_back(number);
+    if (successor.tail) {
+      FeedTail(which);
+      continue;
+    }
     successor.sink->Close(offset, [weak = weak_from_this(), which, number](const absl::Status& status) {
       if (auto self = weak.lock()) self->OnSuccessorDone(which, number, status);
     });
@@ -289,6 +347,7 @@ void RelayUpload::OnLocalDone(uint64_t number, const absl::Status& status) {
   if (call == nullptr) return;  // answered when the upload failed
   if (!status.ok()) return Fail(status);
   --call->waits;
+  FeedTails();
   Pump();
 }
 
@@ -331,6 +390,140 @@ void RelayUpload::LeaveBehind(size_t which, const absl::Status& why) {
   }
   DropSink(successor);
   for (uint64_t number : std::exchange(successor.unanswered, {})) --Find(number)->waits;
+  // Those behind it are reached directly.
+  for (Downstream& below : std::exchange(successor.below, {})) TakeOver(std::move(below));
+  Pump();
+}
+
+// ---- successors that are taken over
+
+RelayUpload::Successor& RelayUpload::AddSuccessor(Downstream to) {
+  Successor& successor = successors_.emplace_back();
+  successor.patience_ticks = kSilenceTicks + kSilenceTicksBelow * Height(to.below);
+  successor.peer = std::move(to.peer);
+  successor.below = std::move(to.below);
+  return successor;
+}
+
+void RelayUpload::TakeOver(Downstream to) {
+  const size_t which = successors_.size();
+  Successor& successor = AddSuccessor(std::move(to));
+  successor.tail.emplace();
+  if (Call* close = sealing_ ? Find(close_number_) : nullptr; close != nullptr) {
+    ++close->waits;
+    successor.unanswered.push_back(close_number_);
+  }
+  StreamHeader header = parts_.header;
+  header.take_over = true;
+  successor.sink = parts_.bytes->Open(parts_.home, successor.peer, header,
+                                      [weak = weak_from_this(), which](absl::StatusOr<uint64_t> length) {
+                                        if (auto self = weak.lock()) self->OnTakenOver(which, length);
+                                      });
+  ArmSilence();
+}
+
+void RelayUpload::OnTakenOver(size_t which, absl::StatusOr<uint64_t> length) {
+  if (failed_ || successors_[which].sink == nullptr) return;
+  if (!length.ok()) return LeaveBehind(which, length.status());
+  if (*length > length_) {
+    return LeaveBehind(which, absl::OutOfRangeError(
+                                  fmt::format("it has {} bytes, this server {}", *length, length_.load())));
+  }
+  Successor& successor = successors_[which];
+  LogInfo("{}: goes on to {} at {} of {} bytes", Name(), successor.peer.id.value, *length, length_.load());
+  TakenOver().Increment();
+  successor.quiet_ticks = 0;
+  successor.tail->opened = true;
+  successor.tail->next = successor.tail->answered = *length;
+  SettleTail(which);
+  FeedTail(which);
+}
+
+bool RelayUpload::AppendsWaitFor(const Successor& successor) {
+  return successor.sink != nullptr && (!successor.tail || successor.tail->caught_up);
+}
+
+bool RelayUpload::OwesAnswer(const Successor& successor) {
+  if (successor.sink == nullptr) return false;
+  if (!successor.tail) return !successor.unanswered.empty();
+  return !successor.tail->opened || successor.tail->in_flight > 0 || successor.tail->close_sent;
+}
+
+void RelayUpload::FeedTails() {
+  for (size_t which = 0; which < successors_.size() && !failed_; ++which) {
+    if (successors_[which].tail) FeedTail(which);
+  }
+}
+
+// Reads the next piece for it out of the stage, or sends the Close behind the last one.
+void RelayUpload::FeedTail(size_t which) {
+  Successor& successor = successors_[which];
+  if (successor.sink == nullptr || !successor.tail->opened || successor.tail->reading) return;
+  Tail& tail = *successor.tail;
+  const uint64_t written = upload_->length();
+  if (tail.next < written) {
+    const uint64_t room = std::max<uint64_t>(parts_.window_bytes / 2, 1);
+    const uint64_t piece =
+        std::min({kTailPieceBytes - tail.next % kTailPieceBytes, written - tail.next, room});
+    if (tail.in_flight + piece > room) return;
+    tail.reading = true;
+    return upload_->Read(tail.next, piece, parts_.home,
+                         [weak = weak_from_this(), which, offset = tail.next](absl::StatusOr<Bytes> read) {
+                           if (auto self = weak.lock()) self->OnTailRead(which, offset, std::move(read));
+                         });
+  }
+  const Call* close = sealing_ ? Find(close_number_) : nullptr;
+  if (close == nullptr || tail.next != close->offset || std::exchange(tail.close_sent, true)) return;
+  if (tail.in_flight == 0) successor.quiet_ticks = 0;
+  successor.sink->Close(close->offset,
+                        [weak = weak_from_this(), which, number = close_number_](const absl::Status& status) {
+                          if (auto self = weak.lock()) self->OnSuccessorDone(which, number, status);
+                        });
+  ArmSilence();
+}
+
+void RelayUpload::OnTailRead(size_t which, uint64_t offset, absl::StatusOr<Bytes> piece) {
+  if (failed_ || successors_[which].sink == nullptr) return;
+  Successor& successor = successors_[which];
+  Tail& tail = *successor.tail;
+  tail.reading = false;
+  if (piece.ok() && piece->empty()) piece = absl::DataLossError("the stage gave no bytes");
+  if (!piece.ok()) return LeaveBehind(which, piece.status());
+  const uint64_t size = piece->size();
+  ResentBytes().Increment(static_cast<double>(size));
+  if (tail.in_flight == 0) successor.quiet_ticks = 0;
+  tail.next += size;
+  tail.in_flight += size;
+  successor.sink->Append(
+      offset, *std::move(piece),
+      [weak = weak_from_this(), which, end = offset + size, size](const absl::Status& status) {
+        if (auto self = weak.lock()) self->OnTailDone(which, end, size, status);
+      });
+  ArmSilence();
+  FeedTail(which);
+}
+
+void RelayUpload::OnTailDone(size_t which, uint64_t end, uint64_t size, const absl::Status& status) {
+  if (failed_ || successors_[which].sink == nullptr) return;
+  if (!status.ok()) return LeaveBehind(which, status);
+  Successor& successor = successors_[which];
+  successor.quiet_ticks = 0;
+  successor.tail->answered = end;
+  successor.tail->in_flight -= size;
+  SettleTail(which);
+  FeedTail(which);
+}
+
+void RelayUpload::SettleTail(size_t which) {
+  Successor& successor = successors_[which];
+  const uint64_t answered = successor.tail->answered;
+  while (!successor.unanswered.empty()) {
+    Call* call = Find(successor.unanswered.front());
+    if (call->kind != CallKind::kAppend || call->offset + call->window_bytes > answered) break;
+    --call->waits;
+    successor.unanswered.pop_front();
+  }
+  if (length_ - answered <= parts_.window_bytes / 2) successor.tail->caught_up = true;
   Pump();
 }
 
@@ -341,9 +534,7 @@ void RelayUpload::DropSink(Successor& successor) {
 
 void RelayUpload::ArmSilence() {
   if (silence_timer_ != env::TimerId::kNone) return;
-  const bool waiting = std::any_of(successors_.begin(), successors_.end(),
-                                   [](const Successor& one) { return !one.unanswered.empty(); });
-  if (!waiting) return;
+  if (std::none_of(successors_.begin(), successors_.end(), OwesAnswer)) return;
   silence_timer_ = parts_.home->PostAfter(parts_.silence / kSilenceTicks, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->OnSilenceTick();
   });
@@ -353,10 +544,12 @@ void RelayUpload::OnSilenceTick() {
   silence_timer_ = env::TimerId::kNone;
   for (size_t which = 0; which < successors_.size() && !failed_; ++which) {
     Successor& successor = successors_[which];
-    if (successor.unanswered.empty()) continue;
-    const bool only_close = sealing_ && Find(successor.unanswered.front())->kind == CallKind::kClose;
+    if (!OwesAnswer(successor)) continue;
+    const bool only_close = successor.tail
+                                ? successor.tail->close_sent && successor.tail->in_flight == 0
+                                : sealing_ && Find(successor.unanswered.front())->kind == CallKind::kClose;
     if (only_close && !sealed_) continue;
-    if (++successor.quiet_ticks > kSilenceTicks) {
+    if (++successor.quiet_ticks > successor.patience_ticks) {
       LeaveBehind(which, absl::DeadlineExceededError("it has not answered for too long"));
     }
   }
@@ -377,7 +570,7 @@ void RelayUpload::Fail(absl::Status status) {
   parts_.home->Cancel(std::exchange(silence_timer_, env::TimerId::kNone));
   // A full disk may have room again when the caller of a kept upload comes back.
   const bool keep = parts_.keep_on_bad_offset && absl::IsResourceExhausted(failure_);
-  if (open_ && !sealing_ && !keep && !upload_->sealed()) upload_->Abort();
+  if (open_ && !sealing_ && !keep && !gave_way_ && !upload_->sealed()) upload_->Abort();
   SchedulePump();
 }
 

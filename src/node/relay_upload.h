@@ -28,6 +28,12 @@ namespace sluice::node {
 // whether a majority holds it and the leader knows (D-11). May be called again after a failure.
 using ConfirmFn = absl::AnyInvocable<void(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done)>;
 
+// A server that is to get the bytes, and those that it passes them on to.
+struct Downstream {
+  raft::Peer peer;
+  std::vector<Downstream> below;
+};
+
 struct RelayParts {
   StreamHeader header;
   std::string context;  // for the stage's side file
@@ -51,11 +57,14 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   ~RelayUpload() override;
 
   // Makes the stage and opens the successors' streams; an error instead of them fails the upload with it.
-  // Once. `opened` runs on home.
-  void Open(absl::StatusOr<std::vector<raft::Peer>> successors,
+  // With header.take_over a stage that is there is gone on with, at its length. Once. `opened` runs on home.
+  void Open(absl::StatusOr<std::vector<Downstream>> successors,
             absl::AnyInvocable<void(absl::Status)> opened = nullptr);
-  // Goes on with a stage that is there, at its length, without successors: they fetch the bytes later. Once.
-  void Resume(std::shared_ptr<blob::Upload> upload);
+  // Goes on with a stage that is there, at its length. The successors are taken over: they get from the stage
+  // what they lack. Once.
+  void Resume(std::shared_ptr<blob::Upload> upload, std::vector<Downstream> successors = {});
+  // Fails the upload and leaves its stage to another relay: one that takes it over.
+  void GiveWay();
 
   // Makes every handle given so far answer ABORTED.
   uint64_t NewEpoch() { return ++epoch_; }
@@ -92,9 +101,23 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
     absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> flush_done;
     absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> close_done;
   };
+  // How a successor that was taken over gets its bytes: out of the stage, a few pieces at a time, however far
+  // behind it is (D-15).
+  struct Tail {
+    bool opened = false;   // its length is known
+    bool reading = false;  // from the stage
+    bool close_sent = false;
+    bool caught_up = false;  // from then on appends wait for it, as for any successor
+    uint64_t next = 0;       // the first byte not read for it
+    uint64_t answered = 0;   // it has everything before this
+    uint64_t in_flight = 0;  // sent and not answered
+  };
   struct Successor {
     raft::Peer peer;
+    std::vector<Downstream> below;  // whom it passes the bytes on to
+    uint32_t patience_ticks = 0;
     std::unique_ptr<ByteSink> sink;   // null once left behind or closed
+    std::optional<Tail> tail;         // of one that was taken over
     std::deque<uint64_t> unanswered;  // numbers of calls, in order
     uint32_t quiet_ticks = 0;
     bool holds = false;
@@ -107,7 +130,21 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   void StartFlush(uint64_t number);
   void StartClose(uint64_t number);
   void OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload);
+  // What was asked of a stage before is carried out: its length is what it will be.
+  void OnSettled(std::shared_ptr<blob::Upload> upload, const absl::Status& settled);
   void SetUpload(std::shared_ptr<blob::Upload> upload);
+  Successor& AddSuccessor(Downstream to);
+  void TakeOver(Downstream to);
+  void OnTakenOver(size_t which, absl::StatusOr<uint64_t> length);
+  void FeedTails();
+  void FeedTail(size_t which);
+  void OnTailRead(size_t which, uint64_t offset, absl::StatusOr<Bytes> piece);
+  void OnTailDone(size_t which, uint64_t end, uint64_t size, const absl::Status& status);
+  // Ends the waiting of calls for what the successor has.
+  void SettleTail(size_t which);
+  // Calls wait for it from the start, or once it has caught up.
+  static bool AppendsWaitFor(const Successor& successor);
+  static bool OwesAnswer(const Successor& successor);
   void OnLocalDone(uint64_t number, const absl::Status& status);
   void OnLocalSealed(uint64_t number, absl::StatusOr<blob::Sealed> sealed);
   void OnSuccessorDone(size_t which, uint64_t number, const absl::Status& status);
@@ -138,15 +175,17 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   blob::Sealed sealed_state_;       // written before sealed_ is set
 
   std::shared_ptr<blob::Upload> upload_;
-  std::vector<raft::Peer> to_open_;
+  std::vector<Downstream> to_open_;
   absl::AnyInvocable<void(absl::Status)> opened_;
   std::vector<Successor> successors_;
   std::deque<Call> calls_;
   uint64_t first_number_ = 0;  // of calls_.front()
+  uint64_t close_number_ = 0;  // of the Close that seals, once sealing_
   uint64_t unanswered_bytes_ = 0;
   bool pump_posted_ = false;
-  bool closing_ = false;  // a Close was accepted
-  bool sealing_ = false;  // and handed to the stage, which from then on only the log may drop
+  bool gave_way_ = false;  // the stage is another relay's
+  bool closing_ = false;   // a Close was accepted
+  bool sealing_ = false;   // and handed to the stage, which from then on only the log may drop
   bool confirming_ = false;
   bool confirmed_ = false;
   absl::Status failure_;

@@ -37,11 +37,24 @@ class Successors final : public ByteTransport {
     bool silent = false;
     absl::Status fails;
     bool gone = false;  // its sink was dropped
+    bool taken_over = false;
+    uint64_t in_flight = 0;
+    uint64_t most_in_flight = 0;
   };
   std::map<std::string, One> peers;
 
-  std::unique_ptr<ByteSink> Open(env::Executor* home, const raft::Peer& to, const StreamHeader&) override {
-    return std::make_unique<Sink>(home, peers[to.id.value]);
+  std::unique_ptr<ByteSink> Open(env::Executor* home, const raft::Peer& to, const StreamHeader& header,
+                                 ByteSink::Opened opened) override {
+    One& one = peers[to.id.value];
+    EXPECT_EQ(header.take_over, opened != nullptr);
+    one.taken_over = header.take_over;
+    if (opened && !one.silent) {
+      home->PostAfter(5ms, [&one, opened = std::move(opened)]() mutable {
+        if (!one.fails.ok()) return opened(one.fails);
+        opened(one.got.size());
+      });
+    }
+    return std::make_unique<Sink>(home, one);
   }
   void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
   void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
@@ -66,7 +79,12 @@ class Successors final : public ByteTransport {
     void Append(uint64_t offset, Bytes piece, Done done) override {
       EXPECT_EQ(offset, one_.got.size());
       one_.got += piece.ToString();
-      Answer(std::move(done));
+      one_.in_flight += piece.size();
+      one_.most_in_flight = std::max(one_.most_in_flight, one_.in_flight);
+      Answer([&one = one_, size = piece.size(), done = std::move(done)](absl::Status status) mutable {
+        one.in_flight -= size;
+        done(std::move(status));
+      });
     }
     void Close(uint64_t offset, Done done) override {
       one_.closed_at = offset;
@@ -116,9 +134,19 @@ class RelayUploadTest : public ::testing::Test {
   }
   void Make() { relay_ = std::make_shared<RelayUpload>(std::move(parts_)); }
   void Open(std::vector<std::string> peers) {
-    std::vector<raft::Peer> list;
-    for (std::string& id : peers) list.emplace_back().id.value = std::move(id);
+    std::vector<Downstream> list;
+    for (std::string& id : peers) list.emplace_back().peer.id.value = std::move(id);
+    OpenTo(std::move(list));
+  }
+  void OpenTo(std::vector<Downstream> list) {
     home_->Post([this, list] { relay_->Open(list, [this](absl::Status status) { opened_ = status; }); });
+  }
+  // n1, which passes on to n2, and so on.
+  static Downstream ChainOf(size_t first, size_t last) {
+    Downstream head;
+    head.peer.id.value = fmt::format("n{}", first);
+    if (first < last) head.below.push_back(ChainOf(first + 1, last));
+    return head;
   }
   // Calls are made in one task of home each; their ends are noted under `label`.
   void Append(uint64_t offset, std::string text, std::string label, std::shared_ptr<Relay> to = nullptr) {
@@ -332,6 +360,166 @@ TEST_F(RelayUploadTest, D15_SilenceIsNotCountedWhileNothingIsAskedOfASuccessor) 
   Close();
   ASSERT_TRUE(RunUntilAnswered("close"));
   EXPECT_THAT(confirmed_.at(0).holders, ElementsAre(PeerId{"n0"}, PeerId{"n1"}));
+}
+
+// The second of three is lost; the third, which has a part, gets the rest from here.
+class RelayTakeOver : public RelayUploadTest {
+ protected:
+  // Pieces of 100 bytes, one after the other.
+  void AppendTo(uint64_t end) {
+    for (; sent_ < end; sent_ += 100) {
+      const std::string label = fmt::format("{}", sent_);
+      Append(sent_, content_.substr(sent_, 100), label);
+      ASSERT_TRUE(RunUntilAnswered(label));
+      EXPECT_EQ(CodeOf(label), absl::StatusCode::kOk);
+    }
+  }
+  void ExpectClosed(std::vector<std::string> holders) {
+    Close();
+    ASSERT_TRUE(RunUntilAnswered("close"));
+    EXPECT_EQ(CodeOf("close"), absl::StatusCode::kOk);
+    EXPECT_EQ(Stored(), content_);
+    ASSERT_EQ(confirmed_.size(), 1u);
+    std::vector<std::string> ids;
+    for (const PeerId& id : confirmed_[0].holders) ids.push_back(id.value);
+    EXPECT_EQ(ids, holders);
+    EXPECT_TRUE(world_.RunUntilIdle(1min)) << "something goes on ticking";
+  }
+  std::string content_ = Pattern(4000);
+  uint64_t sent_ = 0;
+};
+
+TEST_F(RelayTakeOver, D15_TheServerBehindADeadOneGetsTheRestOutOfTheStage) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  OpenTo({ChainOf(1, 2)});
+  AppendTo(3000);
+  auto& last = successors_.peers["n2"];
+  last.got = content_.substr(0, 1234);  // what came through n1
+  successors_.peers["n1"].fails = absl::UnavailableError("connection reset");
+  AppendTo(4000);
+  ExpectClosed({"n0", "n2"});
+  EXPECT_TRUE(last.taken_over);
+  EXPECT_EQ(last.got, content_);
+  EXPECT_EQ(last.closed_at, 4000u);
+  EXPECT_LE(last.most_in_flight, 500u) << "half of the window";
+}
+
+TEST_F(RelayTakeOver, D15_F50_AFrozenServerIsPassedByAfterItsSilence) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  OpenTo({ChainOf(1, 2)});
+  AppendTo(2000);
+  successors_.peers["n2"].got = content_.substr(0, 2000);
+  successors_.peers["n1"].silent = true;
+  const env::Instant start = world_.MonotonicNow();
+  AppendTo(2100);
+  // Longer than for the last of a chain: the one before it must be the first to notice.
+  EXPECT_GE(world_.MonotonicNow() - start, 3s);
+  EXPECT_LE(world_.MonotonicNow() - start, 4s);
+  AppendTo(4000);
+  ExpectClosed({"n0", "n2"});
+  EXPECT_EQ(successors_.peers["n2"].got, content_);
+}
+
+TEST_F(RelayTakeOver, D15_ServersThatFailInTurnArePassedByInTurn) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  for (const char* id : {"n1", "n2"}) successors_.peers[id].fails = absl::UnavailableError("down");
+  OpenTo({ChainOf(1, 4)});
+  AppendTo(4000);
+  ExpectClosed({"n0", "n3"});
+  EXPECT_TRUE(successors_.peers["n3"].taken_over);
+  EXPECT_EQ(successors_.peers["n3"].got, content_);
+  EXPECT_FALSE(successors_.peers.contains("n4")) << "that one is n3's to reach";
+}
+
+TEST_F(RelayTakeOver, D15_AfterTheSealTheRestComesOutOfTheSealedStage) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  OpenTo({ChainOf(1, 2)});
+  AppendTo(4000);
+  successors_.peers["n1"].silent = true;  // at the close
+  ExpectClosed({"n0", "n2"});
+  EXPECT_EQ(successors_.peers["n2"].got, content_);
+  EXPECT_EQ(successors_.peers["n2"].closed_at, 4000u);
+}
+
+TEST_F(RelayTakeOver, D15_OneThatHasMoreThanIsHereIsLeftBehind) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  successors_.peers["n1"].fails = absl::UnavailableError("down");
+  successors_.peers["n2"].got = std::string(5000, 'x');  // of before a crash that took the end here
+  OpenTo({ChainOf(1, 2)});
+  AppendTo(4000);
+  ExpectClosed({"n0"});
+  EXPECT_EQ(successors_.peers["n2"].got.size(), 5000u);
+}
+
+TEST_F(RelayTakeOver, D15_ATakenOverServerThatFallsSilentIsLeftBehind) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  OpenTo({ChainOf(1, 2)});
+  successors_.peers["n1"].fails = absl::UnavailableError("down");
+  AppendTo(2000);
+  successors_.peers["n2"].silent = true;
+  AppendTo(4000);
+  ExpectClosed({"n0"});
+}
+
+TEST_F(RelayTakeOver, D15_AppendsDoNotWaitWhileItCatchesUpAndDoAfterwards) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  OpenTo({ChainOf(1, 2)});
+  AppendTo(3000);
+  successors_.peers["n1"].fails = absl::UnavailableError("down");
+  Append(3000, content_.substr(3000, 100), "3000");
+  ASSERT_TRUE(RunUntilAnswered("3000"));
+  EXPECT_LT(successors_.peers["n2"].got.size(), 3000u);
+  sent_ = 3100;
+  ASSERT_TRUE(world_.RunUntil([&] { return successors_.peers["n2"].got.size() == 3100; }, 10s));
+  world_.RunFor(10ms);
+  successors_.peers["n2"].silent = true;
+  Append(3100, content_.substr(3100, 100), "waits");
+  world_.RunFor(1s);
+  EXPECT_FALSE(ends_.contains("waits"));
+  ASSERT_TRUE(RunUntilAnswered("waits"));  // left behind
+}
+
+TEST_F(RelayTakeOver, D15_ARelayThatTakesOverGoesOnWithTheStageAndFencesTheOneBefore) {
+  const auto parts = [&](bool take_over) {
+    RelayParts made;
+    made.header = parts_.header;
+    made.header.take_over = take_over;
+    made.home = home_.get();
+    made.files = disk_.get();
+    made.store = store_.get();
+    made.bytes = &successors_;
+    return made;
+  };
+  relay_ = std::make_shared<RelayUpload>(parts(false));
+  Open({});
+  Append(0, "abc", "before");
+  ASSERT_TRUE(RunUntilAnswered("before"));
+  auto before = relay_;
+  Append(3, "def", "on its way", before);
+  home_->Post([before] { before->GiveWay(); });
+  relay_ = std::make_shared<RelayUpload>(parts(true));
+  opened_.reset();
+  OpenTo({ChainOf(1, 1)});
+  Append(6, "late", "fenced", before);
+  ASSERT_TRUE(RunUntilAnswered("fenced"));
+  EXPECT_EQ(CodeOf("fenced"), absl::StatusCode::kAborted);
+  ASSERT_TRUE(world_.RunUntil([&] { return opened_.has_value(); }, 1s));
+  EXPECT_TRUE(opened_->ok()) << *opened_;
+  EXPECT_EQ(relay_->length(), 6u);
+  Append(6, "ghi", "after");
+  Close();
+  ASSERT_TRUE(RunUntilAnswered("close"));
+  EXPECT_EQ(CodeOf("close"), absl::StatusCode::kOk);
+  EXPECT_EQ(Stored(), "abcdefghi");
+  EXPECT_TRUE(successors_.peers["n1"].taken_over);
+  EXPECT_EQ(successors_.peers["n1"].got, "abcdefghi");
 }
 
 TEST_F(RelayUploadTest, D15_InRatisModeAFailingSuccessorFailsTheUpload) {

@@ -24,7 +24,8 @@ class Holders final : public ByteTransport {
   };
   std::map<std::string, One> peers;
 
-  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&) override {
+  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&,
+                                 ByteSink::Opened) override {
     return nullptr;
   }
   void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}

@@ -57,6 +57,9 @@ struct StreamHeader {
   UploadId upload;
   Route route;
   BlobHeader blob;
+  // The receiver may have a part of the upload already, from a server that is out of reach: it goes on with
+  // that, and whoever sent it is fenced (D-15). Between servers only.
+  bool take_over = false;
   Bytes raw;  // the header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make
               // and read it
 };
@@ -67,6 +70,8 @@ class ByteSink {
  public:
   virtual ~ByteSink() = default;
   using Done = absl::AnyInvocable<void(absl::Status)>;
+  // Of a stream that takes over: how much the successor has, where the first piece begins.
+  using Opened = absl::AnyInvocable<void(absl::StatusOr<uint64_t> length)>;
   // Sends a piece; `done` gets the successor's answer. Pieces are answered in order.
   virtual void Append(uint64_t offset, Bytes piece, Done done) = 0;
   // Sends CLOSE at `offset`; ok means that the successor holds the upload sealed.
@@ -114,8 +119,9 @@ class ByteTransport {
   using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
   virtual ~ByteTransport() = default;
 
+  // With header.take_over nothing may be sent before `opened` has been called; otherwise `opened` is null.
   virtual std::unique_ptr<ByteSink> Open(env::Executor* home, const raft::Peer& to,
-                                         const StreamHeader& header) = 0;
+                                         const StreamHeader& header, ByteSink::Opened opened) = 0;
   virtual void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload,
                     env::Executor* reply_on, Done<HaveReply> done) = 0;
   // Tells the leader who holds a sealed upload.

@@ -280,6 +280,9 @@ TEST_F(ByteStream, F76_ReadsOutsideTheResourceAreRefused) {
   EXPECT_EQ(ReadCode("", 0), kInvalid);
   EXPECT_EQ(ReadCode("absent", 0), grpc::StatusCode::NOT_FOUND);
   std::string back;
+  EXPECT_TRUE(Read("r", 3, 0, &back).ok());
+  EXPECT_EQ(back, "3456789") << "without a limit: the rest";
+  back.clear();
   EXPECT_TRUE(Read("r", 7, INT64_MAX, &back).ok());
   EXPECT_EQ(back, "789");
   host_.missing = 1;

@@ -29,9 +29,9 @@ WriteCall::WriteCall(node::Host* host, env::Loop* lane, const grpc::CallbackServ
 
 void WriteCall::Begin(absl::StatusOr<CallPlace> place) {
   self_ = shared_from_this();
-  if (!place.ok()) return Finish(ToGrpc(place.status()));
+  if (!place.ok()) return End(ToGrpc(place.status()));
   place_ = *std::move(place);
-  StartRead(&message_);
+  ReadNext();
 }
 
 // --- On gRPC's thread ---
@@ -96,9 +96,19 @@ void WriteCall::HandOver(Batch batch) {
 }
 
 void WriteCall::ReadOn() {
-  if (unanswered_ <= window_bytes_) return StartRead(&message_);
+  if (unanswered_ <= window_bytes_) return ReadNext();
   paused_ = true;
-  if (unanswered_ <= window_bytes_ && paused_.exchange(false)) StartRead(&message_);
+  if (unanswered_ <= window_bytes_ && paused_.exchange(false)) ReadNext();
+}
+
+void WriteCall::ReadNext() {
+  std::lock_guard lock(end_mutex_);
+  if (!ended_) StartRead(&message_);
+}
+
+void WriteCall::End(const grpc::Status& status) {
+  std::lock_guard lock(end_mutex_);
+  if (!std::exchange(ended_, true)) Finish(status);
 }
 
 // --- On the lane ---
@@ -183,7 +193,7 @@ void WriteCall::OnAppended(uint64_t size, const absl::Status& status) {
   unanswered_ -= size;
   if (Gone()) return;
   if (!status.ok()) return Answer(status);
-  if (unanswered_ <= window_bytes_ && paused_.exchange(false)) StartRead(&message_);
+  if (unanswered_ <= window_bytes_ && paused_.exchange(false)) ReadNext();
   Pump();
 }
 
@@ -215,11 +225,11 @@ void WriteCall::Answer(absl::StatusOr<uint64_t> committed) {
   lane_->Cancel(patience_);
   relay_.reset();
   pieces_.clear();
-  if (!committed.ok()) return Finish(ToGrpc(committed.status()));
+  if (!committed.ok()) return End(ToGrpc(committed.status()));
   google::bytestream::WriteResponse response;
   response.set_committed_size(static_cast<int64_t>(*committed));
   *response_ = ToBuffer(Bytes::Take(response.SerializeAsString()));
-  Finish(grpc::Status::OK);
+  End(grpc::Status::OK);
 }
 
 }  // namespace sluice::edge::bytestream

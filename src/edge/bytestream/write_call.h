@@ -13,8 +13,10 @@
 #include <atomic>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "edge/bytestream/buffers.h"
 #include "env/loop.h"
 #include "node/host.h"
@@ -46,6 +48,9 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   absl::Status CheckFirst(const wire::WriteRequest& request);
   void HandOver(Batch batch);
   void ReadOn();
+  // --- Any thread: gRPC takes no read after the end
+  void ReadNext();
+  void End(const grpc::Status& status);
 
   // --- On the lane ---
   void OnBatch(Batch batch);
@@ -84,6 +89,9 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   // Both: bytes handed over and not answered, and whether reading waits for that to fall.
   std::atomic<uint64_t> unanswered_{0};
   std::atomic<bool> paused_{false};
+
+  std::mutex end_mutex_;
+  bool ended_ ABSL_GUARDED_BY(end_mutex_) = false;
 
   // Set before the first batch is handed over, then read by the lane.
   GroupId group_;

@@ -63,7 +63,7 @@ void Connection::Close() {
   current_packet_ = nullptr;
   for (auto& [id, stream] : streams_) {
     stream->relay.reset();
-    context_->Release(id);
+    context_->Release(id, this);
   }
   streams_.clear();
   if (ended_) std::exchange(ended_, nullptr)(self);
@@ -150,7 +150,7 @@ void Connection::OnHeader(const wire::RequestEvent& event) {
   }
   auto header = DecodeStreamHeader(event.header, event.data);
   if (!header.ok()) return Fail(event.header, AnyGroup(), header.status());
-  if (!context_->Claim(id)) {
+  if (!context_->Claim(id, this, header->take_over)) {
     return Fail(
         event.header, header->group,
         absl::AlreadyExistsError(fmt::format("stream {} is open on another connection", id.call.value)));
@@ -160,14 +160,24 @@ void Connection::OnHeader(const wire::RequestEvent& event) {
   current_->last_use = Now();
   streams_.emplace(id, current_);
   Packet* packet = &current_->unanswered.emplace_back(Packet{.header = event.header, .status = {}});
-  auto opened = AnswerFor(packet, kPieceOverheadBytes);
+  absl::AnyInvocable<void(absl::Status)> opened = AnswerFor(packet, kPieceOverheadBytes);
   const StreamPtr stream = current_;
   packet->pending++;  // until OpenRelay has returned
+  if (header->take_over) opened = SayLength(stream, packet, std::move(opened));
   stream->relay = context_->host->OpenRelay(*std::move(header), lane_, std::move(opened));
   Answered(
       stream, packet, 0,
       stream->relay != nullptr ? absl::OkStatus() : absl::UnavailableError("this server takes no uploads"));
   current_.reset();
+}
+
+// The answer to a header that takes over says where to go on (D-15).
+absl::AnyInvocable<void(absl::Status)> Connection::SayLength(const StreamPtr& stream, Packet* packet,
+                                                             absl::AnyInvocable<void(absl::Status)> opened) {
+  return [stream, packet, opened = std::move(opened)](absl::Status status) mutable {
+    if (status.ok() && stream->relay != nullptr) packet->written = stream->next = stream->relay->length();
+    opened(std::move(status));
+  };
 }
 
 void Connection::OnPacket(const wire::RequestEvent& event) {
@@ -257,7 +267,7 @@ void Connection::Forget(const UploadId& id) {
   if (at == streams_.end()) return;
   at->second->relay.reset();
   streams_.erase(at);
-  context_->Release(id);
+  context_->Release(id, this);
 }
 
 void Connection::Reply(const Packet& packet, const GroupId& group) {
@@ -278,6 +288,7 @@ void Connection::Fail(const wire::PacketHeader& packet, const GroupId& group, co
 void Connection::Write() {
   if (writing_ || closed_ || out_.empty()) return;
   writing_ = true;
+  last_write_ = Now();
   socket_.async_write_some(out_.Buffers(),
                            [self = shared_from_this()](const std::error_code& error, size_t n) {
                              self->writing_ = false;
@@ -318,8 +329,8 @@ void Connection::Watch() {
     const bool silent = !self->greeted_ && now - self->started_ > Ms(limits.first_packet_ms);
     const bool half =
         self->reading_ && !self->decoder_.idle() && now - self->last_read_ > Ms(limits.stall_ms);
-    const bool deaf = self->writing_ && now - self->last_write_ > Ms(limits.stall_ms) &&
-                      self->out_.bytes() > limits.replies_bytes_max;
+    // Reading stopped when too much was waiting, and what waits now may be less.
+    const bool deaf = self->writing_ && now - self->last_write_ > Ms(limits.stall_ms);
     if (silent || half || deaf) {
       self->Log(silent ? "no packet came" : half ? "half a packet came" : "replies are not read");
       return self->Close();

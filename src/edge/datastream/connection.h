@@ -13,7 +13,6 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>  // before asio
 
 #include <asio/ip/tcp.hpp>
@@ -72,14 +71,16 @@ struct ConnectionContext {
     open_gauge.Decrement();
   }
 
-  // False if a live connection has this stream.
-  bool Claim(const UploadId& id) {
+  // False if a live connection has this stream (F-70). To take over is to have it nevertheless: the relay of
+  // the other connection is fenced by the host.
+  bool Claim(const UploadId& id, const void* owner, bool take_over) {
     std::lock_guard lock(mutex);
-    return claimed.insert(id).second;
+    if (take_over) return claimed.insert_or_assign(id, owner), true;
+    return claimed.emplace(id, owner).second;
   }
-  void Release(const UploadId& id) {
+  void Release(const UploadId& id, const void* owner) {
     std::lock_guard lock(mutex);
-    claimed.erase(id);
+    if (const auto at = claimed.find(id); at != claimed.end() && at->second == owner) claimed.erase(at);
   }
 
   node::Host* const host;
@@ -90,8 +91,8 @@ struct ConnectionContext {
                                         "DataStream connections beyond a limit, closed at once");
   std::mutex mutex;  // lanes share what follows
   size_t connections = 0;
-  std::unordered_map<std::string, uint32_t> half_open;  // by address
-  std::unordered_set<UploadId, absl::Hash<UploadId>> claimed;
+  std::unordered_map<std::string, uint32_t> half_open;                      // by address
+  std::unordered_map<UploadId, const void*, absl::Hash<UploadId>> claimed;  // by whom
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -132,6 +133,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool WindowFull() const;
   void Handle(wire::RequestEvent event);
   void OnHeader(const wire::RequestEvent& event);
+  static absl::AnyInvocable<void(absl::Status)> SayLength(const StreamPtr& stream, Packet* packet,
+                                                          absl::AnyInvocable<void(absl::Status)> opened);
   void OnPacket(const wire::RequestEvent& event);
   void OnPiece(wire::RequestEvent event);
   void AppendPiece(const wire::RequestEvent& event, Packet* packet);

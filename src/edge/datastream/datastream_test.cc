@@ -49,16 +49,22 @@ std::string Data(uint64_t call, uint64_t offset, const std::string& data, bool c
 // A blocking client.
 class Client {
  public:
-  explicit Client(int port) : socket_(context_) {
+  explicit Client(int port, int receive_buffer = 0) : socket_(context_) {
     std::error_code error;
+    socket_.open(asio::ip::tcp::v4(), error);
+    if (receive_buffer > 0)
+      setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     socket_.connect({asio::ip::make_address("127.0.0.1"), static_cast<uint16_t>(port)}, error);
     EXPECT_FALSE(error) << error.message();
     const timeval patience{.tv_sec = 10, .tv_usec = 0};
     setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   }
-  void Send(const std::string& bytes) {
+  void Send(const std::string& bytes) { (void)Sent(bytes); }
+  // False: the connection ended.
+  bool Sent(const std::string& bytes) {
     std::error_code error;
     asio::write(socket_, asio::buffer(bytes), error);
+    return !error;
   }
   // nullopt: the connection ended.
   std::optional<wire::DataStreamReply> Next() {
@@ -204,6 +210,32 @@ TEST_F(DataStream, F63_ASilentConnectionIsClosed) {
   EXPECT_TRUE(client.Ends());
 }
 
+TEST_F(DataStream, F63_HalfAPacketAndSilenceIsClosed) {
+  server_->Stop();
+  Restart({.listen = "127.0.0.1:0", .stall_ms = 20});
+  Client mute(server_->port());
+  mute.Send(Open(1) + Data(1, 0, "abc").substr(0, 30));
+  EXPECT_TRUE(mute.NextSucceeds());
+  EXPECT_TRUE(mute.Ends());
+  EXPECT_EQ(Content(1), "");
+}
+
+TEST_F(DataStream, F63_AReaderThatNeverReadsIsClosedAndOthersGoOn) {
+  server_->Stop();
+  Restart({.listen = "127.0.0.1:0", .replies_bytes_max = 4096, .stall_ms = 50});
+  Client deaf(server_->port(), 4096);
+  // Each packet costs an answer that nobody takes: reading stops, sending with it, and the connection ends.
+  std::string packets;
+  for (int i = 0; i < 1000; ++i) packets += Data(9, 0, "x");
+  int rounds = 0;
+  while (rounds < 1000 && deaf.Sent(packets)) ++rounds;
+  EXPECT_LT(rounds, 1000);
+  Client other(server_->port());
+  other.Send(Open(1) + Data(1, 0, "abc"));
+  EXPECT_TRUE(other.NextSucceeds());
+  EXPECT_TRUE(other.NextSucceeds());
+}
+
 TEST_F(DataStream, F63_HalfOpenConnectionsOfOneAddressAreLimitedAndTalkersAreNot) {
   server_->Stop();
   Restart({.listen = "127.0.0.1:0", .half_open_per_address_max = 2});
@@ -331,6 +363,99 @@ TEST_F(Chain, D06_BytesReachTheSecondServerUnchanged) {
   }
 }
 
+TEST_F(Chain, D15_AStreamThatIsTakenOverGoesOnWhereTheServerBeforeStopped) {
+  Client before(last_.port());
+  before.Send(Open(4) + Data(4, 0, "the first, "));
+  EXPECT_TRUE(before.NextSucceeds());
+  EXPECT_TRUE(before.NextSucceeds());
+  const auto home = env::RealExecutors().NewExecutor("elsewhere");
+  for (const bool as_it_came : {false, true}) {  // by this server's own header, and by a client's
+    node::StreamHeader header = Header(4);
+    header.take_over = true;
+    if (as_it_came) header.raw = EncodeStreamHeader(Header(4));
+    std::promise<absl::StatusOr<uint64_t>> there;
+    const auto sink = sinks_.Open(home.get(), host_.next, header,
+                                  [&](absl::StatusOr<uint64_t> length) { there.set_value(length); });
+    const absl::StatusOr<uint64_t> length = there.get_future().get();
+    ASSERT_TRUE(length.ok()) << length.status();
+    EXPECT_EQ(*length, as_it_came ? 22u : 11u);
+    std::promise<absl::Status> done;
+    sink->Append(*length, Bytes::Copy("the second,"), [&](absl::Status status) { done.set_value(status); });
+    const absl::Status appended = done.get_future().get();
+    EXPECT_TRUE(appended.ok()) << appended;
+    if (!as_it_came) continue;
+    std::promise<absl::Status> closed;
+    sink->Close(33, [&](absl::Status status) { closed.set_value(status); });
+    EXPECT_TRUE(closed.get_future().get().ok());
+  }
+  std::lock_guard lock(last_host_.mutex);
+  EXPECT_EQ((last_host_.content[{kClient, CallId{4}}].bytes), "the first, the second,the second,");
+}
+
+// A server whose second answer is made by the test.
+class StrangeReplies : public testing::Test {
+ protected:
+  // What the sink makes of `answer` to a piece of three bytes at 0.
+  absl::Status Outcome(std::function<void(wire::DataStreamReply&)> answer) {
+    asio::io_context context;
+    asio::ip::tcp::acceptor acceptor(context, {asio::ip::make_address("127.0.0.1"), 0});
+    const raft::Peer peer{
+        .id = {"n1"}, .data_stream_address = fmt::format("127.0.0.1:{}", acceptor.local_endpoint().port())};
+    const auto home = env::RealExecutors().NewExecutor("elsewhere");
+    const auto sink = sinks_.Open(home.get(), peer, Header(5), nullptr);
+    std::promise<absl::Status> done;
+    sink->Append(0, Bytes::Copy("abc"), [&](absl::Status status) { done.set_value(std::move(status)); });
+    asio::ip::tcp::socket socket = acceptor.accept();
+    wire::RequestDecoder decoder;
+    for (int packets = 0; packets < 2;) {
+      wire::RequestEvent event;
+      const auto more = decoder.Next(&event);
+      EXPECT_TRUE(more.ok()) << more.status();
+      if (!*more) {
+        char buffer[4096];
+        const size_t n = socket.read_some(asio::buffer(buffer));
+        decoder.Feed(Bytes::Copy({buffer, n}));
+        continue;
+      }
+      if (event.kind == wire::RequestEvent::Kind::kPacket) continue;
+      wire::DataStreamReply reply;
+      reply.header = event.header;
+      reply.bytes_written = event.data.size() * static_cast<size_t>(packets);  // of a header: 0
+      reply.success = true;
+      if (++packets == 2) answer(reply);
+      const std::string bytes = wire::EncodeReply(reply).ToString();
+      asio::write(socket, asio::buffer(bytes));
+    }
+    return done.get_future().get();
+  }
+  ~StrangeReplies() override { sinks_.Stop(); }
+
+  std::unique_ptr<env::Loop> lane_ = env::NewLoop("lane-0");
+  DataStreamSinks sinks_{{lane_.get()}, 5'000};
+};
+
+TEST_F(StrangeReplies, F72_AnAnswerThatDiffersFromWhatWasSentFailsTheStream) {
+  const absl::Status fine = Outcome([](wire::DataStreamReply&) {});
+  EXPECT_TRUE(fine.ok()) << fine;
+  EXPECT_TRUE(absl::IsInternal(Outcome([](auto& reply) { reply.bytes_written = 2; })));
+  EXPECT_TRUE(absl::IsInternal(Outcome([](auto& reply) { reply.bytes_written = 4; })));
+  EXPECT_TRUE(absl::IsInternal(Outcome([](auto& reply) { reply.header.offset = 3; })));
+  EXPECT_TRUE(
+      absl::IsInternal(Outcome([](auto& reply) { reply.header.type = wire::PacketType::kStreamHeader; })));
+  EXPECT_TRUE(absl::IsUnavailable(Outcome([](auto& reply) { reply.success = false; })));
+}
+
+TEST_F(Chain, ADeadServerCannotBeTakenOver) {
+  last_.Stop();
+  node::StreamHeader header = Header(4);
+  header.take_over = true;
+  const auto home = env::RealExecutors().NewExecutor("elsewhere");
+  std::promise<absl::StatusOr<uint64_t>> there;
+  const auto sink = sinks_.Open(home.get(), host_.next, header,
+                                [&](absl::StatusOr<uint64_t> length) { there.set_value(length); });
+  EXPECT_TRUE(absl::IsUnavailable(there.get_future().get().status()));
+}
+
 TEST_F(Chain, ADeadSuccessorFailsTheStream) {
   last_.Stop();
   Client client(server_->port());
@@ -353,7 +478,7 @@ TEST_F(Chain, ASilentSuccessorFailsTheStream) {
 TEST_F(Chain, TheSameUploadIsNotSentTwiceOverOneLink) {
   const auto home = env::RealExecutors().NewExecutor("elsewhere");
   std::vector<std::unique_ptr<node::ByteSink>> sinks;
-  for (int i = 0; i < 5; ++i) sinks.push_back(sinks_.Open(home.get(), host_.next, Header(4)));
+  for (int i = 0; i < 5; ++i) sinks.push_back(sinks_.Open(home.get(), host_.next, Header(4), nullptr));
   std::promise<absl::Status> refused;
   sinks[4]->Append(0, Bytes::Copy("x"), [&](absl::Status status) { refused.set_value(std::move(status)); });
   EXPECT_EQ(refused.get_future().get().code(), absl::StatusCode::kAlreadyExists);
@@ -361,7 +486,7 @@ TEST_F(Chain, TheSameUploadIsNotSentTwiceOverOneLink) {
 
 TEST_F(Chain, AHomeThatIsNoLaneIsServedByTheFirst) {
   const auto home = env::RealExecutors().NewExecutor("elsewhere");
-  const auto sink = sinks_.Open(home.get(), host_.next, Header(4));
+  const auto sink = sinks_.Open(home.get(), host_.next, Header(4), nullptr);
   std::promise<absl::Status> closed;
   sink->Append(0, Bytes::Copy("from afar"),
                [&](const absl::Status& status) { EXPECT_TRUE(status.ok() && home->RunsHere()); });

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "edge/ratis/convert.h"
 #include "ratis/raft.pb.h"
+#include "sluice/blob.pb.h"
 #include "wire/ratis.h"
 #include "wire/routing.h"
 
@@ -46,13 +47,32 @@ absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& 
   header.upload = packet.upload();
   ASSIGN_OR_RETURN(header.route, DecodeRoute(request));
   ASSIGN_OR_RETURN(header.blob, ratis::BlobHeaderFromWire(proto.message().content()));
+  sluice::BlobHeader blob;
+  header.take_over = blob.ParseFromString(proto.message().content()) && blob.take_over();
   header.raw = std::move(raw);
   return header;
 }
 
+namespace {
+
+// The client's header, with the mark that only servers set.
+Bytes WithTakeOver(::ratis::common::RaftClientRequestProto proto) {
+  sluice::BlobHeader blob;
+  if (blob.ParseFromString(proto.message().content())) {
+    blob.set_take_over(true);
+    proto.mutable_message()->set_content(blob.SerializeAsString());
+  }
+  return Bytes::Take(proto.SerializeAsString());
+}
+
+}  // namespace
+
 Bytes EncodeStreamHeader(const node::StreamHeader& header) {
-  if (!header.raw.empty()) return header.raw;
   ::ratis::common::RaftClientRequestProto proto;
+  if (!header.raw.empty()) {
+    if (!header.take_over || !proto.ParseFromString(header.raw.ToString())) return header.raw;
+    return WithTakeOver(std::move(proto));
+  }
   auto& request = *proto.mutable_rpc_request();
   request.set_requestor_id(std::string(header.upload.client.AsBytes()));
   request.set_reply_id(header.route.primary.value);
@@ -65,6 +85,7 @@ Bytes EncodeStreamHeader(const node::StreamHeader& header) {
   }
   proto.mutable_message()->set_content(ratis::ToWire(header.blob));
   proto.mutable_data_stream();
+  if (header.take_over) return WithTakeOver(std::move(proto));
   return Bytes::Take(proto.SerializeAsString());
 }
 

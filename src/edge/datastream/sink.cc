@@ -47,13 +47,15 @@ absl::Status FailureOf(const wire::DataStreamReply& reply, const std::string& pe
 struct OutStream {
   struct Waiting {
     wire::PacketHeader header;
-    Done done;  // none for the header
+    Done done;  // none for a header, unless it takes over
   };
   UploadId id;
   std::string peer;
   std::deque<Waiting> waiting;
   absl::Status failure;
   env::Instant quiet_since{};
+  uint64_t held = 0;  // what the answer to a header that takes over says is there
+  bool take_over = false;
   bool closing = false;
   bool finished = false;
 
@@ -180,8 +182,10 @@ class Link : public std::enable_shared_from_this<Link> {
     if (stream.waiting.empty()) return stream.Fail(absl::InternalError("a reply that nobody asked for"));
     auto& first = stream.waiting.front();
     const uint64_t size = first.header.type == wire::PacketType::kStreamData ? first.header.data_length : 0;
+    const bool says_length = stream.take_over && first.header.type == wire::PacketType::kStreamHeader;
+    if (says_length) stream.held = reply.bytes_written;
     if (reply.header.type != first.header.type || reply.header.offset != first.header.offset ||
-        reply.bytes_written != size) {  // F-72
+        (reply.bytes_written != size && !says_length)) {  // F-72
       return stream.Fail(absl::InternalError(
           fmt::format("server {} answers {} bytes at {}, {} at {} were sent", stream.peer,
                       reply.bytes_written, reply.header.offset, size, first.header.offset)));
@@ -282,7 +286,7 @@ namespace {
 class Sink final : public node::ByteSink {
  public:
   Sink(env::Executor* home, env::Loop* lane, std::shared_ptr<Links> links, const raft::Peer& to,
-       const node::StreamHeader& header)
+       const node::StreamHeader& header, Opened opened)
       : home_(home),
         lane_(lane),
         inline_(home == lane && lane->RunsHere()),
@@ -290,9 +294,19 @@ class Sink final : public node::ByteSink {
     state_->links = std::move(links);
     state_->stream->id = header.upload;
     state_->stream->peer = to.id.value;
-    Run([state = state_, address = to.data_stream_address, raw = EncodeStreamHeader(header)] {
+    state_->stream->take_over = header.take_over;
+    Done answered = nullptr;
+    if (opened) {
+      answered =
+          Back([stream = state_->stream, opened = std::move(opened)](const absl::Status& status) mutable {
+            if (!status.ok()) return opened(status);
+            opened(stream->held);
+          });
+    }
+    Run([state = state_, address = to.data_stream_address, raw = EncodeStreamHeader(header),
+         answered = std::move(answered)]() mutable {
       state->link = state->links->Add(address, state->stream);
-      state->Send(wire::PacketType::kStreamHeader, 0, raw, false, nullptr);
+      state->Send(wire::PacketType::kStreamHeader, 0, raw, false, std::move(answered));
     });
   }
   ~Sink() override {
@@ -362,12 +376,13 @@ DataStreamSinks::DataStreamSinks(std::vector<env::Loop*> lanes, uint32_t silence
 DataStreamSinks::~DataStreamSinks() { Stop(); }
 
 std::unique_ptr<node::ByteSink> DataStreamSinks::Open(env::Executor* home, const raft::Peer& to,
-                                                      const node::StreamHeader& header) {
+                                                      const node::StreamHeader& header,
+                                                      node::ByteSink::Opened opened) {
   size_t lane = 0;
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (lanes_[i] == home) lane = i;
   }
-  return std::make_unique<Sink>(home, lanes_[lane], links_[lane], to, header);
+  return std::make_unique<Sink>(home, lanes_[lane], links_[lane], to, header, std::move(opened));
 }
 
 void DataStreamSinks::Stop() {

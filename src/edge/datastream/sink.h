@@ -27,7 +27,8 @@ class DataStreamSinks final : public Part, public SinkFactory {
   ~DataStreamSinks() override;
 
   std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
-                                       const node::StreamHeader& header) override;
+                                       const node::StreamHeader& header,
+                                       node::ByteSink::Opened opened) override;
   void Stop() override;
 
  private:

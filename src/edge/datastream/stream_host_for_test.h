@@ -47,9 +47,14 @@ class StreamHost : public FakeHost {
    public:
     MemoryRelay(StreamHost* host, node::StreamHeader header, env::Executor* home)
         : host_(host), header_(std::move(header)), home_(home) {
-      if (host_->sinks != nullptr) sink_ = host_->sinks->Open(home, host_->next, header_);
+      if (host_->sinks != nullptr) sink_ = host_->sinks->Open(home, host_->next, header_, nullptr);
       std::lock_guard lock(host_->mutex);
-      host_->content[header_.upload] = {};
+      Content& there = host_->content[header_.upload];
+      if (header_.take_over) {
+        length_ = there.bytes.size();
+      } else {
+        there = {};
+      }
     }
     const node::StreamHeader& header() const override { return header_; }
     env::Executor* home() const override { return home_; }
