@@ -369,6 +369,41 @@ TEST_F(ChainFault, D15_F34_InAChainOfFiveTwoMayDie) {
   ExpectWhole();
 }
 
+TEST_F(ClusterFault, D15_D20_F35_WriteThatGoesOnAfterACrashTakesTheOthersWithIt) {
+  ClusterOptions options;
+  options.host.upload_idle_ttl_ms = 20'000;
+  Make(options);
+  cluster_->network().SetAllLinks({.delay_min = milliseconds(2), .delay_max = milliseconds(4)});
+  std::optional<Outcome> outcome;
+  clients_->Put({.server = 1,
+                 .name = "a",
+                 .content = MakeContent(2'000'000, 3),
+                 .via = PutVia::kWrite,
+                 .piece_bytes = 16'384},
+                [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(milliseconds(100));
+  std::optional<uint64_t> told;
+  cluster_->host(1).QueryWrite(kBlobs, "a", false, cluster_->lane(1),
+                               [&](absl::StatusOr<node::WriteStatus> where) {
+                                 if (where.ok()) told = where->committed;
+                               });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return told.has_value(); }, seconds(1)));
+  EXPECT_GT(*told, 0u);
+  cluster_->RunFor(milliseconds(100));  // the others get more than it has durable
+  ASSERT_FALSE(outcome.has_value());
+  const std::vector<std::string> stages = Paths(1, "/data/blobs/stage", "");
+  ASSERT_EQ(stages.size(), 1u);
+  cluster_->PowerLoss(1);
+  Restart(1);
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(60)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  EXPECT_EQ(cluster_->transports(1).ordered_fetches(), 0u);
+  const std::string id = stages[0].substr(stages[0].rfind('/'));
+  EXPECT_THAT(Contents(1), testing::ElementsAre(testing::EndsWith(id))) << "it began again";
+  ExpectWhole();
+  for (const size_t other : {0, 2}) EXPECT_EQ(cluster_->transports(other).fetches(), 0u) << other;
+}
+
 TEST_F(ClusterFault, F28_D20_WriteThatMetAFullDiskGoesOnOnceThereIsRoom) {
   ClusterOptions options;
   options.host.blob.reserve_bytes = 4u << 20;  // so that the log has room all the time

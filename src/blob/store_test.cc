@@ -447,6 +447,7 @@ TEST_F(StoreTest, D15_F24_ADamagedStageIsNotReadOn) {
   const std::string text = Pattern(200'000);
   auto upload = Create(Spec(1));
   ASSERT_TRUE(Append(*upload, 0, text).ok());
+  ASSERT_TRUE(Flush(*upload).ok());
   FlipBit(ContentPath(1) + ".stage", 70'000);
   const auto read = [&](uint64_t offset, uint64_t count) {
     return Wait<Bytes>([&](auto* on, auto done) { upload->Read(offset, count, on, std::move(done)); });

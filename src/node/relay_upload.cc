@@ -1,6 +1,7 @@
 #include "node/relay_upload.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/log.h"
@@ -120,13 +121,17 @@ void RelayUpload::Open(absl::StatusOr<std::vector<Downstream>> successors,
   if (successors.ok() && failed_) successors = failure_;
   if (!successors.ok()) return OnCreated(successors.status());
   to_open_ = std::move(successors).value();
+  FindOrCreate(parts_.header.take_over.has_value());
+}
+
+void RelayUpload::FindOrCreate(bool take_over) {
   blob::UploadSpec spec{.id = parts_.header.upload,
                         .group = parts_.header.group,
                         .compute_digest = parts_.header.blob.compute_digest,
                         .context = parts_.context};
   // The way back is weak, so that the last reference never goes on the files' thread.
-  parts_.files->Post([weak = weak_from_this(), store = parts_.store, home = parts_.home,
-                      take_over = parts_.header.take_over, spec = std::move(spec)]() mutable {
+  parts_.files->Post([weak = weak_from_this(), store = parts_.store, home = parts_.home, take_over,
+                      spec = std::move(spec)]() mutable {
     std::shared_ptr<blob::Upload> present = take_over ? store->Find(spec.id) : nullptr;
     absl::StatusOr<std::shared_ptr<blob::Upload>> created = present;
     if (present == nullptr) created = store->Create(std::move(spec));
@@ -137,7 +142,7 @@ void RelayUpload::Open(absl::StatusOr<std::vector<Downstream>> successors,
 }
 
 void RelayUpload::Resume(std::shared_ptr<blob::Upload> upload, std::vector<Downstream> successors) {
-  parts_.header.take_over = true;
+  parts_.header.take_over = std::numeric_limits<uint64_t>::max();  // whatever it has
   to_open_ = std::move(successors);
   length_ = upload->length();
   OnCreated(std::move(upload));
@@ -163,6 +168,12 @@ void RelayUpload::OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload
 }
 
 void RelayUpload::OnSettled(std::shared_ptr<blob::Upload> upload, const absl::Status& settled) {
+  if (!failed_ && settled.ok() && parts_.header.take_over && upload->length() > *parts_.header.take_over &&
+      !upload->sealed()) {
+    // The sender lost its end in a crash, and may get another one.
+    upload->Abort();
+    return FindOrCreate(false);
+  }
   auto opened = std::exchange(opened_, nullptr);
   if (!failed_ && !settled.ok()) {
     // Nobody can go on with it.
@@ -414,7 +425,7 @@ void RelayUpload::TakeOver(Downstream to) {
     successor.unanswered.push_back(close_number_);
   }
   StreamHeader header = parts_.header;
-  header.take_over = true;
+  header.take_over = length_;
   successor.sink = parts_.bytes->Open(parts_.home, successor.peer, header,
                                       [weak = weak_from_this(), which](absl::StatusOr<uint64_t> length) {
                                         if (auto self = weak.lock()) self->OnTakenOver(which, length);

@@ -130,6 +130,7 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   void StartFlush(uint64_t number);
   void StartClose(uint64_t number);
   void OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload);
+  void FindOrCreate(bool take_over);
   // What was asked of a stage before is carried out: its length is what it will be.
   void OnSettled(std::shared_ptr<blob::Upload> upload, const absl::Status& settled);
   void SetUpload(std::shared_ptr<blob::Upload> upload);

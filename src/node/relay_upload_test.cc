@@ -46,8 +46,8 @@ class Successors final : public ByteTransport {
   std::unique_ptr<ByteSink> Open(env::Executor* home, const raft::Peer& to, const StreamHeader& header,
                                  ByteSink::Opened opened) override {
     One& one = peers[to.id.value];
-    EXPECT_EQ(header.take_over, opened != nullptr);
-    one.taken_over = header.take_over;
+    EXPECT_EQ(header.take_over.has_value(), opened != nullptr);
+    one.taken_over = header.take_over.has_value();
     if (opened && !one.silent) {
       home->PostAfter(5ms, [&one, opened = std::move(opened)]() mutable {
         if (!one.fails.ok()) return opened(one.fails);
@@ -490,7 +490,7 @@ TEST_F(RelayTakeOver, D15_ARelayThatTakesOverGoesOnWithTheStageAndFencesTheOneBe
   const auto parts = [&](bool take_over) {
     RelayParts made;
     made.header = parts_.header;
-    made.header.take_over = take_over;
+    if (take_over) made.header.take_over = 6;
     made.home = home_.get();
     made.files = disk_.get();
     made.store = store_.get();
@@ -520,6 +520,26 @@ TEST_F(RelayTakeOver, D15_ARelayThatTakesOverGoesOnWithTheStageAndFencesTheOneBe
   EXPECT_EQ(Stored(), "abcdefghi");
   EXPECT_TRUE(successors_.peers["n1"].taken_over);
   EXPECT_EQ(successors_.peers["n1"].got, "abcdefghi");
+}
+
+TEST_F(RelayTakeOver, D15_F35_OneThatHasMoreThanTheSenderBeginsAgain) {
+  auto longer = store_->Create({.id = Id(1), .group = kDefaultGroup});
+  ASSERT_TRUE(longer.ok());
+  std::optional<absl::StatusOr<uint64_t>> appended;
+  (*longer)->Append(0, Bytes::Copy("abcXYZ"), home_.get(), [&](auto length) { appended = length; });
+  ASSERT_TRUE(world_.RunUntil([&] { return appended.has_value(); }, 1s));
+  parts_.header.take_over = 3;
+  Make();
+  Open({});
+  ASSERT_TRUE(world_.RunUntil([&] { return opened_.has_value(); }, 1s));
+  EXPECT_TRUE(opened_->ok()) << *opened_;
+  EXPECT_EQ(relay_->length(), 0u);
+  Append(0, "abc", "again");
+  Append(3, "def", "and on");
+  Close();
+  ASSERT_TRUE(RunUntilAnswered("close"));
+  EXPECT_EQ(CodeOf("close"), absl::StatusCode::kOk);
+  EXPECT_EQ(Stored(), "abcdef");
 }
 
 TEST_F(RelayUploadTest, D15_InRatisModeAFailingSuccessorFailsTheUpload) {

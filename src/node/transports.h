@@ -58,8 +58,9 @@ struct StreamHeader {
   Route route;
   BlobHeader blob;
   // The receiver may have a part of the upload already, from a server that is out of reach: it goes on with
-  // that, and whoever sent it is fenced (D-15). Between servers only.
-  bool take_over = false;
+  // that, and whoever sent it is fenced (D-15). The value is how much the sender has: a receiver that has
+  // more (the sender lost its end in a crash) begins again. Between servers only.
+  std::optional<uint64_t> take_over;
   Bytes raw;  // the header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make
               // and read it
 };

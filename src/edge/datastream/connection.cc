@@ -150,7 +150,7 @@ void Connection::OnHeader(const wire::RequestEvent& event) {
   }
   auto header = DecodeStreamHeader(event.header, event.data);
   if (!header.ok()) return Fail(event.header, AnyGroup(), header.status());
-  if (!context_->Claim(id, this, header->take_over)) {
+  if (!context_->Claim(id, this, header->take_over.has_value())) {
     return Fail(
         event.header, header->group,
         absl::AlreadyExistsError(fmt::format("stream {} is open on another connection", id.call.value)));

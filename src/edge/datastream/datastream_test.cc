@@ -371,7 +371,7 @@ TEST_F(Chain, D15_AStreamThatIsTakenOverGoesOnWhereTheServerBeforeStopped) {
   const auto home = env::RealExecutors().NewExecutor("elsewhere");
   for (const bool as_it_came : {false, true}) {  // by this server's own header, and by a client's
     node::StreamHeader header = Header(4);
-    header.take_over = true;
+    header.take_over = 100;
     if (as_it_came) header.raw = EncodeStreamHeader(Header(4));
     std::promise<absl::StatusOr<uint64_t>> there;
     const auto sink = sinks_.Open(home.get(), host_.next, header,
@@ -448,7 +448,7 @@ TEST_F(StrangeReplies, F72_AnAnswerThatDiffersFromWhatWasSentFailsTheStream) {
 TEST_F(Chain, ADeadServerCannotBeTakenOver) {
   last_.Stop();
   node::StreamHeader header = Header(4);
-  header.take_over = true;
+  header.take_over = 100;
   const auto home = env::RealExecutors().NewExecutor("elsewhere");
   std::promise<absl::StatusOr<uint64_t>> there;
   const auto sink = sinks_.Open(home.get(), host_.next, header,

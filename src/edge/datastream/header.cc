@@ -48,7 +48,8 @@ absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& 
   ASSIGN_OR_RETURN(header.route, DecodeRoute(request));
   ASSIGN_OR_RETURN(header.blob, ratis::BlobHeaderFromWire(proto.message().content()));
   sluice::BlobHeader blob;
-  header.take_over = blob.ParseFromString(proto.message().content()) && blob.take_over();
+  if (blob.ParseFromString(proto.message().content()) && blob.has_take_over())
+    header.take_over = blob.take_over();
   header.raw = std::move(raw);
   return header;
 }
@@ -56,10 +57,10 @@ absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& 
 namespace {
 
 // The client's header, with the mark that only servers set.
-Bytes WithTakeOver(::ratis::common::RaftClientRequestProto proto) {
+Bytes WithTakeOver(::ratis::common::RaftClientRequestProto proto, uint64_t length) {
   sluice::BlobHeader blob;
   if (blob.ParseFromString(proto.message().content())) {
-    blob.set_take_over(true);
+    blob.set_take_over(length);
     proto.mutable_message()->set_content(blob.SerializeAsString());
   }
   return Bytes::Take(proto.SerializeAsString());
@@ -71,7 +72,7 @@ Bytes EncodeStreamHeader(const node::StreamHeader& header) {
   ::ratis::common::RaftClientRequestProto proto;
   if (!header.raw.empty()) {
     if (!header.take_over || !proto.ParseFromString(header.raw.ToString())) return header.raw;
-    return WithTakeOver(std::move(proto));
+    return WithTakeOver(std::move(proto), *header.take_over);
   }
   auto& request = *proto.mutable_rpc_request();
   request.set_requestor_id(std::string(header.upload.client.AsBytes()));
@@ -85,7 +86,7 @@ Bytes EncodeStreamHeader(const node::StreamHeader& header) {
   }
   proto.mutable_message()->set_content(ratis::ToWire(header.blob));
   proto.mutable_data_stream();
-  if (header.take_over) return WithTakeOver(std::move(proto));
+  if (header.take_over) return WithTakeOver(std::move(proto), *header.take_over);
   return Bytes::Take(proto.SerializeAsString());
 }
 

@@ -294,7 +294,7 @@ class Sink final : public node::ByteSink {
     state_->links = std::move(links);
     state_->stream->id = header.upload;
     state_->stream->peer = to.id.value;
-    state_->stream->take_over = header.take_over;
+    state_->stream->take_over = header.take_over.has_value();
     Done answered = nullptr;
     if (opened) {
       answered =
