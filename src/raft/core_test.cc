@@ -281,6 +281,26 @@ TEST(CoreSnapshot, InstallingForgetsTheLogButNotWhatWasAcknowledged) {
   EXPECT_EQ(core.last(), At(1, 7));
 }
 
+// A leader that was elected without the snapshot's entries left some of a later term here: nobody committed
+// them, so that a server which was never damaged has nothing to repair.
+TEST(CoreSnapshot, EntriesThatContradictTheSnapshotWereNeverPromised) {
+  for (const int64_t last : {2, 6}) {  // shorter than the snapshot, and longer
+    Core core = Follower();
+    core.Step(kN0, Append(1, At(0, -1), {1}));
+    core.Step(kN2, Append(2, At(1, 0), std::vector<uint64_t>(static_cast<size_t>(last), 2)));
+    (void)core.TakeEffects();
+    core.Persisted(At(2, last));
+    ASSERT_EQ(core.durable(), Index{last});
+    ASSERT_TRUE(core.WantsSnapshot(At(1, 4)));
+    core.SnapshotInstalled(At(1, 4), Three());
+    EXPECT_FALSE(core.repairing());
+    EXPECT_EQ(core.last(), At(1, 4));
+    (void)core.TakeEffects();
+    core.Tick(500);
+    EXPECT_EQ(core.role(), Role::kCandidate);
+  }
+}
+
 // An answer to a request of an earlier run must not be taken for one to this run.
 TEST(CoreRead, CallNumbersOfTwoRunsDoNotMeet) {
   auto first_call = [](uint64_t seed) {

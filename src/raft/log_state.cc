@@ -118,8 +118,12 @@ void Core::Impl::SnapshotInstalled(TermIndex at, Configuration configuration) {
   if (failed_ || at.index <= commit_) return;
   SLUICE_CHECK(role_ != Role::kLeader) << "snapshot " << at.index.value << " at a leader";
   const TermIndex dropped{*log_.TermAt(durable_), durable_};
-  // Entries that were acknowledged and are gone with the old log: as after damage on disk.
-  if (dropped > at && (!promised_last_ || *promised_last_ < dropped)) promised_last_ = dropped;
+  // Where the old log agrees with the snapshot, what followed may have been acknowledged and is gone: as
+  // after damage on disk. Where it does not agree, what followed was never committed, whatever its term: no
+  // promise.
+  if (log_.Contains(at) && dropped > at && (!promised_last_ || *promised_last_ < dropped)) {
+    promised_last_ = dropped;
+  }
   if (log_.last().index > at.index) effects_.truncated_from = at.index.Next();
   log_.Reset(at, std::move(configuration));
   effects_.append.clear();
