@@ -7,6 +7,7 @@
 #include "base/digest.h"
 #include "base/ids.h"
 #include "base/log.h"
+#include "base/strings.h"
 
 namespace sluice {
 namespace {
@@ -18,6 +19,13 @@ TEST(Crc32c, KnownVectorAndExtension) {
   Bytes bytes = Bytes::Copy("1234");
   bytes.Append(Bytes::Copy("56789"));
   EXPECT_EQ(Crc32c(bytes), 0xE3069283u);
+}
+
+TEST(Md5, KnownVector) {
+  Md5Builder builder;
+  builder.Update("ab");
+  builder.Update("c");
+  EXPECT_EQ(ToHex(builder.Finish()), "900150983cd24fb0d6963f7d28e17f72");
 }
 
 TEST(Sha256, KnownVectorAndHex) {

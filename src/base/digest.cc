@@ -48,4 +48,22 @@ Sha256 DigestBuilder::Finish() {
   return digest;
 }
 
+Md5Builder::Md5Builder() : context_(EVP_MD_CTX_new()) {
+  SLUICE_CHECK(context_ != nullptr && EVP_DigestInit_ex(context_, EVP_md5(), nullptr) == 1) << "MD5";
+}
+Md5Builder::~Md5Builder() { EVP_MD_CTX_free(context_); }
+
+void Md5Builder::Update(std::string_view data) {
+  SLUICE_CHECK(EVP_DigestUpdate(context_, data.data(), data.size()) == 1) << "MD5 of " << data.size();
+}
+
+std::string Md5Builder::Finish() {
+  std::string digest(16, '\0');
+  unsigned int size = 0;
+  SLUICE_CHECK(EVP_DigestFinal_ex(context_, reinterpret_cast<unsigned char*>(digest.data()), &size) == 1 &&
+               size == digest.size())
+      << "MD5";
+  return digest;
+}
+
 }  // namespace sluice

@@ -1,8 +1,8 @@
-// SHA-256 digests of content, by OpenSSL.
+// SHA-256 digests of content, and the MD5 that Ratis' snapshots carry, by OpenSSL.
 //
 //   DigestBuilder builder;  builder.Update(chunk);  Sha256 digest = builder.Finish();
 //
-// DigestBuilder lives on one thread at a time.
+// A builder lives on one thread at a time.
 #pragma once
 
 #include <array>
@@ -45,6 +45,22 @@ class DigestBuilder {
 
  private:
   evp_md_ctx_st* context_;
+};
+
+// For integrity where a protocol asks for it, not for security.
+class Md5Builder {
+ public:
+  Md5Builder();
+  ~Md5Builder();
+  Md5Builder(const Md5Builder&) = delete;
+  Md5Builder& operator=(const Md5Builder&) = delete;
+
+  void Update(std::string_view data);
+  // Sixteen raw bytes. The builder is spent.
+  std::string Finish();
+
+ private:
+  evp_md_ctx_st* const context_;
 };
 
 }  // namespace sluice

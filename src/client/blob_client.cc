@@ -5,6 +5,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/names.h"
 #include "client/bytestream.h"
 #include "client/connection.h"
 #include "client/content.h"
@@ -13,7 +14,6 @@
 #include "client/topology.h"
 #include "client/verifier.h"
 #include "sluice/blob.h"
-#include "wire/resource_name.h"
 
 namespace sluice {
 namespace {
@@ -121,10 +121,10 @@ absl::StatusOr<BlobFacts> Client::PutByByteStream(const std::string& address, co
 
 absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& content,
                                       const PutOptions& options) {
-  ASSIGN_OR_RETURN(const wire::ResourceName parsed, wire::ParseResourceName(name));
+  RETURN_IF_ERROR(CheckName(name));
   PutOptions watched = options;
-  if (parsed.kind == wire::ResourceName::Kind::kDigest) {
-    watched.expected_digest = Sha256{parsed.sha256};
+  if (const auto promised = DigestName(name)) {
+    watched.expected_digest = promised;
     watched.digest = true;
   }
   client::Persistence persistence(silence_, Clock::now());
@@ -135,7 +135,7 @@ absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& cont
   const bool by_bytestream = options.via == BlobVia::kByteStream ||
                              (content.length() <= client::kSmallBytesMax && !watched.expected_digest);
   client::PutStreamRequest request{.group = options_.group,
-                                   .name = parsed.kind == wire::ResourceName::Kind::kDigest ? "" : name,
+                                   .name = DigestName(name) ? "" : name,
                                    .options = &watched,
                                    .stream = {.silence = silence_, .window_bytes = options_.window_bytes}};
   std::string last_address;

@@ -13,7 +13,6 @@
 #include <utility>
 
 #include "client/buffers.h"
-#include "edge/bytestream/service.h"
 #include "google/bytestream/bytestream.grpc.pb.h"
 #include "wire/bytestream.h"
 
@@ -76,9 +75,8 @@ class SilenceWatch {
 
 // How sluice's servers are told what the protocol has no field for.
 void AddMetadata(const ByteStreamTarget& target, grpc::ClientContext* context) {
-  if (target.group != kDefaultGroup)
-    context->AddMetadata(edge::bytestream::kGroupKey, target.group.ToString());
-  if (!target.digest) context->AddMetadata(edge::bytestream::kNoDigestKey, "1");
+  if (target.group != kDefaultGroup) context->AddMetadata(wire::kGroupKey, target.group.ToString());
+  if (!target.digest) context->AddMetadata(wire::kNoDigestKey, "1");
 }
 
 absl::Status Ended(const grpc::Status& status, SilenceWatch& watch, const std::string& address) {

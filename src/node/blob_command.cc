@@ -8,29 +8,6 @@ namespace {
 // Field numbers of docs/formats/blob_command.md.
 enum : uint32_t { kOp = 1, kName, kUpload, kLength, kChecksum, kDigest, kHolder, kStamp, kData };
 
-// Length of the UTF-8 sequence at the start of `text`; 0 if it is not valid (over-long, surrogate, truncated,
-// > 10FFFF).
-size_t Utf8Length(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const auto continues = [&](size_t i) { return i < text.size() && (byte(i) & 0xc0) == 0x80; };
-  const uint8_t lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead >= 0xc2 && lead <= 0xdf) return continues(1) ? 2 : 0;
-  if (lead >= 0xe0 && lead <= 0xef) {
-    if (!continues(1) || !continues(2)) return 0;
-    const bool overlong = lead == 0xe0 && byte(1) < 0xa0;
-    const bool surrogate = lead == 0xed && byte(1) > 0x9f;
-    return overlong || surrogate ? 0 : 3;
-  }
-  if (lead >= 0xf0 && lead <= 0xf4) {
-    if (!continues(1) || !continues(2) || !continues(3)) return 0;
-    const bool overlong = lead == 0xf0 && byte(1) < 0x90;
-    const bool beyond = lead == 0xf4 && byte(1) > 0x8f;
-    return overlong || beyond ? 0 : 4;
-  }
-  return 0;
-}
-
 }  // namespace
 
 std::string UploadKey(const UploadId& id) {
@@ -136,32 +113,6 @@ absl::StatusOr<BlobReply> DecodeBlobReply(const Bytes& data) {
   }
   if (!in.ok()) return absl::InvalidArgumentError("blob reply: malformed");
   return reply;
-}
-
-absl::Status CheckName(std::string_view name) {
-  constexpr size_t kNameBytesMax = 1024;
-  if (name.empty()) return absl::InvalidArgumentError("the name is empty: 1 to 1024 bytes of UTF-8 expected");
-  if (name.size() > kNameBytesMax) {
-    return absl::InvalidArgumentError(
-        fmt::format("the name has {} bytes: at most {}", name.size(), kNameBytesMax));
-  }
-  for (size_t at = 0; at < name.size();) {
-    const size_t length = Utf8Length(name.substr(at));
-    if (length == 0)
-      return absl::InvalidArgumentError(fmt::format("the name is not valid UTF-8 at byte {}", at));
-    if (name[at] == '\0') return absl::InvalidArgumentError(fmt::format("the name has a NUL at byte {}", at));
-    at += length;
-  }
-  if (name.starts_with("sha256:") && !DigestName(name)) {
-    return absl::InvalidArgumentError(
-        "the name starts with sha256: but 64 lower-case hex digits do not follow");
-  }
-  return absl::OkStatus();
-}
-
-std::optional<Sha256> DigestName(std::string_view name) {
-  if (!name.starts_with("sha256:")) return std::nullopt;
-  return Sha256::FromHex(name.substr(7));
 }
 
 }  // namespace sluice::node

@@ -43,11 +43,6 @@ struct BlobReply {
 Bytes EncodeBlobReply(const BlobReply& reply);
 absl::StatusOr<BlobReply> DecodeBlobReply(const Bytes& data);
 
-// D-17: valid UTF-8 of 1 to 1,024 bytes without NUL; INVALID_ARGUMENT says which rule is broken.
-absl::Status CheckName(std::string_view name);
-// The digest in a name of the form "sha256:HEX"; nullopt for any other name.
-std::optional<Sha256> DigestName(std::string_view name);
-
 // Durable form of ids and sealed states, shared with the machine's records.
 std::string UploadKey(const UploadId& id);  // 24 bytes
 std::optional<UploadId> ParseUploadKey(std::string_view key);

@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "base/fields.h"
 #include "base/log.h"
+#include "base/names.h"
 
 namespace sluice::node {
 namespace {

@@ -2,6 +2,7 @@
 
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/names.h"
 #include "blob/chunks.h"
 #include "node/node_host.h"
 #include "node/sources.h"

@@ -5,6 +5,7 @@
 #include "base/fields.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/names.h"
 #include "node/fetch_job.h"
 
 namespace sluice::node {

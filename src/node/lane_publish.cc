@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/names.h"
 #include "node/command.h"
 #include "node/lane.h"
 

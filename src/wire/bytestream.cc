@@ -1,8 +1,8 @@
 #include "wire/bytestream.h"
 
+#include "base/names.h"
 #include "base/status.h"
 #include "wire/proto_reader.h"
-#include "wire/resource_name.h"
 
 namespace sluice::wire {
 namespace {
@@ -26,8 +26,8 @@ bool ReadData(BytesSource& source, Bytes* data) {
 absl::Status ReadName(BytesSource& source, std::string* name) {
   size_t length = 0;
   if (!ReadLength(source, &length)) return Malformed("WriteRequest");
-  if (length > kMaxNameBytes) {
-    return absl::InvalidArgumentError(fmt::format("name has {} bytes: at most {}", length, kMaxNameBytes));
+  if (length > kNameBytesMax) {
+    return absl::InvalidArgumentError(fmt::format("name has {} bytes: at most {}", length, kNameBytesMax));
   }
   *name = source.TakeBytes(length).ToString();
   if (!IsValidUtf8(*name)) return absl::InvalidArgumentError("name is not valid UTF-8");

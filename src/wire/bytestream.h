@@ -1,10 +1,10 @@
-// google.bytestream messages that carry payload, parsed and built without copying it.
+// google.bytestream messages that carry payload, parsed and built without copying it, and its metadata keys.
 //
 //   ASSIGN_OR_RETURN(WriteRequest request, ParseWriteRequest(message));   // message: the slices of a gRPC
 //   buffer call.Write(EncodeReadResponse(data));
 //
 // What comes out refers to the memory that went in. Pure functions; any thread. INVALID_ARGUMENT for bytes
-// that protobuf would refuse too, and for names above kMaxNameBytes; unknown fields are skipped. Offsets and
+// that protobuf would refuse too, and for names above kNameBytesMax; unknown fields are skipped. Offsets and
 // names are otherwise for the caller to judge. The size of a message is bounded by the caller's transport.
 #pragma once
 
@@ -15,6 +15,11 @@
 #include "base/bytes.h"
 
 namespace sluice::wire {
+
+// Metadata of a call.
+inline constexpr char kGroupKey[] = "sluice-group";         // UUID text; without it, the default group
+inline constexpr char kNoDigestKey[] = "sluice-no-digest";  // the client does without SHA-256
+inline constexpr char kFetchKey[] = "sluice-fetch-bin";  // group, client id, call id in big endian: 40 bytes
 
 struct WriteRequest {
   std::string resource_name;

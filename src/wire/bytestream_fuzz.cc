@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "base/names.h"
 #include "google/bytestream/bytestream.pb.h"
 #include "wire/resource_name.h"
 
@@ -35,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Require(again.ok() && again->data == ours->data && again->resource_name == ours->resource_name);
   } else if (valid) {
     // The one rule that protobuf does not know. An overlong name may have been replaced by a later one.
-    Require(input.size() > kMaxNameBytes);
+    Require(input.size() > kNameBytesMax);
   }
 
   google::bytestream::ReadResponse response;
@@ -44,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   if (data.ok()) Require(*data == response.data());
 
   absl::StatusOr<ResourceName> name = ParseResourceName(input);
-  if (name.ok()) Require(!input.empty() && input.size() <= kMaxNameBytes);
+  if (name.ok()) Require(!input.empty() && input.size() <= kNameBytesMax);
   (void)IsRemoteCacheName(input);
   return 0;
 }

@@ -1,8 +1,8 @@
 #include "wire/ratis.h"
 
+#include "base/names.h"
 #include "base/status.h"
 #include "base/strings.h"
-#include "wire/resource_name.h"
 
 namespace sluice::wire {
 namespace {

@@ -4,8 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "base/status.h"
-#include "base/strings.h"
+#include "base/names.h"
 
 namespace sluice::wire {
 namespace {
@@ -52,42 +51,6 @@ bool IsHashOf(std::string_view function, std::string_view hash) {
 
 }  // namespace
 
-bool IsValidUtf8(std::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<uint8_t>(text[i]);
-    size_t more = 0;
-    uint8_t low = 0x80;
-    uint8_t high = 0xbf;
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    if (lead >= 0xc2 && lead <= 0xdf) {
-      more = 1;
-    } else if (lead >= 0xe0 && lead <= 0xef) {
-      more = 2;
-      if (lead == 0xe0) low = 0xa0;   // no overlong form
-      if (lead == 0xed) high = 0x9f;  // no surrogate
-    } else if (lead >= 0xf0 && lead <= 0xf4) {
-      more = 3;
-      if (lead == 0xf0) low = 0x90;
-      if (lead == 0xf4) high = 0x8f;  // not above U+10FFFF
-    } else {
-      return false;
-    }
-    if (text.size() - i <= more) return false;
-    for (size_t k = 1; k <= more; ++k) {
-      const auto byte = static_cast<uint8_t>(text[i + k]);
-      if (byte < low || byte > high) return false;
-      low = 0x80;
-      high = 0xbf;
-    }
-    i += more + 1;
-  }
-  return true;
-}
-
 bool IsRemoteCacheName(std::string_view name) {
   if (!name.empty() && name.front() == '/') name.remove_prefix(1);  // some old clients with an empty instance
   const std::vector<std::string_view> segments = Split(name);
@@ -130,33 +93,15 @@ bool IsRemoteCacheName(std::string_view name) {
   return upload || left() == 0;  // only uploads may carry trailing metadata
 }
 
-absl::Status CheckName(std::string_view name) {
-  if (name.empty()) return absl::InvalidArgumentError("name is empty");
-  if (name.size() > kMaxNameBytes) {
-    return absl::InvalidArgumentError(
-        fmt::format("name has {} bytes: at most {}", name.size(), kMaxNameBytes));
-  }
-  if (name.find('\0') != std::string_view::npos) return absl::InvalidArgumentError("name contains NUL");
-  if (!IsValidUtf8(name)) return absl::InvalidArgumentError("name is not valid UTF-8");
-  return absl::OkStatus();
-}
-
 absl::StatusOr<ResourceName> ParseResourceName(std::string_view name) {
   RETURN_IF_ERROR(CheckName(name));
   ResourceName parsed;
-  constexpr std::string_view kPrefix = "sha256:";
-  if (name.substr(0, kPrefix.size()) == kPrefix) {
-    const std::string_view hex = name.substr(kPrefix.size());
-    if (hex.size() != 64 || !IsLowerHex(hex)) {
-      return absl::InvalidArgumentError("a digest name is sha256: and 64 lower-case hex digits");
-    }
-    const std::optional<std::string> raw = FromHex(hex);
-    std::transform(raw->begin(), raw->end(), parsed.sha256.begin(),
-                   [](char c) { return static_cast<uint8_t>(c); });
+  if (const auto digest = DigestName(name)) {
     parsed.kind = ResourceName::Kind::kDigest;
-    return parsed;
+    parsed.digest = *digest;
+  } else if (IsRemoteCacheName(name)) {
+    parsed.kind = ResourceName::Kind::kRemoteCache;
   }
-  if (IsRemoteCacheName(name)) parsed.kind = ResourceName::Kind::kRemoteCache;
   return parsed;
 }
 

@@ -37,7 +37,7 @@ THIRD_PARTY = [
     (r"grpc(pp)?/.*", ["src/edge/", "src/client/"]),
     (r"asio(/.*|\.hpp)", ["src/env/", "src/edge/", "src/client/"]),
     (r"liburing.*", ["src/env/"]),
-    (r"openssl/.*", ["src/base/digest", "src/edge/tls", "src/edge/ratis/snapshot_receiver"]),  # there: Ratis' MD5
+    (r"openssl/.*", ["src/base/digest", "src/edge/tls"]),
     (r"isa-l.*", ["src/base/"]),
     (r"rocksdb/.*", ["src/blob/"]),
     (r"spdlog/.*", ["src/base/"]),

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/names.h"
 #include "edge/peer/convert.h"
 #include "edge/status.h"
-#include "wire/resource_name.h"
 
 namespace sluice::edge::admin {
 namespace {
@@ -152,7 +152,7 @@ grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* contex
   if (!group.ok()) return FinishNow(context, group.status());
   const std::string& prefix = request->prefix();
   const std::string& after = request->after();
-  if (std::max(prefix.size(), after.size()) > wire::kMaxNameBytes || !wire::IsValidUtf8(prefix)) {
+  if (std::max(prefix.size(), after.size()) > kNameBytesMax || !IsValidUtf8(prefix)) {
     return FinishNow(context, absl::InvalidArgumentError("no name starts like this"));
   }
   const uint32_t limit = request->limit() == 0 ? kListLimitMax : std::min(request->limit(), kListLimitMax);
@@ -175,7 +175,7 @@ grpc::ServerUnaryReactor* AdminService::Stat(grpc::CallbackServerContext* contex
                                              const pb::StatRequest* request, pb::Blob* reply) {
   const auto group = Group(request->group());
   absl::Status status = group.status();
-  if (status.ok()) status = wire::CheckName(request->name());
+  if (status.ok()) status = CheckName(request->name());
   if (!status.ok()) return FinishNow(context, status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   host_->Stat(*group, request->name(), executor_, [reactor, reply](absl::StatusOr<node::BlobInfo> info) {
@@ -189,7 +189,7 @@ grpc::ServerUnaryReactor* AdminService::Remove(grpc::CallbackServerContext* cont
                                                const pb::RemoveRequest* request, pb::RemoveReply*) {
   const auto group = Group(request->group());
   absl::Status status = group.status();
-  if (status.ok()) status = wire::CheckName(request->name());
+  if (status.ok()) status = CheckName(request->name());
   if (!status.ok()) return FinishNow(context, status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   host_->RemoveName(*group, request->name(), executor_,

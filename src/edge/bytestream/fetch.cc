@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "edge/bytestream/buffers.h"
-#include "edge/bytestream/service.h"
 #include "edge/bytestream/target.h"
 #include "edge/status.h"
 #include "google/bytestream/bytestream.pb.h"
@@ -87,7 +86,7 @@ void ByteStreamFetcher::Fetch(const raft::Peer& to, const GroupId& group, const 
   if (context == nullptr)
     return Post(reply_on, std::move(done), absl::UnavailableError("too many fetches, or stopping"));
   context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(kDeadlineMs));
-  context->AddMetadata(kFetchKey, EncodeFetchTarget({group, upload}));
+  context->AddMetadata(wire::kFetchKey, EncodeFetchTarget({group, upload}));
   google::bytestream::ReadRequest request;
   request.set_read_offset(static_cast<int64_t>(offset));
   request.set_read_limit(static_cast<int64_t>(count));

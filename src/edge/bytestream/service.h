@@ -2,8 +2,8 @@
 //
 //   server->Add(std::make_unique<ByteStreamPart>(host, LanesOf(*server)));
 //
-// The group is the default one unless metadata kGroupKey names another (UUID text). kNoDigestKey: the client
-// does without SHA-256. kFetchKey marks a read by upload id, between servers.
+// Metadata of a call: the keys of wire/bytestream.h. A read with kFetchKey is one by upload id, between
+// servers.
 //
 // Threading: gRPC's threads parse; state of a call lives on one of the lanes, reached once per slab (D-08).
 // Ownership: host and lanes must outlive the gRPC server's shutdown. Failure: INVALID_ARGUMENT for offsets
@@ -20,10 +20,6 @@
 #include "node/host.h"
 
 namespace sluice::edge::bytestream {
-
-inline constexpr char kGroupKey[] = "sluice-group";
-inline constexpr char kNoDigestKey[] = "sluice-no-digest";
-inline constexpr char kFetchKey[] = "sluice-fetch-bin";  // group, client id, call id in big endian: 40 bytes
 
 struct ByteStreamOptions {
   uint32_t calls_max = 4096;  // under way at a time, reads, writes and queries together

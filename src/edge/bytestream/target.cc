@@ -1,7 +1,7 @@
 #include "edge/bytestream/target.h"
 
 #include "base/status.h"
-#include "edge/bytestream/service.h"
+#include "wire/bytestream.h"
 #include "wire/resource_name.h"
 
 namespace sluice::edge::bytestream {
@@ -19,11 +19,11 @@ std::optional<std::string> Metadata(const grpc::CallbackServerContext& context, 
 }  // namespace
 
 absl::StatusOr<GroupId> GroupOf(const grpc::CallbackServerContext& context) {
-  const auto text = Metadata(context, kGroupKey);
+  const auto text = Metadata(context, wire::kGroupKey);
   if (!text) return kDefaultGroup;
   const auto group = GroupId::Parse(*text);
   if (!group || group->IsZero())
-    return absl::InvalidArgumentError(fmt::format("metadata {}: a UUID expected", kGroupKey));
+    return absl::InvalidArgumentError(fmt::format("metadata {}: a UUID expected", wire::kGroupKey));
   return *group;
 }
 
@@ -40,10 +40,10 @@ absl::StatusOr<node::BlobHeader> HeaderFor(const std::string& name,
   ASSIGN_OR_RETURN(const wire::ResourceName parsed, wire::ParseResourceName(name));
   node::BlobHeader header;
   if (parsed.kind == wire::ResourceName::Kind::kDigest) {
-    header.expected_digest = Sha256{parsed.sha256};
+    header.expected_digest = parsed.digest;
   } else {
     header.name = name;
-    header.compute_digest = !Metadata(context, kNoDigestKey).has_value();
+    header.compute_digest = !Metadata(context, wire::kNoDigestKey).has_value();
   }
   return header;
 }
@@ -57,10 +57,11 @@ std::string EncodeFetchTarget(const FetchTarget& target) {
 }
 
 absl::StatusOr<std::optional<FetchTarget>> FetchTargetOf(const grpc::CallbackServerContext& context) {
-  const auto raw = Metadata(context, kFetchKey);
+  const auto raw = Metadata(context, wire::kFetchKey);
   if (!raw) return std::optional<FetchTarget>();
   if (raw->size() != kFetchBytes)
-    return absl::InvalidArgumentError(fmt::format("metadata {}: {} bytes expected", kFetchKey, kFetchBytes));
+    return absl::InvalidArgumentError(
+        fmt::format("metadata {}: {} bytes expected", wire::kFetchKey, kFetchBytes));
   FetchTarget target;
   target.group = *GroupId::FromBytes(raw->substr(0, kUuidBytes));
   target.upload.client = *ClientId::FromBytes(raw->substr(kUuidBytes, kUuidBytes));

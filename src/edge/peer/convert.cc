@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "base/names.h"
 #include "edge/ratis/convert.h"
-#include "wire/resource_name.h"
 
 namespace sluice::edge::peer {
 namespace {
@@ -151,7 +151,7 @@ void ToProto(const node::RemoveRequest& request, pb::RemoveRequest* out) {
 absl::StatusOr<node::RemoveRequest> FromProto(const pb::RemoveRequest& request) {
   node::RemoveRequest out;
   ASSIGN_OR_RETURN(out.group, GroupFrom(request.group()));
-  RETURN_IF_ERROR(wire::CheckName(request.name()));
+  RETURN_IF_ERROR(CheckName(request.name()));
   out.name = request.name();
   const auto client = ClientId::FromBytes(request.client_id());
   if (!client)

@@ -3,9 +3,9 @@
 #include <limits>
 #include <utility>
 
+#include "base/names.h"
 #include "node/command.h"
 #include "sluice/blob.pb.h"
-#include "wire/resource_name.h"
 
 namespace sluice::edge::ratis {
 namespace {
@@ -126,7 +126,7 @@ absl::StatusOr<GroupId> GroupFromProto(const pb::RaftGroupIdProto& group) {
 }
 
 absl::StatusOr<PeerId> PeerIdFromWire(std::string_view raw) {
-  if (raw.empty() || raw.size() > kPeerIdBytesMax || !wire::IsValidUtf8(raw) || raw.find('\0') != raw.npos) {
+  if (raw.empty() || raw.size() > kPeerIdBytesMax || !IsValidUtf8(raw) || raw.find('\0') != raw.npos) {
     return Invalid(
         fmt::format("peer id of {} bytes: 1 to {} bytes of UTF-8 expected", raw.size(), kPeerIdBytesMax));
   }
@@ -384,10 +384,9 @@ absl::StatusOr<node::BlobHeader> BlobHeaderFromWire(std::string_view bytes) {
       return Invalid(fmt::format("digest of {} bytes", wire.expected_digest().size()));
   }
   if (!out.name.empty()) {
-    ASSIGN_OR_RETURN(wire::ResourceName name, wire::ParseResourceName(out.name));
-    if (name.kind == wire::ResourceName::Kind::kDigest) {
-      const Sha256 promised{name.sha256};
-      if (out.expected_digest && *out.expected_digest != promised) {
+    RETURN_IF_ERROR(CheckName(out.name));
+    if (const auto promised = DigestName(out.name)) {
+      if (out.expected_digest && out.expected_digest != promised) {
         return Invalid("the name promises another digest than the header");
       }
       out.expected_digest = promised;

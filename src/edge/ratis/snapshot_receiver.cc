@@ -3,7 +3,6 @@
 #include <atomic>
 #include <utility>
 
-#include "base/check.h"
 #include "base/log.h"
 
 namespace sluice::edge::ratis {
@@ -17,19 +16,6 @@ std::string NewPath(const std::string& dir) {
 }
 
 }  // namespace
-
-Md5::Md5() : context_(EVP_MD_CTX_new()) {
-  SLUICE_CHECK(context_ != nullptr && EVP_DigestInit_ex(context_.get(), EVP_md5(), nullptr) == 1) << "no MD5";
-}
-void Md5::Update(std::string_view data) {
-  SLUICE_CHECK(EVP_DigestUpdate(context_.get(), data.data(), data.size()) == 1) << "MD5 of " << data.size();
-}
-std::string Md5::Finish() {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  SLUICE_CHECK(EVP_DigestFinal_ex(context_.get(), digest, &size) == 1) << "MD5";
-  return {reinterpret_cast<const char*>(digest), size};
-}
 
 SnapshotReceiver::SnapshotReceiver(grpc::CallbackServerContext* context, node::Host* host,
                                    env::Executor* disk, env::Files* files,

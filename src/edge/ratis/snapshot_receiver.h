@@ -5,12 +5,11 @@
 // never opened. Failure: the file is removed and the call ends with a status; the leader starts anew.
 #pragma once
 
-#include <openssl/evp.h>
-
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include "base/digest.h"
 #include "edge/bidi_call.h"
 #include "edge/open_calls.h"
 #include "edge/ratis/errors.h"
@@ -23,20 +22,6 @@ namespace sluice::edge::ratis {
 inline constexpr size_t kSnapshotsMax = 8;  // received at a time
 inline constexpr uint64_t kSnapshotBytesMax = uint64_t{1} << 40;
 inline constexpr size_t kChunkBytesMax = 16u << 20;  // Ratis' default for one chunk
-
-// MD5 as the protocol asks for; for integrity, not for security.
-class Md5 {
- public:
-  Md5();
-  void Update(std::string_view data);
-  std::string Finish();  // sixteen raw bytes; the builder is spent
-
- private:
-  struct Free {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-  };
-  std::unique_ptr<EVP_MD_CTX, Free> context_;
-};
 
 class SnapshotReceiver final
     : public BidiCall<pb::InstallSnapshotRequestProto, pb::InstallSnapshotReplyProto>,
@@ -73,7 +58,7 @@ class SnapshotReceiver final
   std::string filename_;  // as the peer calls it
   std::string path_;      // ours
   std::unique_ptr<env::File> file_;
-  Md5 md5_;
+  Md5Builder md5_;
   uint32_t next_chunk_ = 0;
   uint64_t written_ = 0;
   uint64_t total_ = 0;  // announced; 0: unknown

@@ -181,7 +181,7 @@ class SnapshotSender final
   // Used on `disk` only.
   std::unique_ptr<env::File> file_;
   pb::InstallSnapshotRequestProto chunk_;
-  Md5 md5_;
+  Md5Builder md5_;
   uint64_t offset_ = 0;
 
   std::mutex mutex_;  // guards all below
