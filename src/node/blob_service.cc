@@ -61,20 +61,19 @@ void NodeHost::OpenWrite(const GroupId& group, BlobHeader header, uint64_t offse
 void NodeHost::FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on, Done<BlobInfo> done) {
   env::Executor* home = relay->home();
   home->Post([relay = std::move(relay), reply_on, done = std::move(done)]() mutable {
-    Relay* raw = relay.get();
-    raw->Close([relay = std::move(relay), reply_on,
-                done = std::move(done)](absl::StatusOr<blob::Sealed> sealed) mutable {
-      reply_on->Post(
-          [header = relay->header(), sealed = std::move(sealed), done = std::move(done)]() mutable {
-            if (!sealed.ok()) return done(sealed.status());
-            BlobInfo info;
-            info.name = header.blob.name;
-            info.length = sealed->length;
-            info.digest = sealed->digest;
-            info.content = header.upload;
-            info.local = true;
-            done(std::move(info));
-          });
+    BlobInfo info;
+    info.name = relay->header().blob.name;
+    info.content = relay->header().upload;
+    info.local = true;
+    // Not the relay itself, whose answer this is: it would hold itself if the answer never comes.
+    relay->Close([info = std::move(info), reply_on,
+                  done = std::move(done)](absl::StatusOr<blob::Sealed> sealed) mutable {
+      reply_on->Post([info = std::move(info), sealed = std::move(sealed), done = std::move(done)]() mutable {
+        if (!sealed.ok()) return done(sealed.status());
+        info.length = sealed->length;
+        info.digest = sealed->digest;
+        done(std::move(info));
+      });
     });
   });
 }
@@ -133,7 +132,7 @@ void NodeHost::Lookup(Slot* slot, const std::string& name, Done<Found> done) {
   auto answer = std::make_shared<Done<Found>>(std::move(done));
   const auto after_barrier = [this, slot, name, answer] {
     slot->group->ReadBarrier([this, slot, name, answer](ReplyCode code, absl::Status error) {
-      if (code != ReplyCode::kOk) return (*answer)(absl::UnavailableError(Message(error).data()));
+      if (code != ReplyCode::kOk) return (*answer)(absl::UnavailableError(error.message()));
       LookupNow(slot, name, [answer](absl::StatusOr<Found> found) { (*answer)(std::move(found)); });
     });
   };

@@ -190,7 +190,8 @@ class Host {
   // the committed size of an upload that this server has.
   virtual void OpenWrite(const GroupId& group, BlobHeader header, uint64_t offset, env::Executor* home,
                          Done<std::shared_ptr<Relay>> done) = 0;
-  // Close of a relay from OpenWrite: seals, publishes, answers when applied.
+  // Close of a relay from OpenWrite: seals, publishes, answers when applied. The caller holds the relay until
+  // then; dropping it gives the answer up.
   virtual void FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on, Done<BlobInfo> done) = 0;
   // D-20: the durable size here, asked of the other servers if there is no such upload here; NOT_FOUND if
   // nobody knows.
