@@ -40,6 +40,53 @@ TEST_F(ClusterFault, F06_EntryDamagedEverywhereIsNeverDroppedSilently) {
   }
 }
 
+TEST_F(ClusterFault, F12_FullDiskRefusesWritesServesReadsAndGoesOn) {
+  ClusterOptions options;
+  options.servers = 1;
+  options.counter = false;
+  Make(options);
+  ASSERT_EQ(clients_->PutNow({.name = "first", .content = "kept"}), Outcome::kAcknowledged);
+  FillDisk(0, 10'000);
+  absl::Status status;
+  uint64_t written = 0;
+  const auto put = [&] {
+    return clients_->PutNow({.name = fmt::format("a{}", written), .content = MakeContent(8'000, written)},
+                            &status);
+  };
+  while (written < 200 && put() == Outcome::kAcknowledged) ++written;
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_GT(written, 0u);
+  cluster_->RunFor(seconds(5));  // checkpoints and election timeouts pass
+  EXPECT_TRUE(cluster_->status(0, kBlobs)->storage.ok()) << cluster_->Describe();
+  EXPECT_EQ(cluster_->Leader(kBlobs), 0u) << "it leads, and refuses";
+  EXPECT_TRUE(clients_->GetNow(0, "first").ok());
+  EXPECT_NE(put(), Outcome::kAcknowledged);
+  cluster_->disk(0).ClearFaults();
+  cluster_->RunFor(seconds(1));
+  ++written;
+  EXPECT_EQ(put(), Outcome::kAcknowledged) << status;
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F12_FullDiskOfAFollowerHoldsNobodyUp) {
+  Make();
+  const size_t full = FollowerOf(kCounter);
+  const size_t leader = LeaderOf(kBlobs);
+  FillDisk(full, 0);
+  for (uint64_t i = 0; i < 100; ++i) {
+    absl::Status status;
+    ASSERT_EQ(clients_->IncrementNow(leader), Outcome::kAcknowledged) << cluster_->Describe();
+    const Put put{.server = leader, .name = fmt::format("a{}", i), .content = MakeContent(8'000, i)};
+    ASSERT_EQ(clients_->PutNow(put, &status), Outcome::kAcknowledged) << status << cluster_->Describe();
+  }
+  cluster_->RunFor(seconds(2));
+  const node::GroupStatus& behind = *cluster_->status(full, kBlobs);
+  EXPECT_TRUE(behind.storage.ok()) << cluster_->Describe();
+  EXPECT_LT(behind.applied, cluster_->status(LeaderOf(kBlobs), kBlobs)->applied) << "its disk was not full";
+  cluster_->disk(full).ClearFaults();
+  ExpectWhole();
+}
+
 TEST_F(ClusterFault, F20_WipedServerDoesNotVote) {
   Make();
   ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = "kept"}), Outcome::kAcknowledged);
@@ -201,6 +248,48 @@ TEST_F(ClusterFault, F32_SnapshotThatWasInstalledDoesNotComeBack) {
     EXPECT_TRUE(cluster_->status(away, kCounter)->storage.ok()) << cluster_->Describe();
   }
   ExpectWhole();
+}
+
+TEST_F(ClusterFault, D14_SnapshotForgetsWhatWasRemovedMeanwhile) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.compact_keep_entries = 5;
+  options.host.checkpoint_ms = 300;
+  Make(options);
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t away = (leader + 1) % 3;
+  const auto stream = [&](const std::string& name, uint64_t seed) {
+    return clients_->PutNow(
+        {.server = leader, .name = name, .content = MakeContent(700'000, seed), .via = PutVia::kStar});
+  };
+  // It holds one content, and lacks another that it knows of.
+  ASSERT_EQ(stream("held", 1), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  ASSERT_EQ(Contents(away).size(), 1u);
+  cluster_->Kill(away);
+  ASSERT_EQ(stream("lacked", 2), Outcome::kAcknowledged);
+  cluster_->network().SetAllLinks({.delay_min = milliseconds(40), .delay_max = milliseconds(50)});
+  Restart(away);
+  ASSERT_TRUE(cluster_->RunUntil(
+      [&] {
+        const auto* status = cluster_->status(away, kBlobs);
+        return status != nullptr && status->missing > 0;
+      },
+      seconds(10)));
+  cluster_->network().Isolate(cluster_->id(away));
+  const size_t there = LeaderOf(kBlobs);
+  ASSERT_EQ(clients_->RemoveNow(there, "held"), Outcome::kAcknowledged);
+  ASSERT_EQ(clients_->RemoveNow(there, "lacked"), Outcome::kAcknowledged);
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_EQ(clients_->PutNow({.server = there, .name = fmt::format("a{}", i), .content = "small"}),
+              Outcome::kAcknowledged);
+  }
+  cluster_->RunFor(seconds(1));
+  EXPECT_GT(cluster_->status(away, kBlobs)->missing, 0u) << "it lacks nothing any more";
+  cluster_->network().Heal();
+  ExpectWhole();
+  EXPECT_TRUE(cluster_->status(away, kBlobs)->snapshot.index.valid()) << "it was brought by the log";
+  EXPECT_TRUE(Contents(away).empty()) << "bytes that nothing names";
 }
 
 // --- Networks

@@ -120,6 +120,15 @@ class ClusterFault : public testing::Test {
     }
     return found;
   }
+  // The server's disk takes no more than `bytes` beyond what it holds.
+  void FillDisk(size_t server, uint64_t bytes) {
+    constexpr uint64_t kPlenty = uint64_t{1} << 40;
+    SimFiles& disk = cluster_->disk(server);
+    disk.SetCapacity(kPlenty);
+    const auto free = disk.FreeBytes("/data");
+    ASSERT_TRUE(free.ok());
+    disk.SetCapacity(kPlenty - *free + bytes);
+  }
   static ClusterOptions NoCheckpoints() {
     ClusterOptions options;
     options.counter = false;

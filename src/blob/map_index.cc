@@ -127,8 +127,10 @@ class MapIndex final : public Index {
       std::lock_guard lock(mutex_);
       text = Encode(entries_);
     }
-    failure_ = WriteFileDurably(files_, path_, Bytes::Take(std::move(text)));
-    return failure_;
+    absl::Status written = WriteFileDurably(files_, path_, Bytes::Take(std::move(text)));
+    // A full disk is no broken one: the file that is there was not touched (F-12).
+    if (!absl::IsResourceExhausted(written)) failure_ = written;
+    return written;
   }
 
  private:

@@ -10,6 +10,8 @@ namespace {
 
 constexpr uint64_t kOpCost = 256;    // beside its entries
 constexpr uint64_t kEntryCost = 64;  // beside its payload
+// Part of a segment that new work leaves free when the disk is full.
+constexpr uint64_t kReserveShare = 8;
 
 GroupState StateOf(const RecoveredGroup& recovered) {
   GroupState state;
@@ -179,10 +181,8 @@ absl::Status DurableLog::Admit(const AppendBatch& batch, uint64_t cost) {
                                                   entry.payload.size(), options_.segment_bytes / 2));
   }
   if (no_space_ && (is_new || !batch.entries.empty())) {
-    const uint64_t left =
-        (active_blocks_left_ + ready_.size() * segment_blocks_ * 3 / 4) * options_.block_bytes;
     // Twice: batches are padded to blocks, and the end of a segment may stay empty.
-    if (is_new || 2 * (queued_bytes_ + cost) > left) {
+    if (is_new || 2 * (queued_bytes_ + cost) > FreeBytes()) {
       return absl::ResourceExhaustedError(fmt::format("log {}: the disk is full", dir_));
     }
   }
@@ -191,16 +191,40 @@ absl::Status DurableLog::Admit(const AppendBatch& batch, uint64_t cost) {
                 : found->second->Check(batch.entries);
 }
 
+// What the segments that are there still take.
+uint64_t DurableLog::FreeBytes() const {
+  return (active_blocks_left_ + ready_.size() * segment_blocks_ * 3 / 4) * options_.block_bytes;
+}
+
+absl::Status DurableLog::HasRoom(uint64_t bytes) const {
+  const uint64_t reserve = options_.segment_bytes / kReserveShare;
+  std::lock_guard lock(mutex_);
+  if (queued_bytes_ + bytes > options_.queue_bytes_max) {
+    return absl::ResourceExhaustedError(
+        fmt::format("log {}: {} bytes wait to be written", dir_, queued_bytes_));
+  }
+  if (no_space_ && 2 * (queued_bytes_ + bytes) + reserve > FreeBytes()) {
+    return absl::ResourceExhaustedError(fmt::format("log {}: the disk is full", dir_));
+  }
+  return absl::OkStatus();
+}
+
 void DurableLog::Append(AppendBatch batch, env::Executor* reply_on, Done done) {
+  if (TryAppend(batch, reply_on, done)) return;
+  Reply(reply_on, std::move(done), absl::ResourceExhaustedError(fmt::format("log {}: no room", dir_)));
+}
+
+bool DurableLog::TryAppend(AppendBatch& batch, env::Executor* reply_on, Done& done) {
   Op op;
   op.cost = kOpCost;
   for (const raft::Entry& entry : batch.entries) op.cost += entry.payload.size() + kEntryCost;
   std::unique_lock lock(mutex_);
   absl::Status admitted = Admit(batch, op.cost);
+  if (absl::IsResourceExhausted(admitted)) return false;
   if (!admitted.ok()) {
     lock.unlock();
     Reply(reply_on, std::move(done), std::move(admitted));
-    return;
+    return true;
   }
   GroupMemory& memory = MemoryOf(batch.group);
   if (!batch.entries.empty()) {
@@ -213,6 +237,7 @@ void DurableLog::Append(AppendBatch batch, env::Executor* reply_on, Done done) {
   op.reply_on = reply_on;
   op.done = std::move(done);
   Enqueue(std::move(op));
+  return true;
 }
 
 void DurableLog::Enqueue(Op op) {

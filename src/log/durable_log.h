@@ -37,6 +37,8 @@ class DurableLog final : public Log {
   std::vector<GroupId> RecoveredGroups() const override;
   GroupState TakeRecovered(const GroupId& group) override;
   void Append(AppendBatch batch, env::Executor* reply_on, Done done) override;
+  bool TryAppend(AppendBatch& batch, env::Executor* reply_on, Done& done) override;
+  absl::Status HasRoom(uint64_t bytes) const override;
   void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
             ReadDone done) override;
   std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,
@@ -105,6 +107,7 @@ class DurableLog final : public Log {
   void AdoptGroup(const GroupId& group, const RecoveredGroup& recovered);
   GroupMemory& MemoryOf(const GroupId& group);                  // under mutex_
   absl::Status Admit(const AppendBatch& batch, uint64_t cost);  // under mutex_
+  uint64_t FreeBytes() const;                                   // under mutex_
   void Enqueue(Op op);                                          // under mutex_
   static void Reply(env::Executor* reply_on, Done done, absl::Status status);
 

@@ -63,7 +63,8 @@ class Applier {
     std::optional<raft::Configuration> configuration;
     std::vector<Outcome> replies;  // in log order
     std::vector<MissingContent> missing;
-    bool installed_snapshot = false;  // the log may lie behind `applied` and must be restarted there
+    std::vector<UploadId> no_longer_missing;  // because a snapshot was installed
+    bool installed_snapshot = false;          // the log may lie behind `applied` and must be restarted there
   };
   static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);
 
@@ -99,6 +100,8 @@ class Applier {
   void ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied);
   void PutApplied(blob::IndexBatch& batch);
   absl::Status LoadSnapshotFile(const std::string& path);
+  absl::StatusOr<std::vector<UploadId>> MissingIds();
+  std::vector<UploadId> ContentIds() const;
   absl::Status DropSnapshotFile();
 
   Parts parts_;

@@ -65,12 +65,6 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
     LogError("group {}: both copies of the hard state are damaged; this server does not vote (F-08)",
              parts_.spec.id.ToString());
   }
-  const TermIndex last = state.entries.empty()
-                             ? state.snapshot
-                             : TermIndex{state.entries.back().term,
-                                         state.snapshot.index + static_cast<int64_t>(state.entries.size())};
-  persisted_ = last;
-  log_end_ = last.index;
   core_ =
       std::make_unique<raft::Core>(CoreOptionsOf(*parts_.options, parts_.seed, may_vote), std::move(state));
 }
@@ -106,6 +100,7 @@ void Group::Tick() {
   if (stopped_) return;
   if (!core_rests_) core_->Tick();
   Pump();
+  if (log_full_) WriteOut();
   const env::Instant now = parts_.clock->MonotonicNow();
   for (auto it = reads_.begin(); it != reads_.end();) {
     if (it->second.deadline > now) {
@@ -183,21 +178,48 @@ void Group::Pump() {
 
 void Group::Persist(raft::Effects& effects) {
   if (!effects.hard_state && effects.append.empty()) return;
-  log::AppendBatch batch{parts_.spec.id, std::move(effects.hard_state), std::move(effects.append)};
-  TermIndex last = persisted_;
-  bool has_entries = !batch.entries.empty();
-  if (has_entries) {
-    last = batch.entries.back().at;
-    log_end_ = last.index;
-    for (const raft::Entry& entry : batch.entries) log_bytes_since_checkpoint_ += entry.payload.size() + 64;
+  if (effects.hard_state) {
+    unwritten_hard_state_ = std::move(effects.hard_state);
+    hard_state_version_ = effects.hard_state_version;
   }
-  const uint64_t version = batch.hard_state ? effects.hard_state_version : 0;
-  parts_.log->Append(
-      std::move(batch), parts_.shard,
-      [this, alive = alive_, last, has_entries, version](absl::Status status) {
-        if (!*alive) return;
-        OnPersisted(has_entries ? last : TermIndex{Term{0}, kNoIndex}, version, std::move(status));
-      });
+  if (!effects.append.empty()) {
+    for (const raft::Entry& entry : effects.append) log_bytes_since_checkpoint_ += entry.payload.size() + 64;
+    unwritten_.push_back(std::move(effects.append));
+  }
+  WriteOut();
+}
+
+void Group::WriteOut() {
+  if (!failed_.ok()) return;
+  while (unwritten_hard_state_ || !unwritten_.empty()) {
+    log::AppendBatch batch{parts_.spec.id, unwritten_hard_state_, {}};
+    if (!unwritten_.empty()) batch.entries = std::move(unwritten_.front());
+    if (TryWrite(batch)) {
+      unwritten_hard_state_.reset();
+      if (!unwritten_.empty()) unwritten_.pop_front();
+      continue;
+    }
+    if (!std::exchange(log_full_, true)) {
+      LogWarn("group {}: the log has no room; writes wait, or are refused", parts_.spec.id.ToString());
+    }
+    if (batch.entries.empty()) return;
+    unwritten_.front() = std::exchange(batch.entries, {});
+    // Votes need no such room, and an older entry may follow a newer term (F-13).
+    if (unwritten_hard_state_ && TryWrite(batch)) unwritten_hard_state_.reset();
+    return;
+  }
+  if (std::exchange(log_full_, false)) {
+    LogInfo("group {}: the log has room again", parts_.spec.id.ToString());
+  }
+}
+
+bool Group::TryWrite(log::AppendBatch& batch) {
+  const TermIndex last = batch.entries.empty() ? TermIndex{Term{0}, kNoIndex} : batch.entries.back().at;
+  const uint64_t version = batch.hard_state ? hard_state_version_ : 0;
+  log::Log::Done done = [this, alive = alive_, last, version](absl::Status status) {
+    if (*alive) OnPersisted(last, version, std::move(status));
+  };
+  return parts_.log->TryAppend(batch, parts_.shard, done);
 }
 
 void Group::OnPersisted(TermIndex upto, uint64_t hard_state_version, absl::Status status) {
@@ -209,6 +231,7 @@ void Group::OnPersisted(TermIndex upto, uint64_t hard_state_version, absl::Statu
   if (upto.index.valid()) core_->Persisted(upto);
   SendReady();
   Pump();
+  if (log_full_) WriteOut();
 }
 
 void Group::SendReady() {
@@ -290,21 +313,25 @@ void Group::OnRole(const raft::RoleChange& change) {
 }
 
 void Group::Fail(absl::Status status) {
-  if (absl::IsResourceExhausted(status)) {
-    // Not a failed disk but a full one (F-12): nothing of the batch was written.
-    LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(status));
-  }
   if (!failed_.ok()) return;
   failed_ = std::move(status);
   LogError("group {}: storage failed: {}; this server stops voting and acknowledging",
            parts_.spec.id.ToString(), Message(failed_));
+  unwritten_hard_state_.reset();
+  unwritten_.clear();
   core_->StorageFailed();
   Pump();
   auto waiting = std::exchange(waiting_, {});
-  ClientReply unavailable;
-  unavailable.code = ReplyCode::kUnavailable;
-  unavailable.error = absl::UnavailableError(fmt::format("storage failed: {}", Message(failed_)));
-  for (auto& [key, entry] : waiting) Refuse(std::move(entry), unavailable);
+  proposed_.clear();
+  pending_bytes_ = 0;
+  for (auto& [key, entry] : waiting) Refuse(std::move(entry), Stopped());
+}
+
+ClientReply Group::Stopped() const {
+  ClientReply reply;
+  reply.code = ReplyCode::kUnavailable;
+  reply.error = absl::UnavailableError(fmt::format("storage failed: {}", Message(failed_)));
+  return reply;
 }
 
 // --- Applying
@@ -399,6 +426,11 @@ void Group::MaybeCheckpoint() {
       if (!*alive) return;
       checkpointing_ = false;
       if (stopped_) return;
+      if (absl::IsResourceExhausted(covered->status())) {
+        // A full disk is no broken one: the log keeps its entries, and the next turn tries again (F-12).
+        LogWarn("group {}: no checkpoint: {}", parts_.spec.id.ToString(), Message(covered->status()));
+        return;
+      }
       if (!covered->ok()) return Fail(covered->status());
       checkpointed_ = (*covered)->index;
       const Index upto = checkpointed_ - static_cast<int64_t>(parts_.options->compact_keep_entries);
@@ -473,8 +505,7 @@ void Group::InstallSnapshot(Term leader_term, const std::string& path, env::Exec
       if (*alive && !status.ok()) Fail(std::move(status));
     });
     core_->SnapshotInstalled(upto, *(*start)->configuration);
-    persisted_ = upto;
-    log_end_ = upto.index;
+    unwritten_.clear();  // of the old log; a vote that waits with it still counts
     applied_ = upto;
     checkpointed_ = upto.index;
     sessions_.Clear();
@@ -484,6 +515,7 @@ void Group::InstallSnapshot(Term leader_term, const std::string& path, env::Exec
     Applied changes;
     changes.upto = upto;
     changes.missing = (*start)->missing;
+    changes.no_longer_missing = (*start)->no_longer_missing;
     if (parts_.on_applied) parts_.on_applied(changes);
     snapshot_ = upto;
     LogInfo("group {}: snapshot up to entry {} installed", parts_.spec.id.ToString(), upto.index.value);

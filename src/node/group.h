@@ -113,12 +113,16 @@ class Group {
   // Effects.
   void Pump();
   void Persist(raft::Effects& effects);
+  // Gives the log what it has room for.
+  void WriteOut();
+  bool TryWrite(log::AppendBatch& batch);
   void OnPersisted(TermIndex upto, uint64_t hard_state_version, absl::Status status);
   void Send(raft::Outgoing outgoing);
   void SendEntries(raft::Outgoing outgoing);
   void SendReady();
   void OnRole(const raft::RoleChange& change);
   void Fail(absl::Status status);
+  ClientReply Stopped() const;
 
   // Proposals.
   void DrainProposals();
@@ -156,7 +160,12 @@ class Group {
   std::deque<UnsentAfter> unsent_;
   TermIndex persisted_{Term{0}, kNoIndex};
   uint64_t hard_state_persisted_ = 0;
-  Index log_end_ = kNoIndex;  // last entry handed to the log
+  // What the log has not taken yet: the newest hard state, and batches of entries in order. More than one
+  // only while queue or disk are full (F-12); bounded by what the core keeps uncommitted or unsynced.
+  std::optional<raft::HardState> unwritten_hard_state_;
+  uint64_t hard_state_version_ = 0;  // of the newest
+  std::deque<std::vector<raft::Entry>> unwritten_;
+  bool log_full_ = false;
 
   std::deque<Watch> watches_;
   std::map<uint64_t, Read> reads_;

@@ -124,10 +124,10 @@ void Group::DrainProposals() {
   std::vector<Proposal> inbox = std::exchange(inbox_, {});
   std::vector<Bytes> payloads;
   std::vector<Proposal> admitted;
+  uint64_t bytes = 0;
   for (Proposal& proposal : inbox) {
     if (!failed_.ok()) {
-      proposal.reply(Failure(ReplyCode::kUnavailable,
-                             absl::UnavailableError(fmt::format("storage failed: {}", Message(failed_)))));
+      proposal.reply(Stopped());
       continue;
     }
     if (!leads()) {
@@ -157,6 +157,13 @@ void Group::DrainProposals() {
                                  parts_.options->pending_writes_max, parts_.options->pending_bytes_max))));
       continue;
     }
+    // Before the log is full, so that the leader can go on leading and answering reads (F-12).
+    if (auto room = parts_.log->HasRoom(bytes + proposal.bytes); log_full_ || !room.ok()) {
+      if (room.ok()) room = absl::ResourceExhaustedError("earlier writes wait for room in the log");
+      proposal.reply(Failure(ReplyCode::kResource, std::move(room)));
+      continue;
+    }
+    bytes += proposal.bytes;
     Waiting waiting;
     waiting.bytes = proposal.bytes;
     waiting.replies.emplace_back(std::move(proposal.reply), proposal.replication);

@@ -1,10 +1,13 @@
 // Snapshots of an Applier: a file of length-prefixed records with a checksum at its end
 // (docs/formats/snapshot.md).
 
+#include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "base/crc32c.h"
 #include "base/fields.h"
+#include "base/log.h"
 #include "node/applier.h"
 
 namespace sluice::node {
@@ -165,6 +168,7 @@ absl::StatusOr<TermIndex> Applier::CheckSnapshot(env::Files& files, const std::s
 absl::Status Applier::LoadSnapshotFile(const std::string& path) {
   ASSIGN_OR_RETURN(auto reader, SnapshotReader::Open(*parts_.files, path));
   ASSIGN_OR_RETURN(const auto head, ReadHead(reader));
+  const std::vector<UploadId> before = ContentIds();
   RETURN_IF_ERROR(parts_.index->DeletePrefix(prefix_));
   blob::IndexBatch batch;
   size_t batched = 0;
@@ -203,7 +207,32 @@ absl::Status Applier::LoadSnapshotFile(const std::string& path) {
   PutApplied(last);
   RETURN_IF_ERROR(parts_.index->Write(last));
   if (blob_ != nullptr) RETURN_IF_ERROR(parts_.store->SyncLinks());
-  return parts_.index->Flush();
+  RETURN_IF_ERROR(parts_.index->Flush());
+  // What was removed meanwhile: its entry will never be applied here.
+  for (const UploadId& id : before) {
+    if (BlobMachine::FindContent(id, state_)) continue;
+    if (const auto removed = parts_.store->Remove(id); !removed.ok()) {
+      LogWarn("bytes of {} stay on disk: {}", id.ToHex(), Message(removed));
+    }
+  }
+  return blob_ != nullptr ? parts_.store->SyncLinks() : absl::OkStatus();
+}
+
+std::vector<UploadId> Applier::ContentIds() const {
+  std::vector<UploadId> ids;
+  if (blob_ == nullptr) return ids;
+  BlobMachine::ForEachContent(state_, [&](const ContentRecord& content) { ids.push_back(content.id); });
+  return ids;
+}
+
+absl::StatusOr<std::vector<UploadId>> Applier::MissingIds() {
+  std::vector<UploadId> ids;
+  const std::string prefix = prefix_ + "m";
+  RETURN_IF_ERROR(parts_.index->Scan(prefix, prefix, [&](std::string_view key, std::string_view) {
+    if (const auto id = ParseUploadKey(key.substr(prefix.size()))) ids.push_back(*id);
+    return true;
+  }));
+  return ids;
 }
 
 absl::Status Applier::DropSnapshotFile() {
@@ -214,6 +243,7 @@ absl::Status Applier::DropSnapshotFile() {
 absl::StatusOr<Applier::Start> Applier::InstallSnapshot(const std::string& path) {
   RETURN_IF_ERROR(CheckSnapshot(*parts_.files, path).status());
   const std::string folder = parts_.snapshot_path.substr(0, parts_.snapshot_path.rfind('/'));
+  ASSIGN_OR_RETURN(std::vector<UploadId> missing_before, MissingIds());
   RETURN_IF_ERROR(parts_.files->Rename(path, parts_.snapshot_path));
   RETURN_IF_ERROR(parts_.files->SyncDir(folder));
   RETURN_IF_ERROR(LoadSnapshotFile(parts_.snapshot_path));
@@ -222,6 +252,11 @@ absl::StatusOr<Applier::Start> Applier::InstallSnapshot(const std::string& path)
   Start start;
   RETURN_IF_ERROR(Load(&start));
   start.installed_snapshot = true;
+  std::set<UploadId> missing;
+  for (const MissingContent& each : start.missing) missing.insert(each.upload.upload);
+  for (const UploadId& id : missing_before) {
+    if (!missing.contains(id)) start.no_longer_missing.push_back(id);
+  }
   return start;
 }
 
