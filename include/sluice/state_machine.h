@@ -15,10 +15,10 @@
 // together with the applied index, and carries to other servers in snapshots: no code for either is needed. A
 // machine must be deterministic: what Apply does may depend on the command and the state only, never on
 // clocks, randomness or ids. Threading: Apply and Query of one group never run at the same time; they run on
-// a thread that may block on disk. Errors: a status from Apply is an answer, seen by the client as
-// StateMachineException; it does not undo the changes that Apply made, so check first and change then.
-// Replies are remembered for retries (exactly once while the session lives). From: Apache Ratis'
-// StateMachine, split as LevelDB would.
+// a thread that may block on disk. Admit runs on another thread, also beside a running Apply. Errors: a
+// status from Apply is an answer, seen by the client as StateMachineException; it does not undo the changes
+// that Apply made, so check first and change then. Replies are remembered for retries (exactly once while the
+// session lives). From: Apache Ratis' StateMachine, split as LevelDB would.
 #pragma once
 
 #include <cstdint>
@@ -66,7 +66,10 @@ class StateMachine {
   virtual absl::StatusOr<Bytes> Apply(const Command& command, State& state) = 0;
   // Answers a read from the state. Must not change anything: changes are dropped.
   virtual absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) = 0;
-  // At the leader, before a write enters the log: a status refuses it (Ratis' startTransaction).
+  // At the leader, before a write enters the log: a status refuses it (Ratis' startTransaction). Called on
+  // the thread that serves the group, which must not wait, and at the same time as Apply or Query: look at
+  // the message only, or at what is safe to read beside them. Whether the state allows it is for Apply to
+  // say.
   virtual absl::Status Admit(const Bytes& /*message*/) { return absl::OkStatus(); }
 };
 

@@ -91,6 +91,7 @@ node::HostOptions Cluster::OptionsOf(size_t index) {
     host.groups.push_back({kCounter, "counter", peers,
                            [this, index] { return std::make_unique<WatchedCounter>(this, index); }});
   }
+  if (options_.adjust) options_.adjust(index, host);
   return host;
 }
 

@@ -13,6 +13,7 @@
 // thread. Failure: what is wrong is collected in violations().
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,6 +36,9 @@ struct ClusterOptions {
   bool counter = true;
   // Timeouts, windows, time-to-live; ids, folders and groups are filled in.
   node::HostOptions host = SmallHostOptions();
+
+  // Changes what one server is started with, for tests of wrong settings.
+  std::function<void(size_t server, node::HostOptions&)> adjust = nullptr;
 
   // Short times and small files, so that a run of seconds sees elections, checkpoints, snapshots and
   // reclaiming.

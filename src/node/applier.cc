@@ -89,10 +89,13 @@ absl::Status Applier::Load(Start* start) {
         ASSIGN_OR_RETURN(configuration_, raft::DecodeConfiguration(Bytes::Copy(in.text())));
         start->configuration = configuration_;
       }
+      ReadFacts(in, facts_);
     }
     if (!in.ok()) return absl::DataLossError("the applied index in the index is malformed");
+    if (facts_) RETURN_IF_ERROR(CheckFacts(parts_.spec, *facts_));
   }
   start->applied = applied_;
+  start->facts_known = facts_.has_value();
   absl::Status malformed;
   const std::string replies = prefix_ + "r";
   RETURN_IF_ERROR(parts_.index->Scan(replies, replies, [&](std::string_view key, std::string_view value) {
@@ -124,7 +127,30 @@ void Applier::PutApplied(blob::IndexBatch& batch) {
   out.PutVarint(1, applied_.term.value);
   out.PutVarint(2, static_cast<uint64_t>(applied_.index.value + 1));
   if (!configuration_.voters.empty()) out.PutText(3, raft::EncodeConfiguration(configuration_).ToString());
+  PutFacts(out);
   batch.Put(prefix_ + "a", out.Take());
+}
+
+void Applier::PutFacts(FieldWriter& out) const {
+  if (!facts_) return;
+  out.PutVarint(kModeTag, static_cast<uint64_t>(facts_->mode));
+  out.PutText(kMachineTag, facts_->machine);
+}
+
+// True if the command says what the group is. The first one counts.
+absl::StatusOr<bool> Applier::LearnFacts(const Command& command) {
+  ASSIGN_OR_RETURN(const auto facts, FactsOf(command));
+  if (facts && !facts_) {
+    RETURN_IF_ERROR(CheckFacts(parts_.spec, *facts));
+    facts_ = facts;
+  }
+  if (!facts_ && parts_.spec.mode == GroupMode::kSluice) {
+    return absl::FailedPreconditionError(fmt::format(
+        "group {}: its log does not say what it is before its first command, so it is in ratis mode; "
+        "this server is set up for sluice mode (D-01)",
+        parts_.spec.id.ToString()));
+  }
+  return facts.has_value();
 }
 
 void Applier::Remember(const Outcome& outcome, blob::IndexBatch& batch) {
@@ -182,6 +208,8 @@ absl::StatusOr<Applied> Applier::Apply(const std::vector<raft::Entry>& entries) 
       LogError("entry {} is no command: {}", entry.at.index.value, Message(command.status()));
       continue;
     }
+    ASSIGN_OR_RETURN(const bool is_facts, LearnFacts(*command));
+    if (is_facts) continue;
     Outcome outcome{entry.at.index, command->client, command->call, Bytes()};
     outcome.reply = machine_->Apply({entry.at, command->type == CommandType::kDataStream, command->client,
                                      command->call, std::move(command->data)},
@@ -198,6 +226,7 @@ absl::StatusOr<Applied> Applier::Apply(const std::vector<raft::Entry>& entries) 
   RETURN_IF_ERROR(parts_.index->Write(batch));
   dirty_ = true;
   applied.upto = applied_;
+  applied.facts_known = facts_.has_value();
   return applied;
 }
 

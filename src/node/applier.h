@@ -5,10 +5,10 @@
 //   RETURN_IF_ERROR(applier->Checkpoint());                      // durable; the log may be compacted
 //
 // Machine state, remembered replies, the missing set and the applied index change in one atomic batch per
-// Apply (D-23). Threading: lives on the apply executor, where it may block on disk. Failure: an error of
-// Apply, Checkpoint or InstallSnapshot is one of the disk and final for the group; errors of commands are
-// outcomes. Keys of the index, behind "g" and the group id: s machine state, r replies, m missing set, a
-// applied index.
+// Apply (D-23). Nothing is applied of a group that is not what this server is set up for (D-01). Threading:
+// lives on the apply executor, where it may block on disk. Failure: an error of Apply, Checkpoint or
+// InstallSnapshot is one of the disk and final for the group; errors of commands are outcomes. Keys of the
+// index, behind "g" and the group id: s machine state, r replies, m missing set, a applied index.
 #pragma once
 
 #include <deque>
@@ -18,6 +18,7 @@
 
 #include "blob/store.h"
 #include "node/blob_machine.h"
+#include "node/group_facts.h"
 #include "node/host.h"
 #include "node/machine_state.h"
 #include "node/sessions.h"
@@ -45,6 +46,7 @@ struct Applied {
   std::vector<Outcome> outcomes;
   std::vector<MissingContent> missing;  // newly missing
   std::vector<UploadId> no_longer_missing;
+  bool facts_known = false;  // the log has said what the group is
 };
 
 class Applier {
@@ -64,7 +66,8 @@ class Applier {
     std::vector<Outcome> replies;  // in log order
     std::vector<MissingContent> missing;
     std::vector<UploadId> no_longer_missing;  // because a snapshot was installed
-    bool installed_snapshot = false;          // the log may lie behind `applied` and must be restarted there
+    bool facts_known = false;
+    bool installed_snapshot = false;  // the log may lie behind `applied` and must be restarted there
   };
   static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);
 
@@ -96,6 +99,8 @@ class Applier {
  private:
   explicit Applier(Parts parts);
   absl::Status Load(Start* start);
+  absl::StatusOr<bool> LearnFacts(const Command& command);
+  void PutFacts(FieldWriter& out) const;
   void Remember(const Outcome& outcome, blob::IndexBatch& batch);
   void ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied);
   void PutApplied(blob::IndexBatch& batch);
@@ -111,6 +116,7 @@ class Applier {
   MachineState state_;
   TermIndex applied_{Term{0}, kNoIndex};
   raft::Configuration configuration_;
+  std::optional<GroupFacts> facts_;
   std::deque<UploadId> reply_order_;
   bool dirty_ = false;
 };

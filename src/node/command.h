@@ -4,8 +4,8 @@
 //   ASSIGN_OR_RETURN(Command command, DecodeCommand(entry.payload));     // data shares the payload's memory
 //
 // On the Ratis wire a command is a StateMachineLogEntryProto {logData = data, type, clientId, callId}:
-// nothing else of it may matter to a machine that Java members share. sluice's own commands (the mode of the
-// group, D-01) are writes of the client kSystemClient. Threading: plain values.
+// nothing else of it may matter to a machine that Java members share. sluice's own commands (what the
+// group is, D-01) are writes of the client kSystemClient. Threading: plain values.
 #pragma once
 
 #include <cstdint>

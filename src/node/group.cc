@@ -12,7 +12,7 @@ uint32_t Ticks(uint32_t ms, uint32_t tick_ms) {
   return std::max<uint32_t>(1, ms / std::max<uint32_t>(1, tick_ms));
 }
 
-raft::CoreOptions CoreOptionsOf(const HostOptions& options, uint64_t seed, bool may_vote) {
+raft::CoreOptions CoreOptionsOf(const HostOptions& options, GroupMode mode, uint64_t seed, bool may_vote) {
   raft::CoreOptions core;
   core.self = options.self.id;
   core.election_ticks_min = Ticks(options.election_timeout_min_ms, options.tick_ms);
@@ -21,6 +21,7 @@ raft::CoreOptions CoreOptionsOf(const HostOptions& options, uint64_t seed, bool 
   core.inflight_appends_max = options.inflight_appends_max;
   core.seed = seed;
   core.may_vote = may_vote;
+  core.trust_empty_voters = mode == GroupMode::kSluice;
   return core;
 }
 
@@ -50,6 +51,7 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
   }
   state.commit = start.applied.index;
   applied_ = start.applied;
+  facts_known_ = start.facts_known;
   checkpointed_ = start.applied.index;
   const bool alone = state.configuration.voters.size() == 1;
   if (alone && state.promised_last) {
@@ -65,8 +67,8 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
     LogError("group {}: both copies of the hard state are damaged; this server does not vote (F-08)",
              parts_.spec.id.ToString());
   }
-  core_ =
-      std::make_unique<raft::Core>(CoreOptionsOf(*parts_.options, parts_.seed, may_vote), std::move(state));
+  core_ = std::make_unique<raft::Core>(
+      CoreOptionsOf(*parts_.options, parts_.spec.mode, parts_.seed, may_vote), std::move(state));
 }
 
 Group::~Group() { *alive_ = false; }
@@ -315,7 +317,7 @@ void Group::OnRole(const raft::RoleChange& change) {
 void Group::Fail(absl::Status status) {
   if (!failed_.ok()) return;
   failed_ = std::move(status);
-  LogError("group {}: storage failed: {}; this server stops voting and acknowledging",
+  LogError("group {}: stopped: {}; this server neither votes nor acknowledges any more",
            parts_.spec.id.ToString(), Message(failed_));
   unwritten_hard_state_.reset();
   unwritten_.clear();
@@ -330,7 +332,7 @@ void Group::Fail(absl::Status status) {
 ClientReply Group::Stopped() const {
   ClientReply reply;
   reply.code = ReplyCode::kUnavailable;
-  reply.error = absl::UnavailableError(fmt::format("storage failed: {}", Message(failed_)));
+  reply.error = absl::UnavailableError(fmt::format("the group stopped here: {}", Message(failed_)));
   return reply;
 }
 
@@ -344,7 +346,7 @@ void Group::MaybeApply() {
   const Index from = applied_.index.Next();
   if (from >= end) {
     ReleaseReads();
-    return;
+    return MaybeWriteFacts();
   }
   applying_ = true;
   constexpr uint64_t kApplyBytesMax = 4u << 20;
@@ -361,6 +363,17 @@ void Group::MaybeApply() {
                    });
 }
 
+// The first leader, once it has applied all there is, says what the group is; clients wait for that.
+void Group::MaybeWriteFacts() {
+  if (facts_known_ || parts_.spec.mode == GroupMode::kRatis || !core_->ready() ||
+      applied_.index != core_->commit() || facts_proposed_ == core_->term()) {
+    return;
+  }
+  if (!core_->Propose({EncodeFactsEntry({parts_.spec.mode, parts_.spec.machine})}).ok()) return;
+  facts_proposed_ = core_->term();
+  Pump();
+}
+
 void Group::ApplyBatch(std::vector<raft::Entry> entries) {
   parts_.apply->Post([this, alive = alive_, entries = std::move(entries)] {
     auto applied = std::make_shared<absl::StatusOr<Applied>>(applier_->Apply(entries));
@@ -375,6 +388,7 @@ void Group::OnApplied(absl::StatusOr<Applied> applied) {
   if (stopped_) return;
   if (!applied.ok()) return Fail(applied.status());
   applied_ = applied->upto;
+  facts_known_ = applied->facts_known;
   core_->Applied(applied_.index);
   for (Outcome& outcome : applied->outcomes) {
     const UploadId key{outcome.client, outcome.call};
@@ -497,7 +511,10 @@ void Group::InstallSnapshot(Term leader_term, const std::string& path, env::Exec
   };
   const auto installed = [this, alive = alive_, start, finished] {
     if (!*alive || stopped_) return finished(absl::UnavailableError("stopping"));
-    if (!start->ok()) return finished(start->status());
+    if (!start->ok()) {
+      if (absl::IsFailedPrecondition(start->status())) Fail(start->status());  // D-01
+      return finished(start->status());
+    }
     // The state is durable; the log follows. It starts again behind the snapshot before anything else is
     // appended; a crash in between is made up for when the group is opened.
     const TermIndex upto = (*start)->applied;
@@ -507,6 +524,7 @@ void Group::InstallSnapshot(Term leader_term, const std::string& path, env::Exec
     core_->SnapshotInstalled(upto, *(*start)->configuration);
     unwritten_.clear();  // of the old log; a vote that waits with it still counts
     applied_ = upto;
+    facts_known_ = (*start)->facts_known;
     checkpointed_ = upto.index;
     sessions_.Clear();
     for (Outcome& reply : (*start)->replies) {

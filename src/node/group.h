@@ -65,7 +65,8 @@ class Group {
 
   const GroupSpec& spec() const { return parts_.spec; }
   bool leads() const { return core_->role() == raft::Role::kLeader; }
-  bool ready() const { return core_->ready(); }
+  // Leads, and takes writes: an entry of its term is committed, and the log says what the group is (D-01).
+  bool ready() const { return core_->ready() && (facts_known_ || parts_.spec.mode == GroupMode::kRatis); }
   const PeerId& leader() const { return core_->leader(); }
   const raft::Configuration& configuration() const { return core_->configuration(); }
   Index applied() const { return applied_.index; }
@@ -125,6 +126,7 @@ class Group {
   ClientReply Stopped() const;
 
   // Proposals.
+  void Enqueue(Proposal proposal);
   void DrainProposals();
   void Refuse(Waiting waiting, const ClientReply& reply);
   void FailProposalsFrom(Index from);
@@ -137,6 +139,7 @@ class Group {
 
   // Applying.
   void MaybeApply();
+  void MaybeWriteFacts();
   void ApplyBatch(std::vector<raft::Entry> entries);
   void OnApplied(absl::StatusOr<Applied> applied);
   void MaybeCheckpoint();
@@ -151,7 +154,9 @@ class Group {
   bool pumping_ = false;
 
   Sessions sessions_;
-  std::vector<Proposal> inbox_;
+  std::vector<Proposal> inbox_;  // since the last turn of the shard; bounded as pending writes are
+  size_t inbox_bytes_ = 0;
+  size_t queries_ = 0;  // on their way to the machine
   bool drain_posted_ = false;
   size_t pending_bytes_ = 0;
   std::map<UploadId, Waiting> waiting_;  // ordered, as everything that is iterated: one seed is one run
@@ -172,6 +177,8 @@ class Group {
   uint64_t next_token_ = 1;
 
   TermIndex applied_{Term{0}, kNoIndex};
+  bool facts_known_ = false;
+  Term facts_proposed_;  // in this term
   bool applying_ = false;
   bool installing_ = false;
   bool core_rests_ = false;  // a snapshot replaces what the core stands on: messages and ticks are dropped

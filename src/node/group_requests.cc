@@ -3,11 +3,21 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "node/command.h"
 #include "node/group.h"
 
 namespace sluice::node {
 namespace {
+
+constexpr size_t kQueriesMax = 4096;
+constexpr size_t kReadsMax = 65536;
+
+Counter& Refused() {
+  static Counter& counter =
+      NewCounter("sluice_node_requests_refused_total", "Requests refused because too much was pending");
+  return counter;
+}
 
 ClientReply Failure(ReplyCode code, absl::Status error) {
   ClientReply reply;
@@ -65,7 +75,6 @@ void Group::Submit(ClientRequest request, ReplyFn reply) {
           return reply(Failure(ReplyCode::kStateMachine, std::move(status)));
         }
       }
-      inbox_.reserve(64);
       {
         Proposal proposal;
         proposal.key = {request.client, request.call};
@@ -73,9 +82,9 @@ void Group::Submit(ClientRequest request, ReplyFn reply) {
         proposal.payload = std::move(request.message);
         proposal.reply = std::move(reply);
         proposal.replication = request.replication;
-        inbox_.push_back(std::move(proposal));
+        Enqueue(std::move(proposal));
       }
-      break;
+      return;
     case RequestKind::kRead:
       return SubmitRead(std::move(request), std::move(reply));
     case RequestKind::kStaleRead:
@@ -90,12 +99,6 @@ void Group::Submit(ClientRequest request, ReplyFn reply) {
     case RequestKind::kForward:
       return reply(Failure(ReplyCode::kDataStream, absl::UnimplementedError("this group has no streams")));
   }
-  if (!drain_posted_) {
-    drain_posted_ = true;
-    parts_.shard->Post([this, alive = alive_] {
-      if (*alive) DrainProposals();
-    });
-  }
 }
 
 void Group::Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply) {
@@ -108,13 +111,24 @@ void Group::Propose(ClientId client, CallId call, bool data_stream, Bytes data, 
   proposal.bytes = data.size() + 64;
   proposal.payload = std::move(data);
   proposal.reply = std::move(reply);
-  inbox_.push_back(std::move(proposal));
-  if (!drain_posted_) {
-    drain_posted_ = true;
-    parts_.shard->Post([this, alive = alive_] {
-      if (*alive) DrainProposals();
-    });
+  Enqueue(std::move(proposal));
+}
+
+void Group::Enqueue(Proposal proposal) {
+  if (inbox_.size() >= parts_.options->pending_writes_max ||
+      inbox_bytes_ + proposal.bytes > parts_.options->pending_bytes_max) {
+    Refused().Increment();
+    return proposal.reply(Failure(
+        ReplyCode::kResource,
+        absl::ResourceExhaustedError(fmt::format("{} writes of {} bytes wait in group {}", inbox_.size(),
+                                                 inbox_bytes_, parts_.spec.id.ToString()))));
   }
+  inbox_bytes_ += proposal.bytes;
+  inbox_.push_back(std::move(proposal));
+  if (std::exchange(drain_posted_, true)) return;
+  parts_.shard->Post([this, alive = alive_] {
+    if (*alive) DrainProposals();
+  });
 }
 
 // Everything that arrived since the last turn of the shard becomes one proposal of several entries.
@@ -122,6 +136,7 @@ void Group::DrainProposals() {
   drain_posted_ = false;
   if (stopped_) return;
   std::vector<Proposal> inbox = std::exchange(inbox_, {});
+  inbox_bytes_ = 0;
   std::vector<Bytes> payloads;
   std::vector<Proposal> admitted;
   uint64_t bytes = 0;
@@ -150,6 +165,7 @@ void Group::DrainProposals() {
     }
     if (waiting_.size() >= parts_.options->pending_writes_max ||
         pending_bytes_ + proposal.bytes > parts_.options->pending_bytes_max) {
+      Refused().Increment();
       proposal.reply(Failure(ReplyCode::kResource,
                              absl::ResourceExhaustedError(fmt::format(
                                  "{} writes of {} bytes are pending in group {} (limits {} and {})",
@@ -159,6 +175,7 @@ void Group::DrainProposals() {
     }
     // Before the log is full, so that the leader can go on leading and answering reads (F-12).
     if (auto room = parts_.log->HasRoom(bytes + proposal.bytes); log_full_ || !room.ok()) {
+      Refused().Increment();
       if (room.ok()) room = absl::ResourceExhaustedError("earlier writes wait for room in the log");
       proposal.reply(Failure(ReplyCode::kResource, std::move(room)));
       continue;
@@ -215,6 +232,11 @@ void Group::FailProposalsFrom(Index from) {
 
 void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done) {
   if (stopped_) return done(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping"));
+  if (reads_.size() >= kReadsMax) {
+    Refused().Increment();
+    return done(ReplyCode::kResource,
+                absl::ResourceExhaustedError(fmt::format("{} reads wait for an index", reads_.size())));
+  }
   const uint64_t token = next_token_++;
   reads_.emplace(
       token, Read{parts_.clock->MonotonicNow() + std::chrono::milliseconds(parts_.options->read_timeout_ms),
@@ -253,11 +275,19 @@ void Group::SubmitRead(ClientRequest request, ReplyFn reply) {
 }
 
 void Group::Query(Bytes request, ReplyFn reply) {
+  if (queries_ >= kQueriesMax) {
+    Refused().Increment();
+    return reply(Failure(ReplyCode::kResource, absl::ResourceExhaustedError(
+                                                   fmt::format("{} queries wait for the machine of group {}",
+                                                               queries_, parts_.spec.id.ToString()))));
+  }
+  ++queries_;
   const Index index = applied_.index;
   auto answer = std::make_shared<ReplyFn>(std::move(reply));
   parts_.apply->Post([this, alive = alive_, request = std::move(request), answer, index] {
     auto result = std::make_shared<absl::StatusOr<Bytes>>(applier_->Query(request));
-    parts_.shard->Post([answer, result, index] {
+    parts_.shard->Post([this, alive, answer, result, index] {
+      if (*alive) --queries_;
       ClientReply answered;
       answered.log_index = index;
       if (result->ok()) {
@@ -334,7 +364,7 @@ GroupStatus Group::Status() const {
   status.role = core_->role();
   status.term = core_->term();
   status.leader = core_->leader();
-  status.ready = core_->ready() || (!leads() && !core_->leader().empty());
+  status.ready = ready() || (!leads() && !core_->leader().empty());
   status.last = core_->last();
   status.commit = core_->commit();
   status.applied = applied_.index;

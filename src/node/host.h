@@ -32,13 +32,17 @@
 
 namespace sluice::node {
 
-// What a group is made with on this server (D-01, D-02).
+// Who may be a member of a group (D-01): servers of sluice only, or Java servers too.
+enum class GroupMode : uint8_t { kSluice = 1, kRatis = 2 };
+
+// What a group is made with on this server (D-02). Machine and mode must be those that the group's log says.
 struct GroupSpec {
   GroupId id;
   std::string machine = "blob";   // "blob" or "counter"
   std::vector<raft::Peer> peers;  // voters at the very first start; this server among them
   // Makes a machine of the user's own; `machine` is then only its name.
   std::function<std::unique_ptr<StateMachine>()> factory;
+  GroupMode mode = GroupMode::kSluice;
 };
 
 struct HostOptions {

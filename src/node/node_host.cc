@@ -63,6 +63,10 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   if (slots_.contains(spec.id)) {
     return absl::InvalidArgumentError(fmt::format("group {} is configured twice", spec.id.ToString()));
   }
+  if (spec.mode == GroupMode::kRatis && spec.machine == "blob") {
+    return absl::InvalidArgumentError(
+        fmt::format("group {}: the machine blob needs sluice mode (D-01)", spec.id.ToString()));
+  }
   log::GroupState recovered = log_->TakeRecovered(spec.id);
   const Term last_term = recovered.entries.empty() ? recovered.compacted.term : recovered.entries.back().term;
   if (recovered.hard_state && recovered.hard_state->term < last_term) {
@@ -90,6 +94,14 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   Applier::Start start;
   ASSIGN_OR_RETURN(auto applier, Applier::Open(std::move(applier_parts), &start));
   const bool is_blob = applier->is_blob();
+  if (start.applied.index < recovered.compacted.index) {
+    return absl::FailedPreconditionError(
+        fmt::format("group {}: {}/index has applied up to entry {}, {}/log begins after entry {}: one of "
+                    "them is from another "
+                    "time; restore both from one copy, or start with an empty folder (F-09)",
+                    spec.id.ToString(), options_.data_dir, start.applied.index.value, options_.data_dir,
+                    recovered.compacted.index.value));
+  }
 
   auto slot = std::make_unique<Slot>();
   Slot* raw = slot.get();

@@ -118,6 +118,7 @@ class SnapshotReader {
 struct SnapshotHead {
   TermIndex at{Term{0}, kNoIndex};
   std::string configuration;
+  std::optional<GroupFacts> facts;
 };
 
 absl::StatusOr<SnapshotHead> ReadHead(SnapshotReader& reader) {
@@ -129,6 +130,7 @@ absl::StatusOr<SnapshotHead> ReadHead(SnapshotReader& reader) {
     if (in.tag() == 1) head.at.term = Term{in.varint()};
     if (in.tag() == 2) head.at.index = Index{static_cast<int64_t>(in.varint()) - 1};
     if (in.tag() == 3) head.configuration = std::string(in.text());
+    ReadFacts(in, head.facts);
   }
   if (!in.ok() || !head.at.index.valid()) return absl::DataLossError("snapshot head is malformed");
   return head;
@@ -144,6 +146,7 @@ absl::StatusOr<TermIndex> Applier::SaveSnapshot(const std::string& path) {
   head.PutVarint(1, applied_.term.value);
   head.PutVarint(2, static_cast<uint64_t>(applied_.index.value + 1));
   head.PutText(3, raft::EncodeConfiguration(configuration_).ToString());
+  PutFacts(head);
   writer.Add(head.Take());
   for (const char kind : {'s', 'r'}) {
     const std::string prefix = prefix_ + kind;
@@ -193,6 +196,7 @@ absl::Status Applier::LoadSnapshotFile(const std::string& path) {
   }
   ASSIGN_OR_RETURN(configuration_, raft::DecodeConfiguration(Bytes::Copy(head.configuration)));
   applied_ = head.at;
+  facts_ = head.facts;
   RETURN_IF_ERROR(parts_.index->Write(batch));
   // The applied index comes with the last batch: where it stands, the whole snapshot was loaded.
   blob::IndexBatch last;
@@ -241,7 +245,9 @@ absl::Status Applier::DropSnapshotFile() {
 }
 
 absl::StatusOr<Applier::Start> Applier::InstallSnapshot(const std::string& path) {
-  RETURN_IF_ERROR(CheckSnapshot(*parts_.files, path).status());
+  ASSIGN_OR_RETURN(auto reader, SnapshotReader::Open(*parts_.files, path));
+  ASSIGN_OR_RETURN(const auto head, ReadHead(reader));
+  if (head.facts) RETURN_IF_ERROR(CheckFacts(parts_.spec, *head.facts));
   const std::string folder = parts_.snapshot_path.substr(0, parts_.snapshot_path.rfind('/'));
   ASSIGN_OR_RETURN(std::vector<UploadId> missing_before, MissingIds());
   RETURN_IF_ERROR(parts_.files->Rename(path, parts_.snapshot_path));

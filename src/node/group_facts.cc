@@ -1,0 +1,55 @@
+#include "node/group_facts.h"
+
+namespace sluice::node {
+namespace {
+
+// Servers number their own commands from 1.
+constexpr CallId kFactsCall{0};
+constexpr uint32_t kEntryModeTag = 1;
+constexpr uint32_t kEntryMachineTag = 2;
+
+const char* NameOf(GroupMode mode) { return mode == GroupMode::kRatis ? "ratis" : "sluice"; }
+
+}  // namespace
+
+Bytes EncodeFactsEntry(const GroupFacts& facts) {
+  FieldWriter out;
+  out.PutVarint(kEntryModeTag, static_cast<uint64_t>(facts.mode));
+  out.PutText(kEntryMachineTag, facts.machine);
+  return EncodeCommand({CommandType::kWrite, kSystemClient, kFactsCall, Bytes::Take(out.Take())});
+}
+
+absl::StatusOr<std::optional<GroupFacts>> FactsOf(const Command& command) {
+  if (command.client != kSystemClient || command.call != kFactsCall) return std::optional<GroupFacts>();
+  GroupFacts facts;
+  uint64_t mode = 0;
+  const std::string record = command.data.ToString();
+  FieldReader in(record);
+  while (in.Next()) {
+    if (in.tag() == kEntryModeTag) mode = in.varint();
+    if (in.tag() == kEntryMachineTag) facts.machine = std::string(in.text());
+  }
+  if (!in.ok() || mode < 1 || mode > 2 || facts.machine.empty()) {
+    return absl::DataLossError("the entry that says what the group is is malformed");
+  }
+  facts.mode = static_cast<GroupMode>(mode);
+  return std::optional(std::move(facts));
+}
+
+void ReadFacts(const FieldReader& in, std::optional<GroupFacts>& facts) {
+  if (in.tag() != kModeTag && in.tag() != kMachineTag) return;
+  if (!facts) facts.emplace();
+  if (in.tag() == kModeTag) facts->mode = in.varint() == 2 ? GroupMode::kRatis : GroupMode::kSluice;
+  if (in.tag() == kMachineTag) facts->machine = std::string(in.text());
+}
+
+absl::Status CheckFacts(const GroupSpec& spec, const GroupFacts& logged) {
+  if (logged.mode == spec.mode && logged.machine == spec.machine) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("group {} runs the machine {} in {} mode, as its log says; this server is set up for {} in "
+                  "{} mode: give "
+                  "it the group's own settings (D-01)",
+                  spec.id.ToString(), logged.machine, NameOf(logged.mode), spec.machine, NameOf(spec.mode)));
+}
+
+}  // namespace sluice::node
