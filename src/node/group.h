@@ -127,6 +127,8 @@ class Group {
 
   // Proposals.
   void Enqueue(Proposal proposal);
+  std::optional<ClientReply> AnswerAtOnce(const Proposal& proposal) const;
+  absl::Status HasRoom(uint64_t bytes, uint64_t taken) const;
   void DrainProposals();
   void Refuse(Waiting waiting, const ClientReply& reply);
   void FailProposalsFrom(Index from);

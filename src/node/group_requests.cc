@@ -131,6 +131,31 @@ void Group::Enqueue(Proposal proposal) {
   });
 }
 
+// Why a write gets its answer now instead of a place in the log; nullopt: it goes on.
+std::optional<ClientReply> Group::AnswerAtOnce(const Proposal& proposal) const {
+  if (!failed_.ok()) return Stopped();
+  if (!leads()) return NotLeader();
+  if (const StoredReply* stored = sessions_.Find(proposal.key.client, proposal.key.call)) {
+    return FromStored(*stored);
+  }
+  if (ready()) return std::nullopt;
+  return Failure(ReplyCode::kLeaderNotReady,
+                 absl::UnavailableError("the leader has not committed an entry of its term yet"));
+}
+
+// RESOURCE_EXHAUSTED when no write of `bytes` may wait too; `taken` are on their way to the log.
+absl::Status Group::HasRoom(uint64_t bytes, uint64_t taken) const {
+  const HostOptions& limits = *parts_.options;
+  if (waiting_.size() >= limits.pending_writes_max || pending_bytes_ + bytes > limits.pending_bytes_max) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "{} writes of {} bytes are pending in group {} (limits {} and {})", waiting_.size(), pending_bytes_,
+        parts_.spec.id.ToString(), limits.pending_writes_max, limits.pending_bytes_max));
+  }
+  // Before the log is full, so that the leader can go on leading and answering reads (F-12).
+  if (log_full_) return absl::ResourceExhaustedError("earlier writes wait for room in the log");
+  return parts_.log->HasRoom(taken + bytes);
+}
+
 // Everything that arrived since the last turn of the shard becomes one proposal of several entries.
 void Group::DrainProposals() {
   drain_posted_ = false;
@@ -139,48 +164,22 @@ void Group::DrainProposals() {
   inbox_bytes_ = 0;
   std::vector<Bytes> payloads;
   std::vector<Proposal> admitted;
-  uint64_t bytes = 0;
+  uint64_t taken = 0;
   for (Proposal& proposal : inbox) {
-    if (!failed_.ok()) {
-      proposal.reply(Stopped());
-      continue;
-    }
-    if (!leads()) {
-      proposal.reply(NotLeader());
-      continue;
-    }
-    if (const StoredReply* stored = sessions_.Find(proposal.key.client, proposal.key.call)) {
-      proposal.reply(FromStored(*stored));
-      continue;
-    }
-    if (!ready()) {
-      proposal.reply(
-          Failure(ReplyCode::kLeaderNotReady,
-                  absl::UnavailableError("the leader has not committed an entry of its term yet")));
+    if (auto answer = AnswerAtOnce(proposal)) {
+      proposal.reply(std::move(*answer));
       continue;
     }
     if (const auto it = waiting_.find(proposal.key); it != waiting_.end()) {
       it->second.replies.emplace_back(std::move(proposal.reply), proposal.replication);
       continue;
     }
-    if (waiting_.size() >= parts_.options->pending_writes_max ||
-        pending_bytes_ + proposal.bytes > parts_.options->pending_bytes_max) {
+    if (auto room = HasRoom(proposal.bytes, taken); !room.ok()) {
       Refused().Increment();
-      proposal.reply(Failure(ReplyCode::kResource,
-                             absl::ResourceExhaustedError(fmt::format(
-                                 "{} writes of {} bytes are pending in group {} (limits {} and {})",
-                                 waiting_.size(), pending_bytes_, parts_.spec.id.ToString(),
-                                 parts_.options->pending_writes_max, parts_.options->pending_bytes_max))));
-      continue;
-    }
-    // Before the log is full, so that the leader can go on leading and answering reads (F-12).
-    if (auto room = parts_.log->HasRoom(bytes + proposal.bytes); log_full_ || !room.ok()) {
-      Refused().Increment();
-      if (room.ok()) room = absl::ResourceExhaustedError("earlier writes wait for room in the log");
       proposal.reply(Failure(ReplyCode::kResource, std::move(room)));
       continue;
     }
-    bytes += proposal.bytes;
+    taken += proposal.bytes;
     Waiting waiting;
     waiting.bytes = proposal.bytes;
     waiting.replies.emplace_back(std::move(proposal.reply), proposal.replication);

@@ -18,6 +18,26 @@ ClientReply NoSuchGroup(const GroupId& group) {
   return reply;
 }
 
+constexpr char kTwoTimes[] = "one of them is from another time; restore both from one copy";
+
+// What the log says of itself.
+absl::Status CheckRecovered(const GroupSpec& spec, const log::GroupState& recovered, const std::string& dir) {
+  const Term last_term = recovered.entries.empty() ? recovered.compacted.term : recovered.entries.back().term;
+  if (recovered.hard_state && recovered.hard_state->term < last_term) {
+    return absl::FailedPreconditionError(fmt::format(
+        "group {}: the hard state under {}/log says term {}, the log holds entries of term {}: {} (F-09)",
+        spec.id.ToString(), dir, recovered.hard_state->term.value, last_term.value, kTwoTimes));
+  }
+  if (recovered.promised_last && !recovered.damage_at_end && spec.peers.size() == 1) {
+    return absl::DataLossError(fmt::format(
+        "group {}: the log under {}/log is damaged after entry {}, entries follow, and there is no other "
+        "server to repair it from",
+        spec.id.ToString(), dir,
+        recovered.compacted.index.value + static_cast<int64_t>(recovered.entries.size())));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Host>> Host::Open(HostOptions options, HostSeams seams) {
@@ -68,22 +88,7 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
         fmt::format("group {}: the machine blob needs sluice mode (D-01)", spec.id.ToString()));
   }
   log::GroupState recovered = log_->TakeRecovered(spec.id);
-  const Term last_term = recovered.entries.empty() ? recovered.compacted.term : recovered.entries.back().term;
-  if (recovered.hard_state && recovered.hard_state->term < last_term) {
-    return absl::FailedPreconditionError(fmt::format(
-        "group {}: the hard state under {}/log says term {}, the log holds entries of term {}: one of them "
-        "is from "
-        "another time; restore both from one copy (F-09)",
-        spec.id.ToString(), options_.data_dir, recovered.hard_state->term.value, last_term.value));
-  }
-  if (recovered.promised_last && !recovered.damage_at_end && spec.peers.size() == 1) {
-    return absl::DataLossError(
-        fmt::format("group {}: the log under {}/log is damaged after entry {}, entries follow, and there is "
-                    "no other server to "
-                    "repair it from",
-                    spec.id.ToString(), options_.data_dir,
-                    recovered.compacted.index.value + static_cast<int64_t>(recovered.entries.size())));
-  }
+  RETURN_IF_ERROR(CheckRecovered(spec, recovered, options_.data_dir));
   Applier::Parts applier_parts;
   applier_parts.spec = spec;
   applier_parts.session_replies_max = options_.session_replies_max;
@@ -96,13 +101,10 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   const bool is_blob = applier->is_blob();
   if (start.applied.index < recovered.compacted.index) {
     return absl::FailedPreconditionError(
-        fmt::format("group {}: {}/index has applied up to entry {}, {}/log begins after entry {}: one of "
-                    "them is from another "
-                    "time; restore both from one copy, or start with an empty folder (F-09)",
+        fmt::format("group {}: {}/index has applied up to entry {}, {}/log begins after entry {}: {} (F-09)",
                     spec.id.ToString(), options_.data_dir, start.applied.index.value, options_.data_dir,
-                    recovered.compacted.index.value));
+                    recovered.compacted.index.value, kTwoTimes));
   }
-
   auto slot = std::make_unique<Slot>();
   Slot* raw = slot.get();
   slot->shard = shards_[shard].get();
