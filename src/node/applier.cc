@@ -192,8 +192,19 @@ void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch
 }
 
 absl::StatusOr<Applied> Applier::Apply(const std::vector<raft::Entry>& entries) {
-  Applied applied;
-  blob::IndexBatch batch;
+  // The machine runs once, however often the disk has no room for what came of it.
+  if (!unwritten_) {
+    ASSIGN_OR_RETURN(unwritten_, Execute(entries));
+  }
+  RETURN_IF_ERROR(parts_.index->Write(unwritten_->batch));
+  dirty_ = true;
+  return std::exchange(unwritten_, std::nullopt)->applied;
+}
+
+absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entry>& entries) {
+  Unwritten unwritten;
+  Applied& applied = unwritten.applied;
+  blob::IndexBatch& batch = unwritten.batch;
   for (const raft::Entry& entry : entries) {
     SLUICE_CHECK(entry.at.index == applied_.index.Next())
         << "apply " << entry.at.index.value << " after " << applied_.index.value;
@@ -223,14 +234,13 @@ absl::StatusOr<Applied> Applier::Apply(const std::vector<raft::Entry>& entries) 
   state_.MoveChangesTo(batch);
   RETURN_IF_ERROR(state_.status());
   PutApplied(batch);
-  RETURN_IF_ERROR(parts_.index->Write(batch));
-  dirty_ = true;
   applied.upto = applied_;
   applied.facts_known = facts_.has_value();
-  return applied;
+  return unwritten;
 }
 
 absl::StatusOr<TermIndex> Applier::Checkpoint() {
+  if (unwritten_) return absl::ResourceExhaustedError("applied entries wait for room on the disk");
   if (!dirty_) return applied_;
   RETURN_IF_ERROR(parts_.store->SyncLinks());
   RETURN_IF_ERROR(parts_.index->Flush());

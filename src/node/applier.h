@@ -72,6 +72,8 @@ class Applier {
   static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);
 
   // Entries in order, the first one following the applied index. Configuration and metadata entries count.
+  // RESOURCE_EXHAUSTED: the disk is full, nothing of it is visible yet; again with the same entries, later
+  // (F-12).
   absl::StatusOr<Applied> Apply(const std::vector<raft::Entry>& entries);
   // Makes everything applied so far durable; gives the applied index that this covers.
   absl::StatusOr<TermIndex> Checkpoint();
@@ -98,7 +100,14 @@ class Applier {
 
  private:
   explicit Applier(Parts parts);
+  // What entries came to, before it is written.
+  struct Unwritten {
+    blob::IndexBatch batch;
+    Applied applied;
+  };
+
   absl::Status Load(Start* start);
+  absl::StatusOr<Unwritten> Execute(const std::vector<raft::Entry>& entries);
   absl::StatusOr<bool> LearnFacts(const Command& command);
   void PutFacts(FieldWriter& out) const;
   void Remember(const Outcome& outcome, blob::IndexBatch& batch);
@@ -119,6 +128,7 @@ class Applier {
   std::optional<GroupFacts> facts_;
   std::deque<UploadId> reply_order_;
   bool dirty_ = false;
+  std::optional<Unwritten> unwritten_;
 };
 
 }  // namespace sluice::node

@@ -8,6 +8,8 @@
 namespace sluice::node {
 namespace {
 
+constexpr auto kFullDiskRetry = std::chrono::seconds(1);
+
 uint32_t Ticks(uint32_t ms, uint32_t tick_ms) {
   return std::max<uint32_t>(1, ms / std::max<uint32_t>(1, tick_ms));
 }
@@ -375,10 +377,18 @@ void Group::MaybeWriteFacts() {
 }
 
 void Group::ApplyBatch(std::vector<raft::Entry> entries) {
-  parts_.apply->Post([this, alive = alive_, entries = std::move(entries)] {
+  parts_.apply->Post([this, alive = alive_, entries = std::move(entries)]() mutable {
     auto applied = std::make_shared<absl::StatusOr<Applied>>(applier_->Apply(entries));
-    parts_.shard->Post([this, alive, applied] {
-      if (*alive) OnApplied(std::move(*applied));
+    const bool full = absl::IsResourceExhausted(applied->status());
+    if (!full) entries.clear();
+    parts_.shard->Post([this, alive, applied, full, entries = std::move(entries)]() mutable {
+      if (!*alive || stopped_) return;
+      if (!full) return OnApplied(std::move(*applied));
+      // The disk is full: the same again, until it is not (F-12).
+      LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(applied->status()));
+      parts_.shard->PostAfter(kFullDiskRetry, [this, alive, entries = std::move(entries)]() mutable {
+        if (*alive && !stopped_) ApplyBatch(std::move(entries));
+      });
     });
   });
 }

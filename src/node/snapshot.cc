@@ -139,6 +139,7 @@ absl::StatusOr<SnapshotHead> ReadHead(SnapshotReader& reader) {
 }  // namespace
 
 absl::StatusOr<TermIndex> Applier::SaveSnapshot(const std::string& path) {
+  if (unwritten_) return absl::ResourceExhaustedError("applied entries wait for room on the disk");
   ASSIGN_OR_RETURN(auto file, parts_.files->Open(path, {.create = true}));
   RETURN_IF_ERROR(file->Truncate(0));
   SnapshotWriter writer(std::move(file));
