@@ -61,6 +61,7 @@ TEST_F(ClusterFault, F12_FullDiskRefusesWritesServesReadsAndGoesOn) {
   EXPECT_EQ(cluster_->Leader(kBlobs), 0u) << "it leads, and refuses";
   EXPECT_TRUE(clients_->GetNow(0, "first").ok());
   EXPECT_NE(put(), Outcome::kAcknowledged);
+  EXPECT_EQ(clients_->RemoveNow(0, "a0"), Outcome::kAcknowledged) << "what frees space goes on";
   cluster_->disk(0).ClearFaults();
   cluster_->RunFor(seconds(1));
   ++written;

@@ -196,8 +196,8 @@ uint64_t DurableLog::FreeBytes() const {
   return (active_blocks_left_ + ready_.size() * segment_blocks_ * 3 / 4) * options_.block_bytes;
 }
 
-absl::Status DurableLog::HasRoom(uint64_t bytes) const {
-  const uint64_t reserve = options_.segment_bytes / kReserveShare;
+absl::Status DurableLog::HasRoom(uint64_t bytes, bool frees_space) const {
+  const uint64_t reserve = options_.segment_bytes / kReserveShare / (frees_space ? 2 : 1);
   std::lock_guard lock(mutex_);
   if (queued_bytes_ + bytes > options_.queue_bytes_max) {
     return absl::ResourceExhaustedError(

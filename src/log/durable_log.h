@@ -38,7 +38,7 @@ class DurableLog final : public Log {
   GroupState TakeRecovered(const GroupId& group) override;
   void Append(AppendBatch batch, env::Executor* reply_on, Done done) override;
   bool TryAppend(AppendBatch& batch, env::Executor* reply_on, Done& done) override;
-  absl::Status HasRoom(uint64_t bytes) const override;
+  absl::Status HasRoom(uint64_t bytes, bool frees_space) const override;
   void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
             ReadDone done) override;
   std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,

@@ -88,8 +88,8 @@ class Log {
   // batch and `done` are as they were, and the caller tries again. Keeps the order of what it holds back.
   virtual bool TryAppend(AppendBatch& batch, env::Executor* reply_on, Done& done) = 0;
   // Whether entries of so many payload bytes should be started now. RESOURCE_EXHAUSTED, while there is still
-  // room for what a group has to write for itself.
-  virtual absl::Status HasRoom(uint64_t bytes) const = 0;
+  // room for what a group has to write for itself; half of that room is for entries that free space.
+  virtual absl::Status HasRoom(uint64_t bytes, bool frees_space = false) const = 0;
   // Entries [from, end), as many from the start as fit into `bytes_max` (at least one). Served from memory
   // when they are recent: then `done` still comes by Post. OUT_OF_RANGE: compacted. DATA_LOSS: damaged on
   // disk (F-15).

@@ -132,7 +132,7 @@ void NodeHost::Lookup(Slot* slot, const std::string& name, Done<Found> done) {
   auto answer = std::make_shared<Done<Found>>(std::move(done));
   const auto after_barrier = [this, slot, name, answer] {
     slot->group->ReadBarrier([this, slot, name, answer](ReplyCode code, absl::Status error) {
-      if (code != ReplyCode::kOk) return (*answer)(absl::UnavailableError(error.message()));
+      if (code != ReplyCode::kOk) return (*answer)(std::move(error));
       LookupNow(slot, name, [answer](absl::StatusOr<Found> found) { (*answer)(std::move(found)); });
     });
   };

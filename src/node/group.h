@@ -55,7 +55,9 @@ class Group {
   void Submit(ClientRequest request, ReplyFn reply);
   // A command of this server's own or of a publish; the leader's part of Submit without the session check for
   // kSystemClient.
-  void Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply);
+  // `frees_space`: taken even when the disk is nearly full.
+  void Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply,
+               bool frees_space = false);
   // Ends with ok once this server has applied everything that was committed when the call was made.
   void ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done);
   void InstallSnapshot(Term leader_term, const std::string& path, env::Executor* reply_on,
@@ -82,6 +84,7 @@ class Group {
   struct Proposal {
     UploadId key;
     bool data_stream = false;
+    bool frees_space = false;
     Bytes payload;
     size_t bytes = 0;
     ReplyFn reply;
@@ -128,7 +131,7 @@ class Group {
   // Proposals.
   void Enqueue(Proposal proposal);
   std::optional<ClientReply> AnswerAtOnce(const Proposal& proposal) const;
-  absl::Status HasRoom(uint64_t bytes, uint64_t taken) const;
+  absl::Status HasRoom(const Proposal& proposal, uint64_t taken) const;
   void DrainProposals();
   void Refuse(Waiting waiting, const ClientReply& reply);
   void FailProposalsFrom(Index from);

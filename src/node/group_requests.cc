@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kQueriesMax = 4096;
 constexpr size_t kReadsMax = 65536;
+constexpr size_t kRetriesMax = 64;  // of one call, that wait for its answer
 
 Counter& Refused() {
   static Counter& counter =
@@ -101,13 +102,15 @@ void Group::Submit(ClientRequest request, ReplyFn reply) {
   }
 }
 
-void Group::Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply) {
+void Group::Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply,
+                    bool frees_space) {
   if (stopped_) {
     return reply(Failure(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping")));
   }
   Proposal proposal;
   proposal.key = {client, call};
   proposal.data_stream = data_stream;
+  proposal.frees_space = frees_space;
   proposal.bytes = data.size() + 64;
   proposal.payload = std::move(data);
   proposal.reply = std::move(reply);
@@ -143,17 +146,18 @@ std::optional<ClientReply> Group::AnswerAtOnce(const Proposal& proposal) const {
                  absl::UnavailableError("the leader has not committed an entry of its term yet"));
 }
 
-// RESOURCE_EXHAUSTED when no write of `bytes` may wait too; `taken` are on their way to the log.
-absl::Status Group::HasRoom(uint64_t bytes, uint64_t taken) const {
+// RESOURCE_EXHAUSTED when the write may not wait too; `taken` bytes are on their way to the log.
+absl::Status Group::HasRoom(const Proposal& proposal, uint64_t taken) const {
   const HostOptions& limits = *parts_.options;
-  if (waiting_.size() >= limits.pending_writes_max || pending_bytes_ + bytes > limits.pending_bytes_max) {
+  if (waiting_.size() >= limits.pending_writes_max ||
+      pending_bytes_ + proposal.bytes > limits.pending_bytes_max) {
     return absl::ResourceExhaustedError(fmt::format(
         "{} writes of {} bytes are pending in group {} (limits {} and {})", waiting_.size(), pending_bytes_,
         parts_.spec.id.ToString(), limits.pending_writes_max, limits.pending_bytes_max));
   }
   // Before the log is full, so that the leader can go on leading and answering reads (F-12).
   if (log_full_) return absl::ResourceExhaustedError("earlier writes wait for room in the log");
-  return parts_.log->HasRoom(taken + bytes);
+  return parts_.log->HasRoom(taken + proposal.bytes, proposal.frees_space);
 }
 
 // Everything that arrived since the last turn of the shard becomes one proposal of several entries.
@@ -171,10 +175,16 @@ void Group::DrainProposals() {
       continue;
     }
     if (const auto it = waiting_.find(proposal.key); it != waiting_.end()) {
+      if (it->second.replies.size() >= kRetriesMax) {
+        Refused().Increment();
+        proposal.reply(Failure(ReplyCode::kResource,
+                               absl::ResourceExhaustedError("too many retries of one call are waiting")));
+        continue;
+      }
       it->second.replies.emplace_back(std::move(proposal.reply), proposal.replication);
       continue;
     }
-    if (auto room = HasRoom(proposal.bytes, taken); !room.ok()) {
+    if (auto room = HasRoom(proposal, taken); !room.ok()) {
       Refused().Increment();
       proposal.reply(Failure(ReplyCode::kResource, std::move(room)));
       continue;

@@ -344,7 +344,8 @@ void Lane::Remove(RemoveRequest request, ReplyFn reply) {
   command.op = BlobOp::kRemove;
   command.name = request.name;
   command.stamp_ms = parts_.clock->WallNowMs();
-  parts_.group->Propose(request.client, request.call, false, EncodeBlobCommand(command), std::move(reply));
+  parts_.group->Propose(request.client, request.call, false, EncodeBlobCommand(command), std::move(reply),
+                        /*frees_space=*/true);
 }
 
 // --- Any server: find the leader, retry
