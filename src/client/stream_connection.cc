@@ -224,8 +224,25 @@ absl::Status StreamConnection::ReadSome(wire::ReplyDecoder* decoder) {
   }
 }
 
+namespace {
+
+// What `reply` says of the packet `sent`.
+absl::Status Judge(const wire::PacketHeader& sent, const wire::DataStreamReply& reply) {
+  if (!reply.success) return FailureOf(reply);
+  if (reply.header.upload() != sent.upload() || reply.header.type != sent.type ||
+      reply.header.offset != sent.offset ||
+      (sent.type == wire::PacketType::kStreamData && reply.bytes_written != sent.data_length)) {
+    return absl::InternalError(fmt::format("the answer to the packet at {} says {} bytes at {}", sent.offset,
+                                           reply.bytes_written, reply.header.offset));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status StreamConnection::OnReplyRead(wire::DataStreamReply reply) {
   Waiting first;
+  absl::Status status;
   {
     std::lock_guard lock(mutex_);
     if (waiting_.empty()) return absl::InternalError("the server answered a packet that was not sent");
@@ -233,16 +250,14 @@ absl::Status StreamConnection::OnReplyRead(wire::DataStreamReply reply) {
     waiting_.pop_front();
     last_event_ = Clock::now();
     in_flight_bytes_ -= first.header.data_length;
-  }
-  const wire::PacketHeader& sent = first.header;
-  absl::Status status;
-  if (!reply.success) {
-    status = FailureOf(reply);
-  } else if (reply.header.upload() != sent.upload() || reply.header.type != sent.type ||
-             reply.header.offset != sent.offset ||
-             (sent.type == wire::PacketType::kStreamData && reply.bytes_written != sent.data_length)) {
-    status = absl::InternalError(fmt::format("the answer to the packet at {} says {} bytes at {}",
-                                             sent.offset, reply.bytes_written, reply.header.offset));
+    // Who sees that nothing waits any more, in Drain or after its future, sees also how it ended.
+    status = Judge(first.header, reply);
+    if (!status.ok()) {
+      if (failure_.ok()) failure_ = status;
+    } else if (first.header.type == wire::PacketType::kStreamData) {
+      answered_bytes_ += first.header.data_length;
+    }
+    changed_.notify_all();
   }
   if (first.on_reply) {
     if (status.ok()) {
@@ -251,11 +266,7 @@ absl::Status StreamConnection::OnReplyRead(wire::DataStreamReply reply) {
       first.on_reply(status);
     }
   }
-  RETURN_IF_ERROR(status);
-  std::lock_guard lock(mutex_);
-  if (sent.type == wire::PacketType::kStreamData) answered_bytes_ += sent.data_length;
-  changed_.notify_all();
-  return absl::OkStatus();
+  return status;
 }
 
 void StreamConnection::Fail(absl::Status status) {

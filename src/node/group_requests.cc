@@ -316,6 +316,9 @@ void Group::Query(Bytes request, ReplyFn reply) {
 void Group::SubmitWatch(ClientRequest request, ReplyFn reply, std::optional<ClientReply> write) {
   constexpr size_t kWatchesMax = 65536;
   if (!leads()) return reply(NotLeader());
+  if (!ready()) {
+    return reply(Failure(ReplyCode::kLeaderNotReady, absl::UnavailableError("the leader is not ready yet")));
+  }
   if (watches_.size() >= kWatchesMax) {
     return reply(Failure(ReplyCode::kResource, absl::ResourceExhaustedError(
                                                    fmt::format("{} watches are pending", watches_.size()))));
