@@ -240,6 +240,7 @@ TEST_F(ClusterFault, F72_D15_SilentSuccessorIsLeftBehindAndFetches) {
   EXPECT_LT(cluster_->world().MonotonicNow() - before, seconds(5)) << "it waited for the silent one";
   cluster_->network().Heal();
   ExpectWhole();
+  AwaitContent(silent);
   EXPECT_EQ(Contents(silent).size(), 1u);
 }
 
@@ -308,6 +309,7 @@ class ChainFault : public ClusterFault {
     EXPECT_EQ(cluster_->transports(first_).ordered_fetches(), 0u);
     cluster_->RunFor(milliseconds(300));  // the entry is applied there, too
     EXPECT_EQ(cluster_->transports(third_).fetches(), 0u);
+    AwaitContent(third_);
     EXPECT_EQ(Contents(third_).size(), 1u);
   }
 
@@ -350,6 +352,7 @@ TEST_F(ChainFault, D15_F50_TheEndOfAChainThatFreezesTakesNobodyWithIt) {
   ASSERT_TRUE(cluster_->RunUntil([&] { return outcome_.has_value(); }, seconds(4)));
   EXPECT_EQ(outcome_, Outcome::kAcknowledged);
   EXPECT_EQ(cluster_->transports(first_).ordered_fetches(), 0u) << "the second server was left behind, too";
+  AwaitContent(second_);
   EXPECT_EQ(Contents(second_).size(), 1u);
   cluster_->network().Heal();
   ExpectWhole();
@@ -363,6 +366,7 @@ TEST_F(ChainFault, D15_F34_InAChainOfFiveTwoMayDie) {
   cluster_->RunFor(milliseconds(40));
   cluster_->Kill((first_ + 3) % 5);
   ExpectPassedOn(seconds(6));
+  AwaitContent((first_ + 4) % 5);
   EXPECT_EQ(Contents((first_ + 4) % 5).size(), 1u);
   Restart(second_);
   Restart((first_ + 3) % 5);
@@ -399,6 +403,7 @@ TEST_F(ClusterFault, D15_D20_F35_WriteThatGoesOnAfterACrashTakesTheOthersWithIt)
   EXPECT_EQ(outcome, Outcome::kAcknowledged);
   EXPECT_EQ(cluster_->transports(1).ordered_fetches(), 0u);
   const std::string id = stages[0].substr(stages[0].rfind('/'));
+  AwaitContent(1);
   EXPECT_THAT(Contents(1), testing::ElementsAre(testing::EndsWith(id))) << "it began again";
   ExpectWhole();
   for (const size_t other : {0, 2}) EXPECT_EQ(cluster_->transports(other).fetches(), 0u) << other;
@@ -433,6 +438,7 @@ TEST_F(ClusterFault, F28_D20_WriteThatMetAFullDiskGoesOnOnceThereIsRoom) {
   ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20)));
   EXPECT_EQ(outcome, Outcome::kAcknowledged);
   const std::string id = stages[0].substr(stages[0].rfind('/'));
+  AwaitContent(1);
   EXPECT_THAT(Contents(1), testing::ElementsAre(testing::EndsWith(id))) << "it began again";
   ExpectWhole();
 }

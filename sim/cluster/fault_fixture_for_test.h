@@ -106,6 +106,10 @@ class ClusterFault : public testing::Test {
     }
     return paths;
   }
+  // A server that does not lead hears of a commit with the next append, or a tick later.
+  void AwaitContent(size_t server) {
+    cluster_->RunUntil([&] { return !Contents(server).empty(); }, std::chrono::milliseconds(50));
+  }
   // Damages the server's copy of `text` in its log; the server must be down.
   bool DamageInLog(size_t server, const std::string& text) {
     SimFiles& disk = cluster_->disk(server);

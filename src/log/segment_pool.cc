@@ -42,7 +42,7 @@ absl::StatusOr<bool> SegmentPool::PrepareStep() {
 
 absl::StatusOr<bool> SegmentPool::Fill() {
   if (filling_ == nullptr) {
-    ASSIGN_OR_RETURN(filling_, files_.Open(Path(kFillingName), {.create = true}));
+    ASSIGN_OR_RETURN(filling_, files_.Open(Path(kFillingName), {.create = true, .run_bytes = kStepBytes}));
     RETURN_IF_ERROR(filling_->Truncate(0));
     filled_ = 0;
   }

@@ -79,7 +79,8 @@ class Core::Impl {
   void SendAppendsToAll();
   void SendHeartbeat(const PeerId& to, ReplicaProgress& progress);
   void SendHeartbeatToAll();
-  // Tells a peer at rest of a commit index that it does not know.
+  // Tells a peer at rest of a commit index that it does not know. At a tick, not at once: the next append or
+  // the heartbeat of a read most often does it for nothing.
   void AnnounceCommit(const PeerId& to, ReplicaProgress& progress);
   void MaybeCommit();
   void RebuildProgress();

@@ -166,7 +166,6 @@ void Core::Impl::Handle(const PeerId& from, AppendReply& reply) {
   if (role_ != Role::kLeader) return;
   ConfirmReads();
   SendAppends(from, progress);
-  AnnounceCommit(from, progress);
   MaybeFinishTransfer();
 }
 
@@ -202,7 +201,6 @@ void Core::Impl::MaybeCommit() {
     return;
   }
   if (!was_ready && ready()) StartWaitingReads();
-  for (auto& [id, progress] : progress_) AnnounceCommit(id, progress);
 }
 
 void Core::Impl::Unreachable(const PeerId& peer) {
@@ -265,6 +263,7 @@ void Core::Impl::TickLeader(uint32_t ticks) {
     const bool unheard = progress.since_heard >= 2 * options_.heartbeat_ticks &&
                          progress.since_heartbeat >= options_.heartbeat_ticks;
     if (quiet || unheard) SendHeartbeat(id, progress);
+    AnnounceCommit(id, progress);
   }
 }
 
