@@ -159,6 +159,25 @@ TEST_F(ClusterGroup, TooManyWritesAreRefusedAndEachIsAnswered) {
   EXPECT_EQ(answers_[node::ReplyCode::kOk], 11) << "the room came back";
 }
 
+TEST_F(ClusterGroup, ReadAfterWritesSeesThoseWithoutAnAnswer) {
+  Make();
+  const size_t leader = LeaderOf(kCounter);
+  for (uint64_t i = 1; i <= 50; ++i) Submit(leader, node::RequestKind::kWrite, i);
+  node::ClientRequest read;
+  read.group = kCounter;
+  read.kind = node::RequestKind::kRead;
+  read.client = ClientId{{7}};
+  read.call = CallId{51};
+  read.message = Bytes::Copy("GET");
+  read.after_writes = true;
+  std::optional<node::ClientReply> leads, follows;
+  cluster_->host(leader).Submit(read, [&](node::ClientReply reply) { leads = std::move(reply); });
+  cluster_->host((leader + 1) % 3).Submit(read, [&](node::ClientReply reply) { follows = std::move(reply); });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return leads && follows; }, seconds(5)));
+  EXPECT_EQ(leads->message.ToString().back(), 50);
+  EXPECT_EQ(follows->code, node::ReplyCode::kNotLeader);
+}
+
 TEST_F(ClusterGroup, TooManyQueriesAreRefusedAndEachIsAnswered) {
   Make();
   const size_t leader = LeaderOf(kCounter);

@@ -70,8 +70,6 @@ std::vector<Option> MakeOptions() {
        SLUICE_FIELD(host.pending_bytes_max)},
       {"session_replies_max", Unit::kCount, "Replies remembered for retries, per group",
        SLUICE_FIELD(host.session_replies_max)},
-      {"fetch_bytes_in_flight_max", Unit::kBytes, "Background fetch of missing bytes",
-       SLUICE_FIELD(host.fetch_bytes_in_flight_max)},
       {"checkpoint_ms", Unit::kMilliseconds, "Applied state is flushed this often, if it changed",
        SLUICE_FIELD(host.checkpoint_ms)},
       {"compact_keep_entries", Unit::kCount, "Applied entries kept in the log for slow followers",

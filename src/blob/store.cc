@@ -26,9 +26,11 @@ absl::Status IgnoreNotFound(absl::Status status) {
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
 }
 
-// Which thread: the same in every process, so that a simulation repeats.
 constexpr uint32_t kDirectRunBytesMax = 16u << 20;
+// How much of a blob in a row is read by one thread.
+constexpr uint64_t kNeighbourBytes = 1u << 20;
 
+// Which thread: the same in every process, so that a simulation repeats.
 size_t Spread(const UploadId& id) { return Crc32c(id.ToHex()); }
 
 using Threads = std::vector<std::unique_ptr<env::Executor>>;
@@ -82,7 +84,7 @@ class FolderStore final : public Store, public StagePlace {
 
   // Neighbouring reads go to different threads, so that one blob is read ahead while it is checked.
   env::Executor& ReaderOf(const UploadId& id, uint64_t offset) {
-    return *read_[(Spread(id) + offset / kReadBytesMax) % read_.size()];
+    return *read_[(Spread(id) + offset / kNeighbourBytes) % read_.size()];
   }
   // A read of this content met damage.
   void NoteDamage(const UploadId& id);

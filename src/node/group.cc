@@ -164,7 +164,7 @@ void Group::Pump() {
       const auto it = reads_.find(released.token);
       if (it == reads_.end()) continue;
       if (released.ok) {
-        it->second.index = released.index;
+        it->second.index = std::max(released.index, it->second.at_least);
       } else {
         auto done = std::move(it->second.done);
         reads_.erase(it);

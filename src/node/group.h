@@ -59,7 +59,8 @@ class Group {
   void Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply,
                bool frees_space = false);
   // Ends with ok once this server has applied everything that was committed when the call was made.
-  void ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done);
+  // `at_least`: an index of this leader's log that must be applied, too.
+  void ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, Index at_least = kNoIndex);
   void InstallSnapshot(Term leader_term, const std::string& path, env::Executor* reply_on,
                        absl::AnyInvocable<void(absl::Status)> done);
   // Leader: hands over to an up-to-date voter, if there is one.
@@ -106,6 +107,7 @@ class Group {
   struct Read {
     env::Instant deadline;
     Index index = kNoIndex;  // known once released
+    Index at_least = kNoIndex;
     absl::AnyInvocable<void(ReplyCode, absl::Status)> done;
   };
   struct UnsentAfter {

@@ -239,7 +239,7 @@ void Group::FailProposalsFrom(Index from) {
 // --- Reads
 // ----------------------------------------------------------------------------------------------------
 
-void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done) {
+void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, Index at_least) {
   if (stopped_) return done(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping"));
   if (reads_.size() >= kReadsMax) {
     Refused().Increment();
@@ -249,7 +249,7 @@ void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done) 
   const uint64_t token = next_token_++;
   reads_.emplace(
       token, Read{parts_.clock->MonotonicNow() + std::chrono::milliseconds(parts_.options->read_timeout_ms),
-                  kNoIndex, std::move(done)});
+                  kNoIndex, at_least, std::move(done)});
   core_->RequestRead(token);
   Pump();
 }
@@ -276,11 +276,20 @@ void Group::SubmitRead(ClientRequest request, ReplyFn reply) {
     }
     return Query(std::move(request.message), std::move(reply));
   }
-  ReadBarrier([this, alive = alive_, message = std::move(request.message), reply = std::move(reply)](
-                  ReplyCode code, absl::Status error) mutable {
-    if (code != ReplyCode::kOk) return reply(Failure(code, std::move(error)));
-    Query(std::move(message), std::move(reply));
-  });
+  Index at_least = kNoIndex;
+  if (request.after_writes) {
+    // Only the leader knows which writes it has taken.
+    if (!leads()) return reply(NotLeader());
+    if (!inbox_.empty()) DrainProposals();
+    at_least = core_->last().index;
+  }
+  ReadBarrier(
+      [this, alive = alive_, message = std::move(request.message), reply = std::move(reply)](
+          ReplyCode code, absl::Status error) mutable {
+        if (code != ReplyCode::kOk) return reply(Failure(code, std::move(error)));
+        Query(std::move(message), std::move(reply));
+      },
+      at_least);
 }
 
 void Group::Query(Bytes request, ReplyFn reply) {

@@ -60,15 +60,14 @@ struct HostOptions {
   uint32_t upload_idle_ttl_ms = 600'000;    // D-10
   uint32_t successor_silence_ms = 2'000;    // after this a successor is left behind (D-15)
   uint32_t read_timeout_ms = 10'000;
-  uint32_t pending_writes_max = 4096;              // per group
-  uint32_t group_uploads_max = 2048;               // passing through at a time, per group
-  uint32_t inflight_appends_max = 128;             // appends on the way to one follower (D-27)
-  uint64_t pending_bytes_max = 64u << 20;          // per group
-  uint32_t session_replies_max = 131'072;          // remembered replies per group (D-05)
-  uint64_t fetch_bytes_in_flight_max = 16u << 20;  // background fetch of missing bytes
-  uint32_t checkpoint_ms = 5'000;                  // how often applied state is flushed, if it changed
-  uint64_t compact_keep_entries = 10'000;          // entries kept behind the applied index for slow followers
-  uint64_t log_bytes_checkpoint = 256u << 20;      // a checkpoint is due after this much log
+  uint32_t pending_writes_max = 4096;          // per group
+  uint32_t group_uploads_max = 2048;           // passing through at a time, per group
+  uint32_t inflight_appends_max = 128;         // appends on the way to one follower (D-27)
+  uint64_t pending_bytes_max = 64u << 20;      // per group
+  uint32_t session_replies_max = 131'072;      // remembered replies per group (D-05)
+  uint32_t checkpoint_ms = 5'000;              // how often applied state is flushed, if it changed
+  uint64_t compact_keep_entries = 10'000;      // entries kept behind the applied index for slow followers
+  uint64_t log_bytes_checkpoint = 256u << 20;  // a checkpoint is due after this much log
   log::LogOptions log;
   blob::StoreOptions blob;
   bool map_index = false;  // the simulator's index instead of RocksDB (D-23)

@@ -38,6 +38,17 @@ absl::Status CheckRecovered(const GroupSpec& spec, const log::GroupState& recove
   return absl::OkStatus();
 }
 
+// Snapshots that were on their way to or from another server. What is being installed (`in-`) stays.
+absl::Status RemoveTransfers(env::Files& files, const std::string& dir) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(dir));
+  for (const std::string& name : names) {
+    if (name.rfind("out-", 0) == 0 || name.rfind("incoming-", 0) == 0) {
+      RETURN_IF_ERROR(files.Remove(dir + "/" + name));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Host>> Host::Open(HostOptions options, HostSeams seams) {
@@ -57,6 +68,7 @@ absl::Status NodeHost::Open() {
   ASSIGN_OR_RETURN(identity_,
                    OpenIdentity(*seams_.files, dir, options_.self.id, options_.bootstrap, *seams_.random));
   RETURN_IF_ERROR(seams_.files->MakeDirs(snapshot_dir()));
+  RETURN_IF_ERROR(RemoveTransfers(*seams_.files, snapshot_dir()));
   ASSIGN_OR_RETURN(log_, log::Log::Open(*seams_.files, *seams_.executors, dir + "/log", options_.log));
   ASSIGN_OR_RETURN(store_, blob::Store::Open(*seams_.files, *seams_.executors, *seams_.clock, dir + "/blobs",
                                              options_.blob));

@@ -48,7 +48,8 @@ struct ClientRequest {
   Bytes message;
   Index min_index = kNoIndex;  // kStaleRead, kWatch
   Replication replication = Replication::kMajority;
-  bool linearizable = true;  // kRead: false asks the leader's machine without a round
+  bool linearizable = true;   // kRead: false asks the leader's machine without a round
+  bool after_writes = false;  // kRead: sees the writes that arrived before it, also those without an answer
   // kForward: the stream, and what its header said.
   UploadId upload;
   BlobHeader header;

@@ -74,6 +74,7 @@ std::optional<CallFailure> TakeType(const node::Host& host, const pb::RaftClient
       request.kind = proto.read().dummy() ? RequestKind::kWatch : RequestKind::kRead;
       if (proto.read().dummy()) request.min_index = Index{0};
       request.linearizable = !proto.read().prefer_non_linearizable();
+      request.after_writes = proto.read().read_after_write_consistent();
       return std::nullopt;
     case pb::RaftClientRequestProto::kStaleRead:
       request.kind = RequestKind::kStaleRead;
