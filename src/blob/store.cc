@@ -100,7 +100,7 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status RecoverStage(const UploadId& id);
   absl::Status RemoveDropped(const UploadId& id);
   absl::Status RemoveStageFiles(const UploadId& id);
-  void NoteSyncFailure(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
+  absl::Status NoteSyncFailure(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status SyncFolders() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status SyncFoldersOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   // Calls `open` with the path of the stage or content. A link may rename the file meanwhile, so what is
@@ -378,10 +378,9 @@ absl::Status FolderStore::SyncNames(const UploadId& id) {
   }
   absl::Status status = files_.SyncDir(ContentDir(id));
   if (status.ok()) status = files_.SyncDir(stage_dir_);
-  if (status.ok()) return status;
   std::lock_guard lock(links_mutex_);
-  if (sync_failure_.ok()) NoteSyncFailure(status);
-  return status;
+  if (!status.ok()) return NoteSyncFailure(status);
+  return sync_failure_;  // of a sync beside this one, which may have taken the error of our names
 }
 
 // ---- contents
@@ -434,13 +433,16 @@ absl::Status FolderStore::SyncLinks() {
 
 absl::Status FolderStore::SyncFolders() {
   if (!sync_failure_.ok()) return sync_failure_;
-  if (absl::Status status = SyncFoldersOnce(); !status.ok()) NoteSyncFailure(std::move(status));
-  return sync_failure_;
+  if (absl::Status status = SyncFoldersOnce(); !status.ok()) return NoteSyncFailure(std::move(status));
+  return absl::OkStatus();
 }
 
-void FolderStore::NoteSyncFailure(absl::Status status) {
+absl::Status FolderStore::NoteSyncFailure(absl::Status status) {
+  // Too few descriptors: the folder was not even opened, and nothing is lost.
+  if (absl::IsResourceExhausted(status)) return status;
   LogError("sync of blob folders failed, for good: {}", Message(status));
-  sync_failure_ = std::move(status);
+  if (sync_failure_.ok()) sync_failure_ = status;
+  return status;
 }
 
 absl::Status FolderStore::SyncFoldersOnce() {

@@ -73,7 +73,8 @@ class Files {
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   // Makes the folder and its parents; fine if it is there. Syncs every parent in which it made an entry.
   virtual absl::Status MakeDirs(const std::string& path) = 0;
-  // Makes creations, renames and removals in this folder durable.
+  // Makes creations, renames and removals in this folder durable. RESOURCE_EXHAUSTED: the folder could not be
+  // opened, and nothing was tried; any other failure is final.
   virtual absl::Status SyncDir(const std::string& path) = 0;
   // Names (not paths) in the folder, sorted.
   virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;

@@ -88,13 +88,15 @@ class PosixFile final : public File {
       if (run_ && offset < run_->end() && offset + count > run_->at()) RETURN_IF_ERROR(SpillRun());
     }
     const bool aligned = (offset | count | reinterpret_cast<uintptr_t>(out)) % kBlockBytes == 0;
-    const bool direct = options_.read_only && direct_fd_.valid() && aligned;
+    bool direct = options_.read_only && direct_fd_.valid() && aligned;
     size_t done = 0;
     while (done < count) {
       // What a short direct read leaves is not whole blocks any more.
       const int fd = direct && done == 0 ? direct_fd_.get() : fd_.get();
       const ssize_t n =
           Retry([&] { return pread(fd, out + done, count - done, static_cast<off_t>(offset + done)); });
+      // A file system may open a file with O_DIRECT and yet not read it so.
+      if (n < 0 && errno == EINVAL && std::exchange(direct, false)) continue;
       if (n < 0) return PosixError("read", path_, errno);
       if (n == 0) break;
       done += static_cast<size_t>(n);
@@ -130,6 +132,7 @@ class PosixFile final : public File {
     {
       std::lock_guard lock(run_mutex_);
       RETURN_IF_ERROR(SpillRun());
+      if (run_) run_->Release();  // who syncs pauses, or is done
     }
     if (Retry([&] { return fdatasync(fd_.get()); }) != 0) return PosixError("sync", path_, errno);
     return absl::OkStatus();
@@ -359,8 +362,10 @@ class PosixFiles final : public Files {
   absl::Status SyncDir(const std::string& path) override {
     const Descriptor fd(Retry([&] { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (!fd.valid()) return PosixError("open folder", path, errno);
-    if (Retry([&] { return fsync(fd.get()); }) != 0) return PosixError("sync folder", path, errno);
-    return absl::OkStatus();
+    if (Retry([&] { return fsync(fd.get()); }) == 0) return absl::OkStatus();
+    // Final whatever the reason: a full disk, too, may have cost the change (F-10).
+    const absl::Status failed = PosixError("sync folder", path, errno);
+    return absl::IsResourceExhausted(failed) ? absl::DataLossError(failed.message()) : failed;
   }
 
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override {

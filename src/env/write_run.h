@@ -45,6 +45,12 @@ class WriteRun {
   void MarkClean() { clean_ = size_; }
   // The whole run is in the file.
   void Advance() { Restart(at_ + size_); }
+  // Gives the memory back, with what it holds.
+  void Release() {
+    Restart(0);
+    memory_.reset();
+    capacity_ = 0;
+  }
   // Forgets what lies at `end` and behind it.
   void Cut(uint64_t end) {
     size_ = std::min<uint64_t>(size_, end - at_);

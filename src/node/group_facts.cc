@@ -20,7 +20,9 @@ Bytes EncodeFactsEntry(const GroupFacts& facts) {
 }
 
 absl::StatusOr<std::optional<GroupFacts>> FactsOf(const Command& command) {
-  if (command.client != kSystemClient || command.call != kFactsCall) return std::optional<GroupFacts>();
+  if (command.type != CommandType::kWrite || command.client != kSystemClient || command.call != kFactsCall) {
+    return std::optional<GroupFacts>();
+  }
   GroupFacts facts;
   uint64_t mode = 0;
   const std::string record = command.data.ToString();

@@ -345,7 +345,8 @@ void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
   } else if (auto stage = parts_.store->Find(it->second.upload)) {
     // What it holds beyond its durable length counts too: the next write has to begin behind that.
     stage->Flush(parts_.shard, [stage, flushed](absl::StatusOr<uint64_t> durable) {
-      if (!durable.ok()) {
+      // A queue that is full or too few descriptors pass; what failed for good has to go.
+      if (!durable.ok() && !absl::IsResourceExhausted(durable.status())) {
         stage->Abort();
         durable = absl::NotFoundError("the upload cannot be gone on with; start again at 0");
       }

@@ -176,8 +176,8 @@ void RelayUpload::OnSettled(std::shared_ptr<blob::Upload> upload, const absl::St
   }
   auto opened = std::exchange(opened_, nullptr);
   if (!failed_ && !settled.ok()) {
-    // Nobody can go on with it.
-    if (!upload->sealed()) upload->Abort();
+    // Nobody can go on with it, unless what is short comes back.
+    if (!upload->sealed() && !absl::IsResourceExhausted(settled)) upload->Abort();
     Fail(settled);
   }
   if (failed_) {  // given up meanwhile

@@ -12,6 +12,7 @@
 #include "edge/datastream/server.h"
 #include "edge/datastream/sink.h"
 #include "edge/datastream/stream_host_for_test.h"
+#include "node/command.h"
 
 namespace sluice::edge::datastream {
 namespace {
@@ -328,6 +329,15 @@ TEST(StreamHeader, F71_HeadersThatDoNotFitAreRefused) {
   header.route.successors.push_back({{"n2"}, {{"n0"}}});
   EXPECT_FALSE(DecodeStreamHeader(packet, EncodeStreamHeader(header)).ok());
   EXPECT_FALSE(DecodeStreamHeader(packet, Bytes::Copy("\xff\xff")).ok());
+}
+
+TEST(StreamHeader, F71_TheServersOwnClientIdIsRefused) {
+  node::StreamHeader header = Header(9);
+  header.upload.client = node::kSystemClient;
+  wire::PacketHeader packet;
+  packet.client = node::kSystemClient;
+  packet.stream = CallId{9};
+  EXPECT_TRUE(absl::IsInvalidArgument(DecodeStreamHeader(packet, EncodeStreamHeader(header)).status()));
 }
 
 // n0 passes on to n1.

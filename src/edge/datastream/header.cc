@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "edge/ratis/convert.h"
+#include "node/command.h"
 #include "ratis/raft.pb.h"
 #include "sluice/blob.pb.h"
 #include "wire/ratis.h"
@@ -38,6 +39,7 @@ absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& 
   const auto& request = proto.rpc_request();
   node::StreamHeader header;
   ASSIGN_OR_RETURN(const ClientId client, wire::ParseClientId(request.requestor_id()));
+  if (client == node::kSystemClient) return absl::InvalidArgumentError("reserved client id");
   ASSIGN_OR_RETURN(header.group, wire::ParseGroupId(request.raft_group_id().id()));
   if (client != packet.client || request.call_id() != packet.stream.value) {
     return absl::InvalidArgumentError(

@@ -53,6 +53,7 @@ std::optional<CallFailure> TakeForward(const node::Host& host, ParsedRequest* ou
     return IllegalArgument("forward of a request that is neither write nor stream");
   const auto client = ClientId::FromBytes(inner.rpc_request().requestor_id());
   if (!client) return IllegalArgument("forwarded stream without a client id");
+  if (client->IsZero() || *client == node::kSystemClient) return IllegalArgument("reserved client id");
   out->request.kind = RequestKind::kForward;
   out->request.upload = {*client, CallId{inner.rpc_request().call_id()}};
   if (!IsBlobGroup(host, out->request.group)) return std::nullopt;

@@ -1,0 +1,35 @@
+#include "node/group_facts.h"
+
+#include <gtest/gtest.h>
+
+#include "node/blob_command.h"
+
+namespace sluice::node {
+namespace {
+
+Command CommandOf(const Bytes& entry) {
+  const auto command = DecodeCommand(entry);
+  EXPECT_TRUE(command.ok()) << command.status();
+  return command.value_or(Command{});
+}
+
+TEST(GroupFacts, D01_EntrySaysModeAndMachine) {
+  const auto facts = FactsOf(CommandOf(EncodeFactsEntry({GroupMode::kSluice, "blob"})));
+  ASSERT_TRUE(facts.ok() && *facts);
+  EXPECT_EQ((*facts)->mode, GroupMode::kSluice);
+  EXPECT_EQ((*facts)->machine, "blob");
+}
+
+// Whoever gets a stream's entry under the servers' own client id past every door still says nothing about the
+// group: its entry is another type.
+TEST(GroupFacts, D01_StreamUnderTheReservedIdIsNoFacts) {
+  BlobCommand publish;
+  publish.upload = {kSystemClient, CallId{0}};
+  const auto facts = FactsOf(CommandOf(
+      EncodeCommand({CommandType::kDataStream, kSystemClient, CallId{0}, EncodeBlobCommand(publish)})));
+  ASSERT_TRUE(facts.ok()) << facts.status();
+  EXPECT_FALSE(facts->has_value());
+}
+
+}  // namespace
+}  // namespace sluice::node
