@@ -90,6 +90,12 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
     host_->OpenWrite(kBlobs, Header(), sent_, lane_,
                      [self = shared_from_this(), round](absl::StatusOr<std::shared_ptr<node::Relay>> relay) {
                        if (self->round_ != round) return;
+                       if (absl::IsInvalidArgument(relay.status()) && self->sent_ > 0 &&
+                           std::exchange(self->offset_refused_, true)) {
+                         // Twice: what was told is of an upload at another server. From the start, then.
+                         self->sent_ = 0;
+                         return self->Start();
+                       }
                        if (!relay.ok()) return self->Lost(relay.status());
                        self->relay_ = std::move(*relay);
                        self->Pump();
@@ -227,6 +233,7 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
   env::Executor* lane_ = nullptr;
   std::shared_ptr<node::Relay> relay_;
   uint64_t sent_ = 0;
+  bool offset_refused_ = false;
   size_t unanswered_ = 0;
   uint64_t round_ = 0;  // answers to earlier rounds are ignored
   int attempts_ = 0;

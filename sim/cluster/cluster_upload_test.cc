@@ -479,5 +479,80 @@ TEST_F(ClusterFault, D20_InterruptedWriteGoesOnAtItsCommittedSize) {
   ExpectWhole();
 }
 
+TEST_F(ClusterFault, D20_QueryAtAnotherServerIsPassedOn) {
+  ClusterOptions options;
+  options.host.upload_idle_ttl_ms = 60'000;
+  Make(options);
+  const size_t asked = LeaderOf(kBlobs);
+  const size_t writing = (asked + 1) % 3;
+  const size_t third = (asked + 2) % 3;
+  const auto query = [&](size_t server, const std::string& name, bool ask_others = true) {
+    auto told = std::make_shared<std::optional<absl::StatusOr<node::WriteStatus>>>();
+    cluster_->host(server).QueryWrite(kBlobs, name, ask_others, cluster_->lane(server),
+                                      [told](absl::StatusOr<node::WriteStatus> where) { *told = where; });
+    const bool answered = cluster_->RunUntil([&] { return told->has_value(); }, seconds(2));
+    return answered ? **told : absl::DeadlineExceededError("no answer within the bound");
+  };
+  EXPECT_EQ(query(asked, "a").status().code(), absl::StatusCode::kNotFound);
+
+  const std::string content = MakeContent(300'000, 3);
+  node::BlobHeader header;
+  header.name = "a";
+  std::shared_ptr<node::Relay> relay;
+  cluster_->host(writing).OpenWrite(
+      kBlobs, header, 0, cluster_->lane(writing),
+      [&](absl::StatusOr<std::shared_ptr<node::Relay>> opened) { relay = opened.value_or(nullptr); });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return relay != nullptr; }, seconds(2)));
+  bool taken = false;
+  relay->home()->Post([&] {
+    relay->Append(0, Bytes::Copy(content.substr(0, 200'000)),
+                  [&](absl::Status status) { taken = status.ok(); });
+  });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return taken; }, seconds(2)));
+  for (const size_t server : {asked, third, writing}) {
+    const auto told = query(server, "a");
+    ASSERT_TRUE(told.ok()) << "server " << server << ": " << told.status();
+    EXPECT_EQ(told->committed, 200'000u) << "server " << server;
+    EXPECT_FALSE(told->complete);
+  }
+  EXPECT_EQ(query(asked, "a", false).status().code(), absl::StatusCode::kNotFound)
+      << "nobody was to be asked";
+  EXPECT_EQ(query(asked, "b").status().code(), absl::StatusCode::kNotFound);
+
+  // Whoever cannot be reached is left out.
+  for (const PeerId& other : AllBut(writing)) {
+    cluster_->network().CutBothWays(cluster_->id(writing), other);
+  }
+  EXPECT_EQ(query(asked, "a").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(query(third, "a").status().code(), absl::StatusCode::kNotFound);
+  // So many wait for it at a time, and no more.
+  std::map<absl::StatusCode, int> answers;
+  int answered = 0;
+  for (int i = 0; i < 200; ++i) {
+    cluster_->host(asked).QueryWrite(kBlobs, "a", true, cluster_->lane(asked),
+                                     [&](absl::StatusOr<node::WriteStatus> told) {
+                                       ++answers[told.status().code()];
+                                       ++answered;
+                                     });
+  }
+  EXPECT_TRUE(cluster_->RunUntil([&] { return answered == 200; }, seconds(2)));
+  EXPECT_EQ(answers[absl::StatusCode::kNotFound], 128);
+  EXPECT_EQ(answers[absl::StatusCode::kResourceExhausted], 72);
+  cluster_->network().Heal();
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const auto again = query(asked, "a");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->committed, 200'000u) << "a committed size went back";
+  // It goes on where it is, only; elsewhere it would begin again.
+  std::optional<absl::Status> elsewhere;
+  cluster_->host(asked).OpenWrite(
+      kBlobs, header, again->committed, cluster_->lane(asked),
+      [&](absl::StatusOr<std::shared_ptr<node::Relay>> opened) { elsewhere = opened.status(); });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return elsewhere.has_value(); }, seconds(2)));
+  EXPECT_TRUE(absl::IsInvalidArgument(*elsewhere)) << *elsewhere;
+  relay->home()->Post([relay = std::move(relay)]() mutable { relay.reset(); });
+  cluster_->RunFor(milliseconds(10));
+}
+
 }  // namespace
 }  // namespace sluice::sim

@@ -315,6 +315,16 @@ void SimTransports::OrderFetch(const raft::Peer& to, const GroupId& group, const
       std::move(done));
 }
 
+void SimTransports::QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+                               env::Executor* reply_on, Done<node::WriteStatus> done) {
+  Call<node::WriteStatus>(
+      to.id, kShortDeadline, reply_on,
+      [group, name](SimTransports& there, Answer<node::WriteStatus> answer) {
+        there.parts_.host->QueryWrite(group, name, false, there.parts_.lane, std::move(answer));
+      },
+      std::move(done));
+}
+
 void SimTransports::Publish(const raft::Peer& to, const node::PublishRequest& request,
                             env::Executor* reply_on, absl::AnyInvocable<void(node::ClientReply)> done) {
   Call<node::ClientReply>(

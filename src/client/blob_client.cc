@@ -105,8 +105,12 @@ absl::StatusOr<BlobFacts> Client::PutByByteStream(const std::string& address, co
     if (committed.ok() && !committed->complete && committed->bytes <= content.length())
       offset = committed->bytes;
   }
-  const absl::StatusOr<uint64_t> size =
+  absl::StatusOr<uint64_t> size =
       client::WriteStream(*connection_, target, content, offset, silence_, options.on_progress);
+  if (offset > 0 && absl::IsInvalidArgument(size.status())) {
+    // What the server told of may be at another one, where it cannot be gone on with from here.
+    size = client::WriteStream(*connection_, target, content, 0, silence_, options.on_progress);
+  }
   RETURN_IF_ERROR(size.status());
   if (*size != content.length()) {
     return absl::DataLossError(fmt::format("{} bytes were stored of {}", *size, content.length()));

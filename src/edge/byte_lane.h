@@ -56,6 +56,10 @@ class ByteLane final : public node::ByteTransport {
                   env::Executor* reply_on, Done<node::HaveReply> done) override {
     calls_->OrderFetch(to, group, upload, reply_on, std::move(done));
   }
+  void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+                  env::Executor* reply_on, Done<node::WriteStatus> done) override {
+    calls_->QueryWrite(to, group, name, reply_on, std::move(done));
+  }
   void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
                absl::AnyInvocable<void(node::ClientReply)> done) override {
     calls_->Publish(to, request, reply_on, std::move(done));

@@ -132,9 +132,17 @@ class FakeHost : public node::Host {
   void FinishWrite(std::shared_ptr<node::Relay>, env::Executor* on, Done<node::BlobInfo> done) override {
     Answer<node::BlobInfo>(on, std::move(done), absl::UnimplementedError("fake"));
   }
-  void QueryWrite(const GroupId&, const std::string&, bool, env::Executor* on,
+  // "sN" is being written and "cN" stored, N bytes of them; "broken" cannot be told; nothing else is known.
+  void QueryWrite(const GroupId&, const std::string& name, bool ask_others, env::Executor* on,
                   Done<node::WriteStatus> done) override {
-    Answer<node::WriteStatus>(on, std::move(done), absl::UnimplementedError("fake"));
+    if (ask_others) return Answer<node::WriteStatus>(on, std::move(done), absl::UnimplementedError("fake"));
+    absl::StatusOr<node::WriteStatus> known = absl::NotFoundError("no such upload");
+    if (name == "broken") {
+      known = absl::DataLossError("broken");
+    } else if (name[0] == 's' || name[0] == 'c') {
+      known = node::WriteStatus{std::stoull(name.substr(1)), name[0] == 'c'};
+    }
+    Answer<node::WriteStatus>(on, std::move(done), std::move(known));
   }
   void OpenRead(const GroupId&, const std::string&, env::Executor* on, Done<node::Reading> done) override {
     Answer<node::Reading>(on, std::move(done), absl::UnimplementedError("fake"));

@@ -367,6 +367,7 @@ TEST_F(ServerTest, F61_GarbageEndsTheCallAndTheServerLives) {
                                             "/sluice.peer.Peer/Remove",
                                             "/sluice.peer.Peer/OrderFetch",
                                             "/sluice.peer.Peer/Sealed",
+                                            "/sluice.peer.Peer/QueryWrite",
                                             "/sluice.admin.Admin/List",
                                             "/sluice.admin.Admin/Stat"};
   const std::vector<std::string> garbage = {"\xff\xff\xff\xff\xff", std::string(1 << 20, '\x0b'),
@@ -600,6 +601,38 @@ TEST_F(TwoServersTest, D03_PeerServiceGoesThereAndBack) {
   ASSERT_EQ(other_host_.sealed.size(), 1u);
   EXPECT_EQ(other_host_.sealed[0].holders.size(), 2u);
   EXPECT_EQ(other_host_.sealed[0].sealed.length, 9u);
+}
+
+TEST_F(TwoServersTest, D03_D20_QueryOfAWriteIsAnsweredWithoutAskingOthers) {
+  std::vector<absl::StatusOr<node::WriteStatus>> seen;
+  const auto query = [&](const GroupId& group, const std::string& name) {
+    const size_t before = seen.size();
+    server_->bytes().QueryWrite(peer_, group, name, &server_->lane(0),
+                                [&](absl::StatusOr<node::WriteStatus> told) {
+                                  std::lock_guard lock(host_.mutex);
+                                  seen.push_back(std::move(told));
+                                  host_.changed.notify_all();
+                                });
+    EXPECT_TRUE(host_.Await([&] { return seen.size() == before + 1; }));
+    return seen.back();
+  };
+  const auto open = query(kGroup, "s4096");
+  ASSERT_TRUE(open.ok()) << open.status();
+  EXPECT_EQ(open->committed, 4096u);
+  EXPECT_FALSE(open->complete);
+  const auto stored = query(kGroup, "c7");
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_EQ(stored->committed, 7u);
+  EXPECT_TRUE(stored->complete);
+  EXPECT_EQ(query(kGroup, "unknown").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(query(kGroup, "broken").status().code(), absl::StatusCode::kDataLoss);
+  // What cannot be right: no name, a name with a NUL, a group that is not there, a size beyond an int64.
+  EXPECT_EQ(query(kGroup, "").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(query(kGroup, std::string("s\0", 2)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(query(GroupId{{0x77}}, "s1").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(query(kGroup, "s9223372036854775808").status().code(), absl::StatusCode::kInvalidArgument);
+  peer_.id = {"n9"};
+  EXPECT_EQ(query(kGroup, "s1").status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(TwoServersTest, D03_AnotherServerAtTheAddressIsRefused) {

@@ -78,7 +78,7 @@ void NodeHost::FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on
   });
 }
 
-void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool /*ask_others*/,
+void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
                           env::Executor* reply_on, Done<WriteStatus> done) {
   auto answer = std::make_shared<Done<WriteStatus>>(std::move(done));
   const auto finish = [reply_on, answer](absl::StatusOr<WriteStatus> result) {
@@ -87,11 +87,12 @@ void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool /*
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   if (auto status = CheckName(name); !status.ok()) return finish(status);
-  (*slot)->shard->Post([this, slot = *slot, name, finish] {
-    slot->lane->QueryWrite(name, [this, slot, name, finish](absl::StatusOr<WriteStatus> writing) {
+  (*slot)->shard->Post([this, slot = *slot, name, ask_others, finish] {
+    slot->lane->QueryWrite(name, [this, slot, name, ask_others, finish](absl::StatusOr<WriteStatus> writing) {
       if (!absl::IsNotFound(writing.status())) return finish(std::move(writing));
       // Not being written here: complete, or unknown to this server.
-      Lookup(slot, name, [finish](absl::StatusOr<Found> found) {
+      Lookup(slot, name, [slot, name, ask_others, finish](absl::StatusOr<Found> found) {
+        if (ask_others && absl::IsNotFound(found.status())) return slot->lane->QueryOthers(name, finish);
         if (!found.ok()) return finish(found.status());
         finish(WriteStatus{found->record.content.sealed.length, true});
       });

@@ -50,6 +50,8 @@ class Holders final : public ByteTransport {
                   absl::AnyInvocable<void(absl::Status)>) override {}
   void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
                   Done<HaveReply>) override {}
+  void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
+                  Done<WriteStatus>) override {}
   void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
                absl::AnyInvocable<void(ClientReply)>) override {}
   void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,

@@ -131,12 +131,6 @@ struct Reading {
       source;  // local, proxied from a holder, or inline; falls over by itself (F-24, F-25)
 };
 
-// What is known of a resource that is being, or was, written through ByteStream.
-struct WriteStatus {
-  uint64_t committed = 0;
-  bool complete = false;
-};
-
 class Host {
  public:
   template <typename T>
@@ -196,8 +190,10 @@ class Host {
   // Close of a relay from OpenWrite: seals, publishes, answers when applied. The caller holds the relay until
   // then; dropping it gives the answer up.
   virtual void FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on, Done<BlobInfo> done) = 0;
-  // D-20: the durable size here, asked of the other servers if there is no such upload here; NOT_FOUND if
-  // nobody knows.
+  // D-20: the durable size here. With `ask_others` the other servers are asked if there is no such upload
+  // here, and the largest size that one of them tells within the transport's deadline is the answer;
+  // NOT_FOUND if nobody who answers knows, RESOURCE_EXHAUSTED if too many such questions are under way. The
+  // upload goes on only at the server that has it.
   virtual void QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
                           env::Executor* reply_on, Done<WriteStatus> done) = 0;
   // `name` may be "sha256:HEX". NOT_FOUND; UNAVAILABLE if its bytes can be had nowhere within

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kFetchesMax = 2;    // contents fetched in the background at a time
 constexpr size_t kWritesMax = 4096;  // uploads by name under way
+constexpr size_t kQueriesMax = 128;  // passed on to the other members at a time
 
 }  // namespace
 
@@ -355,6 +356,45 @@ void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
   } else {
     writes_.erase(it);
     (*answer)(absl::NotFoundError("the upload has expired"));
+  }
+}
+
+void Lane::QueryOthers(const std::string& name, Done<WriteStatus> done) {
+  if (stopped_) return done(absl::UnavailableError("the server is stopping"));
+  static Counter& refused =
+      NewCounter("sluice_node_queries_refused_total", "Queries of a write beyond those that are passed on");
+  if (querying_ >= kQueriesMax) {
+    refused.Increment();
+    return done(absl::ResourceExhaustedError(
+        fmt::format("{} queries are passed on to other servers, the limit", querying_)));
+  }
+  struct Query {
+    size_t waiting = 0;
+    absl::StatusOr<WriteStatus> best;
+    Done<WriteStatus> done;
+  };
+  auto query = std::make_shared<Query>();
+  query->best =
+      absl::NotFoundError(fmt::format("{} is not known at any server that answered", Printable(name)));
+  query->done = std::move(done);
+  std::vector<raft::Peer> others = parts_.group->configuration().AllPeers();
+  std::erase_if(others, [&](const raft::Peer& peer) { return peer.id == parts_.options->self.id; });
+  if (others.empty()) return query->done(std::move(query->best));
+  ++querying_;
+  query->waiting = others.size();
+  for (const raft::Peer& peer : others) {
+    // Whoever fails to answer is left out: the transport ends the call at its deadline.
+    bytes_->QueryWrite(
+        peer, parts_.id, name, parts_.shard, [this, alive = alive_, query](absl::StatusOr<WriteStatus> told) {
+          if (told.ok() &&
+              (!query->best.ok() || std::pair(told->complete, told->committed) >
+                                        std::pair(query->best->complete, query->best->committed))) {
+            query->best = std::move(told);
+          }
+          if (--query->waiting > 0) return;
+          if (*alive) --querying_;
+          query->done(std::move(query->best));
+        });
   }
 }
 

@@ -9,7 +9,8 @@
 // Logic driven by messages, without sockets (D-06). Threading: lives on the group's shard; bytes never come
 // here. Failure: everything is retried until its deadline; the caller is then told which servers hold the
 // upload. Bounds: group_uploads_max uploads pass through at a time; pending_writes_max streams wait to be
-// entered, and as many Gathers and calls of the leader; beyond, RESOURCE_EXHAUSTED.
+// entered, and as many Gathers and calls of the leader; 128 queries are passed on; beyond,
+// RESOURCE_EXHAUSTED.
 #pragma once
 
 #include <deque>
@@ -60,6 +61,9 @@ class Lane {
   void OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void(absl::Status)> opened);
   void OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home, Done<std::shared_ptr<Relay>> done);
   void QueryWrite(const std::string& name, Done<WriteStatus> done);
+  // The same of all other members at once: complete before under way, then the largest size; NOT_FOUND if
+  // nobody who answers knows the name.
+  void QueryOthers(const std::string& name, Done<WriteStatus> done);
   void FinishedWrite(const std::string& name, const UploadId& upload);
   void PutInline(BlobHeader header, Bytes data, blob::Sealed sealed, Done<BlobInfo> done);
 
@@ -135,6 +139,7 @@ class Lane {
   absl::flat_hash_map<UploadId, env::Instant> abandoning_;
   size_t fetching_ = 0;
   size_t gathering_ = 0;  // Gathers that have not ended
+  size_t querying_ = 0;   // QueryOthers that have not ended
   size_t asking_ = 0;     // calls of the leader that have not ended, and their payload
   uint64_t asking_bytes_ = 0;
   std::map<UploadId, std::weak_ptr<RelayUpload>> relays_;  // those passing through, and some that just ended

@@ -88,6 +88,12 @@ struct HaveReply {
   uint64_t durable_length = 0;  // kOpen
 };
 
+// What is known of a resource that is being, or was, written through ByteStream.
+struct WriteStatus {
+  uint64_t committed = 0;
+  bool complete = false;
+};
+
 // An upload that a majority holds sealed, with what the log needs to know of it (D-11).
 struct SealedUpload {
   UploadId upload;
@@ -131,6 +137,9 @@ class ByteTransport {
   // Asks `to` to fetch the sealed upload from `from` and answers once it holds it sealed.
   virtual void OrderFetch(const raft::Peer& to, const GroupId& group, const SealedUpload& upload,
                           env::Executor* reply_on, Done<HaveReply> done) = 0;
+  // How far `name` is written at `to`, which asks nobody else (D-20); NOT_FOUND if it does not know it.
+  virtual void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+                          env::Executor* reply_on, Done<WriteStatus> done) = 0;
   virtual void Publish(const raft::Peer& to, const PublishRequest& request, env::Executor* reply_on,
                        absl::AnyInvocable<void(ClientReply)> done) = 0;
   virtual void Remove(const raft::Peer& to, const RemoveRequest& request, env::Executor* reply_on,

@@ -1,5 +1,6 @@
 #include "edge/peer/convert.h"
 
+#include <limits>
 #include <utility>
 
 #include "base/names.h"
@@ -91,6 +92,21 @@ absl::StatusOr<node::HaveReply> FromProto(const pb::HaveReply& reply) {
   out.sealed.checksum = reply.checksum();
   ASSIGN_OR_RETURN(out.sealed.digest, DigestFrom(reply.digest()));
   return out;
+}
+
+void ToProto(const node::WriteStatus& status, pb::QueryWriteReply* out) {
+  out->set_found(true);
+  out->set_committed(status.committed);
+  out->set_complete(status.complete);
+}
+
+absl::StatusOr<node::WriteStatus> FromProto(const pb::QueryWriteReply& reply) {
+  if (!reply.found()) return absl::NotFoundError("neither being written nor stored there");
+  // ByteStream tells it as an int64.
+  if (reply.committed() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return absl::InvalidArgumentError(fmt::format("a committed size of {} bytes", reply.committed()));
+  }
+  return node::WriteStatus{reply.committed(), reply.complete()};
 }
 
 void ToProto(const node::SealedUpload& upload, pb::SealedUpload* out) {

@@ -24,6 +24,10 @@ absl::StatusOr<GroupId> GroupFrom(const std::string& raw);
 void ToProto(const node::HaveReply& reply, pb::HaveReply* out);
 absl::StatusOr<node::HaveReply> FromProto(const pb::HaveReply& reply);
 
+// Without `found` it is NOT_FOUND.
+void ToProto(const node::WriteStatus& status, pb::QueryWriteReply* out);
+absl::StatusOr<node::WriteStatus> FromProto(const pb::QueryWriteReply& reply);
+
 void ToProto(const node::SealedUpload& upload, pb::SealedUpload* out);
 absl::StatusOr<node::SealedUpload> FromProto(const pb::SealedUpload& upload);
 

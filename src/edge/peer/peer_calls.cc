@@ -108,6 +108,20 @@ void PeerCalls::OrderFetch(const raft::Peer& to, const GroupId& group, const nod
       std::move(then));
 }
 
+void PeerCalls::QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+                           env::Executor* reply_on, Done<node::WriteStatus> done) {
+  pb::QueryWriteRequest request;
+  request.set_group(Raw(group));
+  request.set_name(name);
+  auto then = [done = std::move(done)](absl::StatusOr<pb::QueryWriteReply> reply) mutable {
+    if (!reply.ok()) return done(reply.status());
+    done(FromProto(*reply));
+  };
+  Call<pb::QueryWriteRequest, pb::QueryWriteReply>(
+      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.QueryWrite(a...); },
+      reply_on, std::move(then));
+}
+
 void PeerCalls::Publish(const raft::Peer& to, const node::PublishRequest& publish, env::Executor* reply_on,
                         absl::AnyInvocable<void(node::ClientReply)> done) {
   pb::PublishRequest request;

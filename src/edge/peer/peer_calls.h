@@ -32,6 +32,8 @@ class PeerCalls {
                   env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done);
   void OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
                   env::Executor* reply_on, Done<node::HaveReply> done);
+  void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+                  env::Executor* reply_on, Done<node::WriteStatus> done);
   void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
                absl::AnyInvocable<void(node::ClientReply)> done);
   void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/names.h"
 #include "edge/peer/convert.h"
 #include "edge/status.h"
 #include "env/clock.h"
@@ -98,6 +99,27 @@ grpc::ServerUnaryReactor* PeerService::OrderFetch(grpc::CallbackServerContext* c
                        if (have.ok()) ToProto(*have, reply);
                        reactor->Finish(ToGrpc(have.status()));
                      });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* PeerService::QueryWrite(grpc::CallbackServerContext* context,
+                                                  const pb::QueryWriteRequest* request,
+                                                  pb::QueryWriteReply* reply) {
+  const auto group = GroupFrom(request->group());
+  absl::Status status = CheckTarget(*context);
+  if (status.ok()) status = CheckGroup(group);
+  if (status.ok()) status = CheckName(request->name());
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  // Not of others: whoever asks does that, and a question must not go round.
+  constexpr bool kAskOthers = false;
+  host_->QueryWrite(*group, request->name(), kAskOthers, executor_,
+                    [reactor, reply](absl::StatusOr<node::WriteStatus> known) {
+                      absl::Status answered = known.status();
+                      if (known.ok()) ToProto(*known, reply);
+                      if (absl::IsNotFound(answered)) answered = absl::OkStatus();
+                      reactor->Finish(ToGrpc(answered));
+                    });
   return reactor;
 }
 
