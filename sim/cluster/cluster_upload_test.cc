@@ -498,17 +498,25 @@ TEST_F(ClusterFault, D20_QueryAtAnotherServerIsPassedOn) {
   const std::string content = MakeContent(300'000, 3);
   node::BlobHeader header;
   header.name = "a";
-  std::shared_ptr<node::Relay> relay;
-  cluster_->host(writing).OpenWrite(
-      kBlobs, header, 0, cluster_->lane(writing),
-      [&](absl::StatusOr<std::shared_ptr<node::Relay>> opened) { relay = opened.value_or(nullptr); });
-  ASSERT_TRUE(cluster_->RunUntil([&] { return relay != nullptr; }, seconds(2)));
-  bool taken = false;
-  relay->home()->Post([&] {
-    relay->Append(0, Bytes::Copy(content.substr(0, 200'000)),
-                  [&](absl::Status status) { taken = status.ok(); });
-  });
-  ASSERT_TRUE(cluster_->RunUntil([&] { return taken; }, seconds(2)));
+  const auto open = [&](size_t server) {
+    std::shared_ptr<node::Relay> relay;
+    cluster_->host(server).OpenWrite(
+        kBlobs, header, 0, cluster_->lane(server),
+        [&](absl::StatusOr<std::shared_ptr<node::Relay>> opened) { relay = opened.value_or(nullptr); });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return relay != nullptr; }, seconds(2)));
+    return relay;
+  };
+  const auto append = [&](const std::shared_ptr<node::Relay>& relay, size_t from, size_t to) {
+    bool taken = false;
+    relay->home()->Post([&] {
+      relay->Append(from, Bytes::Copy(content.substr(from, to - from)),
+                    [&](absl::Status status) { taken = status.ok(); });
+    });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return taken; }, seconds(2)));
+  };
+  std::shared_ptr<node::Relay> relay = open(writing);
+  ASSERT_NE(relay, nullptr);
+  append(relay, 0, 200'000);
   for (const size_t server : {asked, third, writing}) {
     const auto told = query(server, "a");
     ASSERT_TRUE(told.ok()) << "server " << server << ": " << told.status();
@@ -550,7 +558,16 @@ TEST_F(ClusterFault, D20_QueryAtAnotherServerIsPassedOn) {
       [&](absl::StatusOr<std::shared_ptr<node::Relay>> opened) { elsewhere = opened.status(); });
   ASSERT_TRUE(cluster_->RunUntil([&] { return elsewhere.has_value(); }, seconds(2)));
   EXPECT_TRUE(absl::IsInvalidArgument(*elsewhere)) << *elsewhere;
-  relay->home()->Post([relay = std::move(relay)]() mutable { relay.reset(); });
+  // Two servers write under the name: the larger size is told, whoever answers first.
+  std::shared_ptr<node::Relay> other = open(third);
+  ASSERT_NE(other, nullptr);
+  append(other, 0, 100'000);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(query(asked, "a").value_or(node::WriteStatus{}).committed, 200'000u);
+  append(other, 100'000, 250'000);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(query(asked, "a").value_or(node::WriteStatus{}).committed, 250'000u);
+  for (auto* one : {&relay, &other}) {
+    (*one)->home()->Post([gone = std::move(*one)]() mutable { gone.reset(); });
+  }
   cluster_->RunFor(milliseconds(10));
 }
 
