@@ -71,8 +71,9 @@ class MessageStreamApi {
  public:
   virtual ~MessageStreamApi() = default;
   // Sends `message` in parts of `part_bytes` and executes it as one write. ABORTED when a broken
-  // connection or a change of leaders lost parts: it may have been executed or not, as after a timeout.
-  // INVALID_ARGUMENT for parts of 0 bytes.
+  // connection or a change of leaders lost parts: it may have been executed or not, as after a timeout; never
+  // a piece of it. A part that fails fails the whole. INVALID_ARGUMENT, before anything is sent, for parts of
+  // 0 bytes and messages of more than 4 MiB.
   virtual Future<RaftReply> StreamAsync(Bytes message, uint64_t part_bytes = 1u << 20) = 0;
 };
 

@@ -130,6 +130,27 @@ TEST_F(ClientTest, MessageStreamsAreOneWriteEach) {
   EXPECT_TRUE(absl::IsInvalidArgument(raft->MessageStream().StreamAsync(Bytes::Copy("x"), 0).Get().status()));
 }
 
+TEST(MessageStream, AMessageThatFitsNoEntryIsRefusedBeforeItIsSent) {
+  const ClosedPort nobody;
+  const auto raft = *RaftClient::Create({.servers = {nobody.address()}});
+  const auto reply = raft->MessageStream().StreamAsync(Bytes::Take(std::string((4u << 20) + 1, 'm')));
+  ASSERT_TRUE(reply.Ready());
+  EXPECT_TRUE(absl::IsInvalidArgument(reply.Get().status())) << reply.Get().status();
+}
+
+// The last part still fits into what the client holds in flight; the one before it does not.
+TEST(MessageStream, EndsWithTheFirstPartThatFails) {
+  const ClosedPort nobody;
+  const auto raft = *RaftClient::Create({.servers = {nobody.address()}});
+  const Bytes big = Bytes::Take(std::string(4u << 20, 'm'));
+  for (int i = 0; i < 15; ++i) {
+    EXPECT_FALSE(raft->MessageStream().StreamAsync(big, big.size()).Ready()) << i;
+  }
+  const auto reply = raft->MessageStream().StreamAsync(big, big.size() - 1);
+  ASSERT_TRUE(reply.Ready());
+  EXPECT_TRUE(absl::IsResourceExhausted(reply.Get().status())) << reply.Get().status();
+}
+
 TEST(Options, ThatCannotBeAreRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(RaftClient::Create({}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(RaftClient::Create({.servers = {"nowhere"}}).status()));

@@ -1,4 +1,6 @@
 // sluice/client.h: its interfaces on two or three Ratis clients, one for each order of requests.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <mutex>
 #include <utility>
@@ -14,6 +16,8 @@ namespace {
 using client::Connection;
 using client::RatisCall;
 using client::RatisClient;
+
+constexpr uint64_t kMessageBytesMax = 4u << 20;  // what servers put into one entry
 
 RatisCall WatchCall(Index index, ReplicationLevel level) {
   RatisCall call{.kind = RatisCall::Kind::kWatch, .message = {}};
@@ -84,26 +88,44 @@ class MessageStreams final : public MessageStreamApi {
       : connection_(std::move(connection)), options_(options) {}
 
   Future<RaftReply> StreamAsync(Bytes message, uint64_t part_bytes) override {
-    std::lock_guard lock(mutex_);  // the parts of a message follow each other
-    if (part_bytes == 0) {
-      const Promise<RaftReply> promise;
-      promise.Set(absl::InvalidArgumentError("a message stream needs parts of one byte at least"));
-      return promise.future();
+    const Promise<RaftReply> whole;
+    if (absl::Status status = Check(message, part_bytes); !status.ok()) {
+      whole.Set(std::move(status));
+      return whole.future();
     }
+    std::lock_guard lock(mutex_);  // the parts of a message follow each other
     if (client_ == nullptr) client_ = std::make_unique<RatisClient>(connection_, options_);
     RatisCall part{.kind = RatisCall::Kind::kMessagePart, .message = {}};
     part.stream = ++streams_;
     for (uint64_t offset = 0; message.size() - offset > part_bytes; offset += part_bytes) {
       part.message = message.Slice(offset, part_bytes);
-      (void)SendTo(*client_, part);  // if a part fails, the last one does
+      // A message that lost one part is lost: its first failure is what it ends with.
+      SendTo(*client_, part).Then([whole](const absl::StatusOr<RaftReply>& taken) {
+        if (!taken.ok()) whole.Set(taken.status());
+      });
+      if (whole.future().Ready()) return whole.future();
       ++part.part;
     }
     part.message = message.Slice(part.part * part_bytes, part_bytes);
     part.last_part = true;
-    return SendTo(*client_, std::move(part));
+    SendTo(*client_, std::move(part)).Then([whole](const absl::StatusOr<RaftReply>& reply) {
+      whole.Set(reply);
+    });
+    return whole.future();
   }
 
  private:
+  static absl::Status Check(const Bytes& message, uint64_t part_bytes) {
+    if (part_bytes == 0) {
+      return absl::InvalidArgumentError("a message stream needs parts of one byte at least");
+    }
+    if (message.size() > kMessageBytesMax) {
+      return absl::InvalidArgumentError(
+          fmt::format("a message of {} bytes: an entry takes {} at most", message.size(), kMessageBytesMax));
+    }
+    return absl::OkStatus();
+  }
+
   const std::shared_ptr<Connection> connection_;
   const client::RatisClientOptions options_;
   std::mutex mutex_;
