@@ -19,6 +19,8 @@ bool IsFinal(const absl::Status& status) {
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kDataLoss:
     case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kOutOfRange:
       return true;
     default:
       return false;
@@ -26,8 +28,8 @@ bool IsFinal(const absl::Status& status) {
 }
 
 void Persistence::Progress(uint64_t bytes, Clock::time_point now) {
-  if (bytes == bytes_) return;
-  bytes_ = bytes;
+  if (bytes <= most_bytes_) return;
+  most_bytes_ = bytes;
   moved_ = true;
   moved_at_ = now;
   failed_in_row_ = 0;

@@ -5,7 +5,8 @@
 //   if (!next.again) return persistence.Verdict(status);
 //
 // A refusal that no other server would change ends it at once. Servers that are there and cannot serve (no
-// leader yet, starting, stopping) get the whole `silence`; so does everybody once bytes have moved. When
+// leader yet, starting, stopping) get the whole `silence`; so does everybody once bytes have moved. Only
+// bytes beyond all that ever moved count: a transfer that begins again and again comes to its end. When
 // nothing ever moved and every server refused the connection for kContactPatience, the cluster is stopped.
 // Pure but for its own memory; one thread at a time.
 #pragma once
@@ -36,7 +37,7 @@ class Persistence {
   Persistence(Duration silence, Clock::time_point start)
       : silence_(silence), moved_at_(start), reached_at_(start) {}
 
-  // `bytes`: transferred so far; another number than before is progress.
+  // `bytes`: transferred so far by this attempt; more than any attempt had is progress.
   void Progress(uint64_t bytes, Clock::time_point now);
   Next Failed(const Failure& failure, Clock::time_point now);
   // What to tell when it is over.
@@ -46,7 +47,7 @@ class Persistence {
   const Duration silence_;
   Clock::time_point moved_at_;
   Clock::time_point reached_at_;
-  uint64_t bytes_ = 0;
+  uint64_t most_bytes_ = 0;
   bool moved_ = false;
   bool reached_ = false;
   size_t failed_in_row_ = 0;

@@ -26,7 +26,8 @@ TEST_F(PersistenceTest, AFinalRefusalEndsAtOnce) {
   for (const absl::Status& status :
        {absl::InvalidArgumentError("name"), absl::AlreadyExistsError("other bytes"),
         absl::DataLossError("digest"), absl::NotFoundError("group"), absl::ResourceExhaustedError("disk"),
-        absl::UnimplementedError("no")}) {
+        absl::UnimplementedError("no"), absl::FailedPreconditionError("machine"),
+        absl::OutOfRangeError("offset")}) {
     EXPECT_FALSE(Failed(status, true).again) << status;
     EXPECT_EQ(persistence_.Verdict(status), status);
   }
@@ -59,11 +60,23 @@ TEST_F(PersistenceTest, AfterBytesMovedARestartOfTheClusterIsWaitedFor) {
   persistence_.Progress(1 << 20, now_);
   now_ += seconds(29);
   EXPECT_TRUE(Failed(kRefused, false).again);
-  persistence_.Progress(0, now_);  // it begins again: that is progress too
+  persistence_.Progress((1 << 20) + 1, now_);
   now_ += seconds(30);
   EXPECT_TRUE(Failed(kRefused, false).again);
   now_ += milliseconds(1);
   EXPECT_FALSE(Failed(kRefused, false).again);
+}
+
+// A put whose last step always fails uploads the whole file each time.
+TEST_F(PersistenceTest, BytesThatMoveAgainAreNoProgress) {
+  const absl::Status lost = absl::AbortedError("not entered");
+  int attempts = 0;
+  do {
+    ASSERT_LE(++attempts, 7);
+    for (uint64_t bytes = 0; bytes <= 1000; bytes += 100) persistence_.Progress(bytes, now_);
+    now_ += seconds(5);
+  } while (Failed(lost, true).again);
+  EXPECT_EQ(attempts, 7);
 }
 
 TEST_F(PersistenceTest, PausesGrowWithEachRoundOfAllServers) {
