@@ -58,7 +58,8 @@ ClientId NewClientId() {
   return id;
 }
 
-// One bidirectional call; gRPC calls it, it calls its client, and it goes when the call is over.
+// One bidirectional call; gRPC calls it, it calls its client, and its keeper deletes it when the call is
+// over.
 class RatisClient::Stream
     : public grpc::ClientBidiReactor<pb::RaftClientRequestProto, pb::RaftClientReplyProto> {
  public:
@@ -267,7 +268,8 @@ void RatisClient::OnEnded(Stream* stream, absl::Status status) {
     }
     leaving_ = false;
   }
-  delete stream;
+  // Not here: it may hold the last channel of the process, which joins gRPC's callback thread, which this is.
+  ended_.emplace_back(stream);
   --streams_;
   changed_.notify_all();
 }
@@ -278,7 +280,7 @@ void RatisClient::ConnectLocked() {
   for (const auto& [id, pending] : pending_) to_send_.push_back(id);
   first_of_stream_ = true;
   last_heard_ = Clock::now();
-  stream_ = new Stream(this, address);  // gRPC owns it until OnDone
+  stream_ = new Stream(this, address);  // gRPC's until OnDone
   ++streams_;
   stream_->Begin(options_.ordered);
   PumpLocked();
@@ -319,6 +321,12 @@ void RatisClient::FailAll(absl::Status status, std::unique_lock<std::mutex>& loc
 void RatisClient::Keep() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
+    if (!ended_.empty()) {
+      auto ended = std::exchange(ended_, {});
+      lock.unlock();
+      ended.clear();
+      lock.lock();
+    }
     const Clock::time_point now = Clock::now();
     Expire(now, lock);
     if (pending_.empty()) {

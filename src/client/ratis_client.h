@@ -19,6 +19,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "base/bytes.h"
@@ -106,10 +107,11 @@ class RatisClient {
   uint64_t next_seq_ = 1;
   std::deque<uint64_t> to_send_;
   std::shared_ptr<Request> writing_;
-  Stream* stream_ = nullptr;  // deletes itself after OnDone
-  int streams_ = 0;           // not yet deleted
-  bool leaving_ = false;      // stream_ is cancelled
-  bool reads_ended_ = false;  // stream_ is about to end: no more writes to it
+  Stream* stream_ = nullptr;                    // in ended_ after OnDone
+  int streams_ = 0;                             // before OnDone
+  std::vector<std::unique_ptr<Stream>> ended_;  // the keeper deletes them
+  bool leaving_ = false;                        // stream_ is cancelled
+  bool reads_ended_ = false;                    // stream_ is about to end: no more writes to it
   bool first_of_stream_ = true;
   std::string target_;
   bool answered_ = false;  // some server answered once
