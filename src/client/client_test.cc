@@ -42,6 +42,25 @@ TEST_F(ClientTest, AFinalRefusalOfAStreamEndsThePutAtOnce) {
   EXPECT_EQ(retries, 0);
 }
 
+// The server goes away between CLOSE and FORWARD, and comes back: the bytes are there already.
+TEST_F(ClientTest, AfterCloseOnlyTheForwardIsRepeated) {
+  int steps = 0, retries = 0;
+  PutOptions options;
+  options.on_progress = [&](uint64_t) {
+    if (++steps == 2) server_.Stop();  // the first is after the only packet, the second after CLOSE
+  };
+  options.on_retry = [&](const absl::Status& why) {
+    EXPECT_TRUE(absl::IsUnavailable(why)) << why;
+    if (++retries == 1) server_.Start();
+  };
+  const auto put = Blobs()->PutBytes("kept", kContent, options);
+  ASSERT_TRUE(put.ok()) << put.status();
+  EXPECT_EQ(put->length, kContent.size());
+  EXPECT_EQ(steps, 2) << "uploaded again";
+  EXPECT_GE(retries, 1);
+  EXPECT_EQ(*Blobs()->GetBytes("kept"), kContent);
+}
+
 TEST_F(ClientTest, AStreamRefusesInOneWayForAllItsCalls) {
   const auto raft = Raft();
   auto stream = raft->DataStream().Stream(EncodeBlobHeader("short", 0));

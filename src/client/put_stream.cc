@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
+#include "client/persistence.h"
 #include "client/ratis_client.h"
 #include "client/stream_header.h"
 #include "client/topology.h"
@@ -14,6 +16,8 @@ namespace sluice::client {
 namespace {
 
 constexpr uint64_t kPacketBytes = 1u << 20;
+constexpr Duration kFirstPause = std::chrono::milliseconds(100);
+constexpr Duration kLongestPause = std::chrono::seconds(1);
 
 std::string HeaderMessage(const PutStreamRequest& request, const BlobContent& content) {
   ::sluice::BlobHeader message;
@@ -55,6 +59,20 @@ absl::Status SendContent(StreamConnection& stream, const UploadId& id, BlobConte
   return absl::OkStatus();
 }
 
+// After CLOSE a majority holds the bytes: only their entering is tried again, not the upload. Servers know a
+// stream by the ids in its header, and give the first result to each repetition.
+absl::StatusOr<RatisClient::Reply> Enter(RatisClient& raft, const PutStreamRequest& request,
+                                         const Bytes& header) {
+  const Clock::time_point end = Clock::now() + request.stream.silence;
+  for (Duration pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
+    absl::StatusOr<RatisClient::Reply> reply =
+        raft.SendAndWait({.kind = RatisCall::Kind::kForward, .message = header});
+    if (reply.ok() || IsFinal(reply.status()) || Clock::now() + pause >= end) return reply;
+    if (request.options->on_retry) request.options->on_retry(reply.status());
+    std::this_thread::sleep_for(pause);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<BlobFacts> PutStream(std::shared_ptr<Connection> connection, const std::string& address,
@@ -85,8 +103,7 @@ absl::StatusOr<BlobFacts> PutStream(std::shared_ptr<Connection> connection, cons
   RETURN_IF_ERROR(stream->Send(open, first, nullptr));
   RETURN_IF_ERROR(SendContent(*stream, id, content, request.options->on_progress));
 
-  ASSIGN_OR_RETURN(const RatisClient::Reply reply,
-                   raft.SendAndWait({.kind = RatisCall::Kind::kForward, .message = first}));
+  ASSIGN_OR_RETURN(const RatisClient::Reply reply, Enter(raft, request, first));
   ASSIGN_OR_RETURN(BlobFacts stored, DecodeBlobReply(reply.message));
   if (stored.length != content.length()) {
     return absl::DataLossError(fmt::format("{} bytes were stored of {}", stored.length, content.length()));

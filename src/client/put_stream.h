@@ -2,8 +2,9 @@
 //
 //   ASSIGN_OR_RETURN(BlobFacts facts, PutStream(connection, address, {...}, content));
 //
-// Blocks; any thread. A failed attempt leaves an unfinished stage at the servers, which they reclaim; the
-// next attempt starts at 0 with another stream id, because a DataStream has no way to go on (D-20).
+// Blocks; any thread. Once CLOSE is answered, only the FORWARD is repeated, for `silence`. A failed attempt
+// leaves an unfinished stage at the servers, which they reclaim; the next attempt starts at 0 with another
+// stream id, because a DataStream has no way to go on (D-20).
 #pragma once
 
 #include <functional>
