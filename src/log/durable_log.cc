@@ -164,7 +164,8 @@ GroupMemory& DurableLog::MemoryOf(const GroupId& group) {
 
 absl::Status DurableLog::Admit(const AppendBatch& batch, uint64_t cost) {
   if (!stats_.failed.ok()) return stats_.failed;
-  if (queued_bytes_ + cost > options_.queue_bytes_max) {
+  // An empty queue takes whatever comes: it would wait for ever otherwise.
+  if (queued_bytes_ > 0 && queued_bytes_ + cost > options_.queue_bytes_max) {
     return absl::ResourceExhaustedError(
         fmt::format("log {}: {} bytes wait to be written", dir_, queued_bytes_));
   }

@@ -29,7 +29,7 @@ struct LogOptions {
   uint64_t segment_bytes = 32u << 20;    // every segment has this size, written in full before its first use
   uint64_t block_bytes = 4096;           // the device's atomic write size
   uint64_t batch_bytes_max = 4u << 20;   // one synced write
-  uint64_t queue_bytes_max = 64u << 20;  // Append is answered RESOURCE_EXHAUSTED beyond
+  uint64_t queue_bytes_max = 64u << 20;  // beyond it RESOURCE_EXHAUSTED, but for one batch alone
   uint64_t cache_bytes_max = 64u << 20;  // recent entries kept in memory for Read, all groups together
   uint32_t spare_segments = 1;           // recycled segments kept ready
 };
