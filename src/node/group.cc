@@ -188,9 +188,18 @@ void Group::Persist(raft::Effects& effects) {
   }
   if (!effects.append.empty()) {
     for (const raft::Entry& entry : effects.append) log_bytes_since_checkpoint_ += entry.payload.size() + 64;
+    DropUnwrittenFrom(effects.append.front().at.index);  // the core has truncated there
     unwritten_.push_back(std::move(effects.append));
   }
   WriteOut();
+}
+
+// What waits is always the end of the core's log, without a gap.
+void Group::DropUnwrittenFrom(Index from) {
+  while (!unwritten_.empty() && unwritten_.back().back().at.index >= from) {
+    unwritten_.back().pop_back();
+    if (unwritten_.back().empty()) unwritten_.pop_back();
+  }
 }
 
 void Group::WriteOut() {
@@ -271,28 +280,47 @@ void Group::Send(raft::Outgoing outgoing) {
 
 void Group::SendEntries(raft::Outgoing outgoing) {
   const raft::Peer* peer = core_->configuration().Find(outgoing.to);
-  if (peer == nullptr) return;
-  auto& append = std::get<raft::AppendRequest>(outgoing.message);
-  const uint64_t bytes_max = 64u << 20;  // the core has bounded the range already
-  append.entries =
-      parts_.log->ReadCached(parts_.spec.id, outgoing.entries_from, outgoing.entries_end, bytes_max);
-  const auto wanted = static_cast<size_t>(outgoing.entries_end - outgoing.entries_from);
-  if (append.entries.size() == wanted) {
-    peers_->Send(parts_.spec.id, *peer, std::move(outgoing.message));
-    return;
-  }
   const Term term = core_->term();
-  parts_.log->Read(parts_.spec.id, outgoing.entries_from, outgoing.entries_end, bytes_max, parts_.shard,
-                   [this, alive = alive_, outgoing, to = *peer, term,
-                    wanted](absl::StatusOr<std::vector<raft::Entry>> entries) mutable {
+  if (peer == nullptr || std::get<raft::AppendRequest>(outgoing.message).term != term) return;
+  // What the log has not taken yet (F-12): there it may still hold what the core has truncated.
+  const Index end = outgoing.entries_end;
+  const Index waiting = unwritten_.empty() ? end : std::min(end, unwritten_.front().front().at.index);
+  std::vector<raft::Entry> tail;
+  for (const auto& batch : unwritten_) {
+    for (const raft::Entry& entry : batch) {
+      if (entry.at.index >= outgoing.entries_from && entry.at.index < end) tail.push_back(entry);
+    }
+  }
+  const Index from = outgoing.entries_from;
+  const uint64_t bytes_max = 64u << 20;  // the core has bounded the range already
+  std::vector<raft::Entry> entries;
+  if (from < waiting) entries = parts_.log->ReadCached(parts_.spec.id, from, waiting, bytes_max);
+  if (entries.size() + tail.size() == static_cast<size_t>(end - from)) {
+    return SendWith(std::move(outgoing), *peer, std::move(entries), std::move(tail));
+  }
+  parts_.log->Read(parts_.spec.id, from, waiting, bytes_max, parts_.shard,
+                   [this, alive = alive_, outgoing = std::move(outgoing), to = *peer, term,
+                    tail = std::move(tail)](absl::StatusOr<std::vector<raft::Entry>> read) mutable {
                      if (!*alive || stopped_ || core_->term() != term) return;
-                     if (!entries.ok() || entries->size() != wanted) {
-                       core_->Unreachable(to.id);  // probed again, from wherever it then is
-                       return Pump();
-                     }
-                     std::get<raft::AppendRequest>(outgoing.message).entries = std::move(*entries);
-                     peers_->Send(parts_.spec.id, to, std::move(outgoing.message));
+                     if (!read.ok()) read = std::vector<raft::Entry>();
+                     SendWith(std::move(outgoing), to, std::move(*read), std::move(tail));
+                     Pump();
                    });
+}
+
+// Only what the core means: its log is the truth, whatever was read.
+void Group::SendWith(raft::Outgoing outgoing, const raft::Peer& peer, std::vector<raft::Entry> entries,
+                     std::vector<raft::Entry> tail) {
+  std::move(tail.begin(), tail.end(), std::back_inserter(entries));
+  bool whole = entries.size() == static_cast<size_t>(outgoing.entries_end - outgoing.entries_from);
+  Index index = outgoing.entries_from;
+  for (const raft::Entry& entry : entries) {
+    whole = whole && entry.at.index == index && core_->TermAt(index) == entry.at.term;
+    index = index.Next();
+  }
+  if (!whole) return core_->Unreachable(peer.id);  // probed again, from wherever it then is
+  std::get<raft::AppendRequest>(outgoing.message).entries = std::move(entries);
+  peers_->Send(parts_.spec.id, peer, std::move(outgoing.message));
 }
 
 void Group::OnRole(const raft::RoleChange& change) {

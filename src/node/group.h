@@ -119,12 +119,15 @@ class Group {
   // Effects.
   void Pump();
   void Persist(raft::Effects& effects);
+  void DropUnwrittenFrom(Index from);
   // Gives the log what it has room for.
   void WriteOut();
   bool TryWrite(log::AppendBatch& batch);
   void OnPersisted(TermIndex upto, uint64_t hard_state_version, absl::Status status);
   void Send(raft::Outgoing outgoing);
   void SendEntries(raft::Outgoing outgoing);
+  void SendWith(raft::Outgoing outgoing, const raft::Peer& peer, std::vector<raft::Entry> entries,
+                std::vector<raft::Entry> tail);
   void SendReady();
   void OnRole(const raft::RoleChange& change);
   void Fail(absl::Status status);

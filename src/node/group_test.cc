@@ -1,0 +1,228 @@
+// One group over a real log on a simulated disk, with hands on the log's room and on what the peers answer.
+#include "node/group.h"
+
+#include <gtest/gtest.h>
+
+#include "log/log_test_support.h"
+#include "node/group_facts.h"
+
+namespace sluice::node {
+namespace {
+
+const PeerId kSelf{"n0"};
+const PeerId kLeader{"n1"};
+const PeerId kOther{"n2"};
+
+// A log that takes no entries while it is `full`.
+class FullLog final : public log::Log {
+ public:
+  explicit FullLog(log::Log& under) : under_(under) {}
+  std::vector<GroupId> RecoveredGroups() const override { return under_.RecoveredGroups(); }
+  log::GroupState TakeRecovered(const GroupId& group) override { return under_.TakeRecovered(group); }
+  void Append(log::AppendBatch batch, env::Executor* reply_on, Done done) override {
+    under_.Append(std::move(batch), reply_on, std::move(done));
+  }
+  bool TryAppend(log::AppendBatch& batch, env::Executor* reply_on, Done& done) override {
+    if (full && !batch.entries.empty()) return false;
+    for (const raft::Entry& entry : batch.entries) written.push_back(entry.at);
+    return under_.TryAppend(batch, reply_on, done);
+  }
+  absl::Status HasRoom(uint64_t bytes, bool frees_space) const override {
+    return under_.HasRoom(bytes, frees_space);
+  }
+  void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
+            ReadDone done) override {
+    under_.Read(group, from, end, bytes_max, reply_on, std::move(done));
+  }
+  std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,
+                                      uint64_t bytes_max) override {
+    if (!cached) return {};
+    return under_.ReadCached(group, from, end, bytes_max);
+  }
+  void Compact(const GroupId& group, TermIndex upto) override { under_.Compact(group, upto); }
+  void Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) override {
+    under_.Restart(group, at, reply_on, std::move(done));
+  }
+  void Drop(const GroupId& group) override { under_.Drop(group); }
+  Stats stats() const override { return under_.stats(); }
+
+  bool full = false;
+  bool cached = true;
+  std::vector<TermIndex> written;
+
+ private:
+  log::Log& under_;
+};
+
+class Outbox final : public PeerTransport {
+ public:
+  void Send(const GroupId&, const raft::Peer& to, raft::Message message) override {
+    sent.emplace_back(to.id, std::move(message));
+  }
+  void SendSnapshot(const SnapshotOffer&, const raft::Peer&, env::Executor* reply_on,
+                    absl::AnyInvocable<void(absl::Status)> done) override {
+    reply_on->Post([done = std::move(done)]() mutable { done(absl::UnavailableError("no snapshots")); });
+  }
+  std::vector<std::pair<PeerId, raft::Message>> sent;
+};
+
+class GroupTest : public testing::Test {
+ protected:
+  GroupTest() : sim_log_(disk_), log_(*sim_log_) {
+    options_.self.id = kSelf;
+    options_.session_replies_max = 10;
+    auto index = blob::OpenMapIndex(disk_, "/data/index");
+    EXPECT_TRUE(index.ok()) << index.status();
+    index_ = std::move(*index);
+    Group::Parts parts;
+    parts.spec.id = kDefaultGroup;
+    parts.spec.machine = "counter";
+    for (const PeerId& id : {kSelf, kLeader, kOther}) {
+      raft::Peer peer;
+      peer.id = id;
+      parts.spec.peers.push_back(peer);
+    }
+    parts.options = &options_;
+    parts.shard = parts.apply = sim_log_.shard();
+    parts.log = &log_;
+    parts.clock = &sim_log_.world();
+    parts.snapshot_dir = "/data";
+    Applier::Parts applied;
+    applied.spec = parts.spec;
+    applied.session_replies_max = 10;
+    applied.files = &disk_;
+    applied.index = index_.get();
+    applied.snapshot_path = "/data/in";
+    Applier::Start start;
+    auto applier = Applier::Open(std::move(applied), &start);
+    EXPECT_TRUE(applier.ok()) << applier.status();
+    group_ = std::make_unique<Group>(std::move(parts), std::move(*applier), std::move(start),
+                                     log_.TakeRecovered(kDefaultGroup));
+    group_->Start(&peers_);
+  }
+  ~GroupTest() override {
+    group_->Stop();
+    sim_log_.Settle();
+  }
+  // Entries [from, end) of `entry_term`, sent by `leader` in `term`.
+  void Append(const PeerId& leader, uint64_t term, TermIndex previous, uint64_t entry_term, int64_t end) {
+    raft::AppendRequest append;
+    append.call = ++call_;
+    append.term = Term{term};
+    append.previous = previous;
+    append.commit = kNoIndex;
+    for (int64_t i = previous.index.value + 1; i < end; ++i) {
+      append.entries.push_back({{Term{entry_term}, Index{i}},
+                                raft::EntryKind::kCommand,
+                                Bytes::Copy(fmt::format("{} of {}", i, entry_term))});
+    }
+    group_->Step(leader, std::move(append));
+    sim_log_.Settle();
+  }
+  // A configuration with this server as its only voter, which needs nobody's vote.
+  void AppendSoleVoter(const PeerId& leader, uint64_t term, TermIndex previous) {
+    raft::Configuration configuration;
+    for (const PeerId& id : {kSelf, kLeader, kOther}) {
+      raft::Peer peer;
+      peer.id = id;
+      (id == kSelf ? configuration.voters : configuration.learners).push_back(peer);
+    }
+    raft::AppendRequest append;
+    append.call = ++call_;
+    append.term = Term{term};
+    append.previous = previous;
+    append.commit = kNoIndex;
+    append.entries.push_back({{Term{term}, previous.index.Next()},
+                              raft::EntryKind::kConfiguration,
+                              raft::EncodeConfiguration(configuration)});
+    group_->Step(leader, std::move(append));
+    sim_log_.Settle();
+  }
+  void Elect() {
+    for (int tick = 0; tick < 1000 && !group_->leads(); ++tick) {
+      group_->Tick();
+      sim_log_.Settle();
+    }
+    ASSERT_TRUE(group_->leads());
+  }
+  // What `to` was sent since the last time; `to` answers that its log ends before `next`.
+  std::vector<TermIndex> Sent(const PeerId& to, std::optional<int64_t> next) {
+    std::vector<TermIndex> entries;
+    std::optional<raft::AppendRequest> last;
+    for (auto& [peer, message] : std::exchange(peers_.sent, {})) {
+      if (peer != to) {
+        peers_.sent.emplace_back(peer, std::move(message));
+        continue;
+      }
+      auto* append = std::get_if<raft::AppendRequest>(&message);
+      if (append == nullptr) continue;
+      for (const raft::Entry& entry : append->entries) entries.push_back(entry.at);
+      last = std::move(*append);
+    }
+    if (next && last) {
+      raft::AppendReply reply;
+      reply.call = last->call;
+      reply.term = last->term;
+      reply.result = raft::AppendResult::kInconsistency;
+      reply.next = Index{*next};
+      reply.match = kNoIndex;
+      reply.commit = kNoIndex;
+      group_->Step(to, reply);
+      sim_log_.Settle();
+    }
+    return entries;
+  }
+
+  sim::SimFiles disk_;
+  log::SimLog sim_log_;
+  FullLog log_;
+  HostOptions options_;
+  std::unique_ptr<blob::Index> index_;
+  Outbox peers_;
+  std::unique_ptr<Group> group_;
+  uint64_t call_ = 0;
+};
+
+TermIndex At(uint64_t term, int64_t index) { return {Term{term}, Index{index}}; }
+
+// The log still holds what the core has truncated while what replaces it waits for room.
+TEST_F(GroupTest, F12_TruncatedEntriesAreNotSentWhileTheNewOnesWait) {
+  for (const bool cached : {true, false}) {
+    SCOPED_TRACE(cached);
+    const PeerId& peer = cached ? kLeader : kOther;
+    if (cached) {
+      Append(kLeader, 1, At(0, -1), 1, 13);  // 0 to 12
+      log_.full = true;
+      AppendSoleVoter(kOther, 2, At(1, 9));  // 10, instead of 10 to 12
+      peers_.sent.clear();
+      Elect();
+      ASSERT_EQ(group_->Status().last, At(3, 11));
+    }
+    log_.cached = cached;  // or from the disk
+    const std::vector<TermIndex> probe = Sent(peer, 9);
+    ASSERT_FALSE(probe.empty());
+    for (const TermIndex& at : probe) EXPECT_EQ(at, At(3, 11));
+    EXPECT_EQ(Sent(peer, std::nullopt), (std::vector<TermIndex>{At(1, 9), At(2, 10), At(3, 11)}));
+  }
+}
+
+// What was truncated before the log had room for it is never written.
+TEST_F(GroupTest, F12_WhatWasTruncatedWhileItWaitedIsNotWritten) {
+  Append(kLeader, 1, At(0, -1), 1, 3);
+  log_.full = true;
+  Append(kLeader, 1, At(1, 2), 1, 6);  // 3 to 5 wait
+  Append(kLeader, 1, At(1, 5), 1, 8);  // 6 and 7 too
+  Append(kOther, 2, At(1, 4), 2, 7);   // 5 and 6 of another leader
+  log_.written.clear();
+  log_.full = false;
+  group_->Tick();
+  sim_log_.Settle();
+  EXPECT_EQ(log_.written, (std::vector<TermIndex>{At(1, 3), At(1, 4), At(2, 5), At(2, 6)}));
+  const auto held = sim_log_.Read(kDefaultGroup, 0, 10);
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(held->back().at, At(2, 6));
+  EXPECT_EQ(group_->Status().last, At(2, 6));
+}
+
+}  // namespace
+}  // namespace sluice::node
