@@ -41,6 +41,11 @@ std::unique_ptr<StateMachine> NewMachine(const std::string& name) {
   return nullptr;
 }
 
+// RESOURCE_EXHAUSTED promises that the same call can be made again; this one cannot.
+absl::Status NotForRoom(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) ? absl::InternalError(status.message()) : status;
+}
+
 }  // namespace
 
 Applier::Applier(Parts parts)
@@ -67,7 +72,7 @@ absl::StatusOr<std::unique_ptr<Applier>> Applier::Open(Parts parts, Start* start
     RETURN_IF_ERROR(applier->Load(start));
     // Never back: it may be one that was loaded, and whose removal was lost (F-32).
     if (applier->applied_.index < at.index) {
-      RETURN_IF_ERROR(applier->LoadSnapshotFile(applier->parts_.snapshot_path));
+      RETURN_IF_ERROR(applier->LoadSnapshotFile(applier->parts_.snapshot_path, applier->ContentIds()));
     }
     RETURN_IF_ERROR(applier->DropSnapshotFile());
     applier->reply_order_.clear();
@@ -192,9 +197,17 @@ void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch
 }
 
 absl::StatusOr<Applied> Applier::Apply(const std::vector<raft::Entry>& entries) {
+  RETURN_IF_ERROR(broken_);
   // The machine runs once, however often the disk has no room for what came of it.
   if (!unwritten_) {
-    ASSIGN_OR_RETURN(unwritten_, Execute(entries));
+    auto executed = Execute(entries);
+    if (!executed.ok()) {
+      // Half executed: neither again nor on. Whatever the disk lacked, it was no room for the result.
+      broken_ = NotForRoom(executed.status());
+      state_.DropChanges();
+      return broken_;
+    }
+    unwritten_ = *std::move(executed);
   }
   RETURN_IF_ERROR(parts_.index->Write(unwritten_->batch));
   dirty_ = true;
@@ -240,7 +253,7 @@ absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entr
 }
 
 absl::StatusOr<TermIndex> Applier::Checkpoint() {
-  if (unwritten_) return absl::ResourceExhaustedError("applied entries wait for room on the disk");
+  RETURN_IF_ERROR(Whole());
   if (!dirty_) return applied_;
   RETURN_IF_ERROR(parts_.store->SyncLinks());
   RETURN_IF_ERROR(parts_.index->Flush());
@@ -248,13 +261,26 @@ absl::StatusOr<TermIndex> Applier::Checkpoint() {
   return applied_;
 }
 
+// Not ok while what the index shows is not the state as of applied_.
+absl::Status Applier::Whole() const {
+  RETURN_IF_ERROR(NotReplacing());
+  if (unwritten_) return absl::ResourceExhaustedError("applied entries wait for room on the disk");
+  return broken_;
+}
+
+absl::Status Applier::NotReplacing() const {
+  return replaced_ ? absl::UnavailableError("a snapshot is being installed") : absl::OkStatus();
+}
+
 absl::StatusOr<Bytes> Applier::Query(const Bytes& request) {
+  RETURN_IF_ERROR(NotReplacing());
   auto reply = machine_->Query(request, state_);
   state_.DropChanges();
   return reply;
 }
 
 absl::Status Applier::BytesArrived(const UploadId& upload) {
+  RETURN_IF_ERROR(NotReplacing());
   const std::string key = prefix_ + "m" + UploadKey(upload);
   ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(key));
   if (!missing) return absl::OkStatus();  // removed meanwhile
@@ -267,6 +293,7 @@ absl::Status Applier::BytesArrived(const UploadId& upload) {
 }
 
 absl::StatusOr<std::vector<MissingContent>> Applier::MarkDamaged(const UploadId& upload) {
+  RETURN_IF_ERROR(NotReplacing());
   const auto content = BlobMachine::FindContent(upload, state_);
   if (!content) return std::vector<MissingContent>();
   MissingContent missing{applied_.index, {upload, {}, content->sealed, content->holders}, true};

@@ -72,8 +72,8 @@ class Applier {
   static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);
 
   // Entries in order, the first one following the applied index. Configuration and metadata entries count.
-  // RESOURCE_EXHAUSTED: the disk is full, nothing of it is visible yet; again with the same entries, later
-  // (F-12).
+  // RESOURCE_EXHAUSTED: the disk has no room for the result, nothing of it is visible yet; again with the
+  // same entries, later (F-12). Every other error is final.
   absl::StatusOr<Applied> Apply(const std::vector<raft::Entry>& entries);
   // Makes everything applied so far durable; gives the applied index that this covers.
   absl::StatusOr<TermIndex> Checkpoint();
@@ -87,8 +87,10 @@ class Applier {
 
   // Writes the state as of the applied index to `path`, durably.
   absl::StatusOr<TermIndex> SaveSnapshot(const std::string& path);
-  // Replaces everything by the snapshot file, which is taken; durable when it returns.
+  // Replaces everything by the snapshot file, which is taken; durable when it returns. After an error either
+  // nothing has changed, or replacing(): then there is no state until another call, or a restart, ends it.
   absl::StatusOr<Start> InstallSnapshot(const std::string& path);
+  bool replacing() const { return replaced_.has_value(); }
   // Checks a snapshot file whole; gives where it stands.
   static absl::StatusOr<TermIndex> CheckSnapshot(env::Files& files, const std::string& path);
 
@@ -100,6 +102,11 @@ class Applier {
 
  private:
   explicit Applier(Parts parts);
+  // What a snapshot that is being installed replaces.
+  struct Replaced {
+    std::vector<UploadId> missing;
+    std::vector<UploadId> contents;
+  };
   // What entries came to, before it is written.
   struct Unwritten {
     blob::IndexBatch batch;
@@ -113,7 +120,11 @@ class Applier {
   void Remember(const Outcome& outcome, blob::IndexBatch& batch);
   void ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied);
   void PutApplied(blob::IndexBatch& batch);
-  absl::Status LoadSnapshotFile(const std::string& path);
+  absl::Status Whole() const;
+  absl::Status NotReplacing() const;
+  absl::Status TakeSnapshotFile(const std::string& path);
+  // `before`: the contents that it replaces.
+  absl::Status LoadSnapshotFile(const std::string& path, const std::vector<UploadId>& before);
   absl::StatusOr<std::vector<UploadId>> MissingIds();
   std::vector<UploadId> ContentIds() const;
   absl::Status DropSnapshotFile();
@@ -129,6 +140,8 @@ class Applier {
   std::deque<UploadId> reply_order_;
   bool dirty_ = false;
   std::optional<Unwritten> unwritten_;
+  absl::Status broken_;  // not ok: applied_ is ahead of the state, which stays as it is
+  std::optional<Replaced> replaced_;
 };
 
 }  // namespace sluice::node

@@ -10,13 +10,21 @@
 namespace sluice::node {
 namespace {
 
-// An index on a disk that is full for the next `full` writes.
+// An index on a disk that is full, or cannot be read, for a while.
 class FullIndex final : public blob::Index {
  public:
   explicit FullIndex(std::unique_ptr<blob::Index> under) : under_(std::move(under)) {}
-  absl::StatusOr<std::optional<std::string>> Get(std::string_view key) override { return under_->Get(key); }
+  absl::StatusOr<std::optional<std::string>> Get(std::string_view key) override {
+    if (unreadable == 0) return under_->Get(key);
+    --unreadable;
+    return absl::ResourceExhaustedError("too many open files");
+  }
   absl::Status Write(const blob::IndexBatch& batch) override {
     if (full == 0) return under_->Write(batch);
+    if (full_after > 0) {
+      --full_after;
+      return under_->Write(batch);
+    }
     --full;
     return absl::ResourceExhaustedError("no space left on device");
   }
@@ -27,7 +35,9 @@ class FullIndex final : public blob::Index {
   absl::Status DeletePrefix(std::string_view prefix) override { return under_->DeletePrefix(prefix); }
   absl::Status Flush() override { return under_->Flush(); }
 
-  int full = 0;
+  int full = 0;        // the next writes
+  int full_after = 0;  // but so many
+  int unreadable = 0;  // the next reads
 
  private:
   std::unique_ptr<blob::Index> under_;
@@ -37,40 +47,118 @@ raft::Entry EntryOf(int64_t index, Bytes payload) {
   return {{Term{1}, Index{index}}, raft::EntryKind::kCommand, std::move(payload)};
 }
 
-TEST(Applier, F12_FullDiskAppliesOnceItHasRoom) {
-  sim::SimFiles disk;
-  ASSERT_TRUE(disk.MakeDirs("/data").ok());
-  auto under = blob::OpenMapIndex(disk, "/data/index");
-  ASSERT_TRUE(under.ok()) << under.status();
-  FullIndex index(std::move(*under));
-  Applier::Parts parts;
-  parts.spec.id = kDefaultGroup;
-  parts.spec.machine = "counter";
-  parts.session_replies_max = 10;
-  parts.files = &disk;
-  parts.index = &index;
-  parts.snapshot_path = "/data/in";
-  Applier::Start start;
-  auto applier = Applier::Open(std::move(parts), &start);
-  ASSERT_TRUE(applier.ok()) << applier.status();
-
-  const std::vector<raft::Entry> entries{
-      EntryOf(0, EncodeFactsEntry({GroupMode::kSluice, "counter"})),
-      EntryOf(1, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{1}, Bytes::Copy("INCREMENT")}))};
-  index.full = 2;
-  for (int i = 0; i < 2; ++i) {
-    const auto refused = (*applier)->Apply(entries);
-    EXPECT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
-    EXPECT_TRUE(absl::IsResourceExhausted((*applier)->Checkpoint().status()));
-    const auto seen = (*applier)->Query(Bytes::Copy("GET"));
-    ASSERT_TRUE(seen.ok()) << seen.status();
-    EXPECT_EQ(seen->ToString(), std::string("\0\0\0\0", 4)) << "not visible before it is written";
+class ApplierTest : public testing::Test {
+ protected:
+  ApplierTest() {
+    EXPECT_TRUE(disk_.MakeDirs("/data").ok());
+    auto under = blob::OpenMapIndex(disk_, "/data/index");
+    EXPECT_TRUE(under.ok()) << under.status();
+    index_ = std::make_unique<FullIndex>(std::move(*under));
+    Open();
   }
-  const auto applied = (*applier)->Apply(entries);
+  // A server's start.
+  void Open() {
+    applier_.reset();
+    Applier::Parts parts;
+    parts.spec.id = kDefaultGroup;
+    parts.spec.machine = "counter";
+    parts.session_replies_max = 10;
+    parts.files = &disk_;
+    parts.index = index_.get();
+    parts.snapshot_path = "/data/in";
+    auto applier = Applier::Open(std::move(parts), &start_);
+    ASSERT_TRUE(applier.ok()) << applier.status();
+    applier_ = std::move(*applier);
+  }
+  static std::vector<raft::Entry> OneIncrement() {
+    return {
+        EntryOf(0, EncodeFactsEntry({GroupMode::kSluice, "counter"})),
+        EntryOf(1, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{1}, Bytes::Copy("INCREMENT")}))};
+  }
+  std::string Count() {
+    const auto seen = applier_->Query(Bytes::Copy("GET"));
+    return seen.ok() ? seen->ToString() : seen.status().ToString();
+  }
+  // A snapshot with a count of one; the state here is empty again.
+  void SaveOne() {
+    ASSERT_TRUE(applier_->Apply(OneIncrement()).ok());
+    const auto saved = applier_->SaveSnapshot("/data/out");
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    ASSERT_TRUE(index_->DeletePrefix("").ok());
+    Open();
+    ASSERT_FALSE(start_.applied.index.valid());
+    ASSERT_EQ(Count(), kNone);
+  }
+
+  const std::string kNone = std::string("\0\0\0\0", 4);
+  const std::string kOne = std::string("\0\0\0\1", 4);
+  sim::SimFiles disk_;
+  std::unique_ptr<FullIndex> index_;
+  Applier::Start start_;
+  std::unique_ptr<Applier> applier_;
+};
+
+TEST_F(ApplierTest, F12_FullDiskAppliesOnceItHasRoom) {
+  index_->full = 2;
+  for (int i = 0; i < 2; ++i) {
+    const auto refused = applier_->Apply(OneIncrement());
+    EXPECT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
+    EXPECT_TRUE(absl::IsResourceExhausted(applier_->Checkpoint().status()));
+    EXPECT_EQ(Count(), kNone) << "not visible before it is written";
+  }
+  const auto applied = applier_->Apply(OneIncrement());
   ASSERT_TRUE(applied.ok()) << applied.status();
   EXPECT_EQ(applied->upto.index, Index{1});
   ASSERT_EQ(applied->outcomes.size(), 1u);
-  EXPECT_EQ((*applier)->Query(Bytes::Copy("GET"))->ToString(), std::string("\0\0\0\1", 4)) << "counted once";
+  EXPECT_EQ(Count(), kOne) << "counted once";
+}
+
+// A machine that could not read has executed half a batch: not the same as no room for what came of it.
+TEST_F(ApplierTest, F10_FailedReadWhileExecutingIsFinal) {
+  index_->unreadable = 1;
+  const auto failed = applier_->Apply(OneIncrement());
+  ASSERT_FALSE(failed.ok());
+  EXPECT_FALSE(absl::IsResourceExhausted(failed.status())) << failed.status();
+  EXPECT_EQ(applier_->Apply(OneIncrement()).status(), failed.status()) << "not executed again";
+  EXPECT_FALSE(applier_->Checkpoint().ok()) << "it would cover what is not there";
+  EXPECT_FALSE(applier_->SaveSnapshot("/data/out").ok());
+  EXPECT_EQ(Count(), kNone) << "still readable";
+  // A restart finds the state as it was, and the entries in the log.
+  Open();
+  EXPECT_FALSE(start_.applied.index.valid());
+  EXPECT_TRUE(applier_->Apply(OneIncrement()).ok());
+  EXPECT_EQ(Count(), kOne);
+}
+
+TEST_F(ApplierTest, F12_SnapshotThatFoundNoRoomIsTakenUpAgain) {
+  SaveOne();
+  for (const int room_for : {0, 1}) {  // nothing; all but the applied index
+    SCOPED_TRACE(room_for);
+    index_->full_after = room_for;
+    index_->full = 1;
+    const auto refused = applier_->InstallSnapshot("/data/out");
+    EXPECT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
+    EXPECT_TRUE(applier_->replacing());
+    EXPECT_FALSE(applier_->Query(Bytes::Copy("GET")).ok()) << "neither the old state nor the new one";
+    EXPECT_FALSE(applier_->Checkpoint().ok());
+    EXPECT_FALSE(applier_->SaveSnapshot("/data/other").ok());
+  }
+  const auto installed = applier_->InstallSnapshot("/data/out");
+  ASSERT_TRUE(installed.ok()) << installed.status();
+  EXPECT_FALSE(applier_->replacing());
+  EXPECT_EQ(installed->applied.index, Index{1});
+  EXPECT_EQ(Count(), kOne);
+}
+
+TEST_F(ApplierTest, F32_RestartGoesOnWithAHalfInstalledSnapshot) {
+  SaveOne();
+  index_->full_after = 1;
+  index_->full = 1;
+  ASSERT_FALSE(applier_->InstallSnapshot("/data/out").ok());
+  Open();
+  EXPECT_TRUE(start_.installed_snapshot);
+  EXPECT_EQ(start_.applied.index, Index{1});
+  EXPECT_EQ(Count(), kOne);
 }
 
 }  // namespace

@@ -154,6 +154,12 @@ class Group {
   void OnApplied(absl::StatusOr<Applied> applied);
   void MaybeCheckpoint();
   void SendSnapshot(const PeerId& peer);
+  using InstalledState = std::shared_ptr<absl::StatusOr<Applier::Start>>;
+  // `begun`: the state that was here is gone.
+  using StateReplaced = std::function<void(const InstalledState& start, bool begun)>;
+  void ReplaceState(const std::string& path, const StateReplaced& done);
+
+  static constexpr auto kFullDiskRetry = std::chrono::seconds(1);
 
   Parts parts_;
   PeerTransport* peers_ = nullptr;

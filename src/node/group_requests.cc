@@ -241,6 +241,9 @@ void Group::FailProposalsFrom(Index from) {
 
 void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, Index at_least) {
   if (stopped_) return done(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping"));
+  if (core_rests_) {
+    return done(ReplyCode::kUnavailable, absl::UnavailableError("a snapshot is being installed"));
+  }
   if (reads_.size() >= kReadsMax) {
     Refused().Increment();
     return done(ReplyCode::kResource,

@@ -139,7 +139,7 @@ absl::StatusOr<SnapshotHead> ReadHead(SnapshotReader& reader) {
 }  // namespace
 
 absl::StatusOr<TermIndex> Applier::SaveSnapshot(const std::string& path) {
-  if (unwritten_) return absl::ResourceExhaustedError("applied entries wait for room on the disk");
+  RETURN_IF_ERROR(Whole());
   ASSIGN_OR_RETURN(auto file, parts_.files->Open(path, {.create = true}));
   RETURN_IF_ERROR(file->Truncate(0));
   SnapshotWriter writer(std::move(file));
@@ -169,10 +169,9 @@ absl::StatusOr<TermIndex> Applier::CheckSnapshot(env::Files& files, const std::s
   return head.at;
 }
 
-absl::Status Applier::LoadSnapshotFile(const std::string& path) {
+absl::Status Applier::LoadSnapshotFile(const std::string& path, const std::vector<UploadId>& before) {
   ASSIGN_OR_RETURN(auto reader, SnapshotReader::Open(*parts_.files, path));
   ASSIGN_OR_RETURN(const auto head, ReadHead(reader));
-  const std::vector<UploadId> before = ContentIds();
   RETURN_IF_ERROR(parts_.index->DeletePrefix(prefix_));
   blob::IndexBatch batch;
   size_t batched = 0;
@@ -195,9 +194,7 @@ absl::Status Applier::LoadSnapshotFile(const std::string& path) {
       batched = 0;
     }
   }
-  ASSIGN_OR_RETURN(configuration_, raft::DecodeConfiguration(Bytes::Copy(head.configuration)));
-  applied_ = head.at;
-  facts_ = head.facts;
+  ASSIGN_OR_RETURN(auto configuration, raft::DecodeConfiguration(Bytes::Copy(head.configuration)));
   RETURN_IF_ERROR(parts_.index->Write(batch));
   // The applied index comes with the last batch: where it stands, the whole snapshot was loaded.
   blob::IndexBatch last;
@@ -208,7 +205,12 @@ absl::Status Applier::LoadSnapshotFile(const std::string& path) {
       ChangeContent({ContentChange::Kind::kLink, content.id, head.at.index, content.sealed, content.holders},
                     last, ignored);
     });
+    // Read again it would fail again: no reason to wait for room.
+    if (!state_.status().ok()) return absl::InternalError(state_.status().message());
   }
+  configuration_ = std::move(configuration);
+  applied_ = head.at;
+  facts_ = head.facts;
   PutApplied(last);
   RETURN_IF_ERROR(parts_.index->Write(last));
   if (blob_ != nullptr) RETURN_IF_ERROR(parts_.store->SyncLinks());
@@ -245,15 +247,23 @@ absl::Status Applier::DropSnapshotFile() {
   return parts_.files->SyncDir(parts_.snapshot_path.substr(0, parts_.snapshot_path.rfind('/')));
 }
 
-absl::StatusOr<Applier::Start> Applier::InstallSnapshot(const std::string& path) {
+// From here on the snapshot counts: a restart would install it, too.
+absl::Status Applier::TakeSnapshotFile(const std::string& path) {
   ASSIGN_OR_RETURN(auto reader, SnapshotReader::Open(*parts_.files, path));
   ASSIGN_OR_RETURN(const auto head, ReadHead(reader));
   if (head.facts) RETURN_IF_ERROR(CheckFacts(parts_.spec, *head.facts));
-  const std::string folder = parts_.snapshot_path.substr(0, parts_.snapshot_path.rfind('/'));
-  ASSIGN_OR_RETURN(std::vector<UploadId> missing_before, MissingIds());
+  ASSIGN_OR_RETURN(std::vector<UploadId> missing, MissingIds());
   RETURN_IF_ERROR(parts_.files->Rename(path, parts_.snapshot_path));
+  replaced_ = Replaced{std::move(missing), ContentIds()};
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Applier::Start> Applier::InstallSnapshot(const std::string& path) {
+  RETURN_IF_ERROR(broken_);
+  if (!replaced_) RETURN_IF_ERROR(TakeSnapshotFile(path));
+  const std::string folder = parts_.snapshot_path.substr(0, parts_.snapshot_path.rfind('/'));
   RETURN_IF_ERROR(parts_.files->SyncDir(folder));
-  RETURN_IF_ERROR(LoadSnapshotFile(parts_.snapshot_path));
+  RETURN_IF_ERROR(LoadSnapshotFile(parts_.snapshot_path, replaced_->contents));
   RETURN_IF_ERROR(DropSnapshotFile());  // loaded again by a later start it would take the state back (F-32)
   reply_order_.clear();
   Start start;
@@ -261,9 +271,10 @@ absl::StatusOr<Applier::Start> Applier::InstallSnapshot(const std::string& path)
   start.installed_snapshot = true;
   std::set<UploadId> missing;
   for (const MissingContent& each : start.missing) missing.insert(each.upload.upload);
-  for (const UploadId& id : missing_before) {
+  for (const UploadId& id : replaced_->missing) {
     if (!missing.contains(id)) start.no_longer_missing.push_back(id);
   }
+  replaced_.reset();
   return start;
 }
 
