@@ -409,14 +409,31 @@ void Group::ApplyBatch(std::vector<raft::Entry> entries) {
     if (!full) entries.clear();
     parts_.shard->Post([this, alive, applied, full, entries = std::move(entries)]() mutable {
       if (!*alive || stopped_) return;
-      if (!full) return OnApplied(std::move(*applied));
+      if (!full) {
+        apply_refused_since_.reset();
+        return OnApplied(std::move(*applied));
+      }
       // The disk is full: the same again, until it is not (F-12).
       LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(applied->status()));
+      MaybeGiveUpLead();
       parts_.shard->PostAfter(kFullDiskRetry, [this, alive, entries = std::move(entries)]() mutable {
         if (*alive && !stopped_) ApplyBatch(std::move(entries));
       });
     });
   });
+}
+
+// A leader that cannot apply answers nobody: after an election timeout it lets another one lead, if there is
+// another voter.
+void Group::MaybeGiveUpLead() {
+  const env::Instant now = parts_.clock->MonotonicNow();
+  if (!apply_refused_since_) apply_refused_since_ = now;
+  const auto patience = std::chrono::milliseconds(parts_.options->election_timeout_max_ms);
+  if (!leads() || core_->configuration().voters.size() < 2) return;
+  if (now - std::max(*apply_refused_since_, role_since_) < patience) return;
+  LogWarn("group {}: gives up the lead: nothing can be applied here", parts_.spec.id.ToString());
+  core_->StepDown();
+  Pump();
 }
 
 void Group::OnApplied(absl::StatusOr<Applied> applied) {

@@ -151,6 +151,7 @@ class Group {
   void MaybeApply();
   void MaybeWriteFacts();
   void ApplyBatch(std::vector<raft::Entry> entries);
+  void MaybeGiveUpLead();
   void OnApplied(absl::StatusOr<Applied> applied);
   void MaybeCheckpoint();
   void SendSnapshot(const PeerId& peer);
@@ -196,6 +197,7 @@ class Group {
   bool facts_known_ = false;
   Term facts_proposed_;  // in this term
   bool applying_ = false;
+  std::optional<env::Instant> apply_refused_since_;  // the disk has no room for what was executed
   bool installing_ = false;
   bool core_rests_ = false;  // a snapshot replaces what the core stands on: messages and ticks are dropped
   Index checkpointed_ = kNoIndex;

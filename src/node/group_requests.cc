@@ -157,6 +157,9 @@ absl::Status Group::HasRoom(const Proposal& proposal, uint64_t taken) const {
   }
   // Before the log is full, so that the leader can go on leading and answering reads (F-12).
   if (log_full_) return absl::ResourceExhaustedError("earlier writes wait for room in the log");
+  if (apply_refused_since_ && !proposal.frees_space) {
+    return absl::ResourceExhaustedError("applied entries wait for room on the disk");
+  }
   return parts_.log->HasRoom(taken + proposal.bytes, proposal.frees_space);
 }
 

@@ -54,6 +54,27 @@ class FullLog final : public log::Log {
   log::Log& under_;
 };
 
+// An index that takes nothing while it is `full`.
+class FullIndex final : public blob::Index {
+ public:
+  explicit FullIndex(std::unique_ptr<blob::Index> under) : under_(std::move(under)) {}
+  absl::StatusOr<std::optional<std::string>> Get(std::string_view key) override { return under_->Get(key); }
+  absl::Status Write(const blob::IndexBatch& batch) override {
+    return full ? absl::ResourceExhaustedError("no space left on device") : under_->Write(batch);
+  }
+  absl::Status Scan(std::string_view prefix, std::string_view from,
+                    const std::function<bool(std::string_view, std::string_view)>& visit) override {
+    return under_->Scan(prefix, from, visit);
+  }
+  absl::Status DeletePrefix(std::string_view prefix) override { return under_->DeletePrefix(prefix); }
+  absl::Status Flush() override { return under_->Flush(); }
+
+  bool full = false;
+
+ private:
+  std::unique_ptr<blob::Index> under_;
+};
+
 class Outbox final : public PeerTransport {
  public:
   void Send(const GroupId&, const raft::Peer& to, raft::Message message) override {
@@ -73,7 +94,7 @@ class GroupTest : public testing::Test {
     options_.session_replies_max = 10;
     auto index = blob::OpenMapIndex(disk_, "/data/index");
     EXPECT_TRUE(index.ok()) << index.status();
-    index_ = std::move(*index);
+    index_ = std::make_unique<FullIndex>(std::move(*index));
     Group::Parts parts;
     parts.spec.id = kDefaultGroup;
     parts.spec.machine = "counter";
@@ -145,6 +166,39 @@ class GroupTest : public testing::Test {
     }
     ASSERT_TRUE(group_->leads());
   }
+  // Gets the votes of both others.
+  void Campaign() {
+    for (int tick = 0; tick < 1000 && !group_->leads(); ++tick) {
+      group_->Tick();
+      sim_log_.Settle();
+      for (int round = 0; round < 2; ++round) {
+        for (auto& [to, message] : std::exchange(peers_.sent, {})) {
+          if (const auto* vote = std::get_if<raft::VoteRequest>(&message)) {
+            group_->Step(to, raft::VoteReply{vote->call, vote->term, true, vote->pre_vote, vote->term,
+                                             TermIndex{Term{0}, kNoIndex}, false});
+          } else {
+            peers_.sent.emplace_back(to, std::move(message));
+          }
+        }
+        sim_log_.Settle();
+      }
+    }
+  }
+  void AnswerAppends() {
+    for (auto& [to, message] : std::exchange(peers_.sent, {})) {
+      const auto* append = std::get_if<raft::AppendRequest>(&message);
+      if (append == nullptr) continue;
+      raft::AppendReply reply;
+      reply.call = append->call;
+      reply.term = append->term;
+      reply.match = append->entries.empty() ? kNoIndex : append->entries.back().at.index;
+      reply.next = append->entries.empty() ? append->previous.index.Next() : reply.match.Next();
+      reply.commit = kNoIndex;
+      reply.heartbeat = append->entries.empty();
+      group_->Step(to, reply);
+    }
+    sim_log_.Settle();
+  }
   // What `to` was sent since the last time; `to` answers that its log ends before `next`.
   std::vector<TermIndex> Sent(const PeerId& to, std::optional<int64_t> next) {
     std::vector<TermIndex> entries;
@@ -177,7 +231,7 @@ class GroupTest : public testing::Test {
   log::SimLog sim_log_;
   FullLog log_;
   HostOptions options_;
-  std::unique_ptr<blob::Index> index_;
+  std::unique_ptr<FullIndex> index_;
   Outbox peers_;
   std::unique_ptr<Group> group_;
   uint64_t call_ = 0;
@@ -222,6 +276,25 @@ TEST_F(GroupTest, F12_WhatWasTruncatedWhileItWaitedIsNotWritten) {
   ASSERT_TRUE(held.ok()) << held.status();
   EXPECT_EQ(held->back().at, At(2, 6));
   EXPECT_EQ(group_->Status().last, At(2, 6));
+}
+
+// A leader whose disk has no room for what it applies refuses writes at once, and soon no longer leads.
+TEST_F(GroupTest, F12_LeaderThatCannotApplyGivesUpTheLead) {
+  Campaign();
+  ASSERT_TRUE(group_->leads());
+  index_->full = true;
+  AnswerAppends();  // commits the first entry of the term
+  ASSERT_EQ(group_->Status().commit, Index{0});
+  for (int i = 0; i < 60 && group_->leads(); ++i) {
+    group_->Tick();
+    AnswerAppends();  // the followers are well
+  }
+  EXPECT_FALSE(group_->leads());
+  EXPECT_TRUE(group_->Status().storage.ok()) << "a full disk is no broken one";
+  EXPECT_FALSE(group_->applied().valid());
+  index_->full = false;
+  for (int i = 0; i < 20; ++i) sim_log_.Settle();
+  EXPECT_EQ(group_->applied(), Index{0});
 }
 
 }  // namespace
