@@ -19,7 +19,6 @@ bool IsFinal(const absl::Status& status) {
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kDataLoss:
     case absl::StatusCode::kResourceExhausted:
-    case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kOutOfRange:
       return true;
     default:

@@ -26,12 +26,13 @@ TEST_F(PersistenceTest, AFinalRefusalEndsAtOnce) {
   for (const absl::Status& status :
        {absl::InvalidArgumentError("name"), absl::AlreadyExistsError("other bytes"),
         absl::DataLossError("digest"), absl::NotFoundError("group"), absl::ResourceExhaustedError("disk"),
-        absl::UnimplementedError("no"), absl::FailedPreconditionError("machine"),
-        absl::OutOfRangeError("offset")}) {
+        absl::UnimplementedError("no"), absl::OutOfRangeError("offset")}) {
     EXPECT_FALSE(Failed(status, true).again) << status;
     EXPECT_EQ(persistence_.Verdict(status), status);
   }
   EXPECT_TRUE(Failed(absl::AbortedError("the upload lost its way"), true).again);
+  EXPECT_TRUE(Failed(absl::FailedPreconditionError("its disk has failed"), true).again)
+      << "others have theirs";
 }
 
 TEST_F(PersistenceTest, AStoppedClusterIsToldAfterTheContactPatience) {
