@@ -408,7 +408,7 @@ absl::Status FolderStore::Link(const UploadId& id) {
     unsynced_.insert(ContentDir(id));  // a link before a restart may not be durable yet
     return absl::OkStatus();
   }
-  const absl::Status status = files_.Rename(PathsOf(id).data, ContentPath(id));
+  absl::Status status = files_.Rename(PathsOf(id).data, ContentPath(id));
   if (!status.ok()) {
     std::lock_guard map_lock(mutex_);
     stages_.emplace(id, std::move(stage));

@@ -110,7 +110,7 @@ absl::Status StreamConnection::Admit(const wire::PacketHeader& header, OnReply o
            in_flight_bytes_ + header.data_length <= options_.window_bytes;
   });
   if (!failure_.ok()) {
-    const absl::Status failure = failure_;
+    absl::Status failure = failure_;
     lock.unlock();
     if (on_reply) on_reply(failure);
     return failure;
