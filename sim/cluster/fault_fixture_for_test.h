@@ -92,7 +92,7 @@ class ClusterFault : public testing::Test {
     std::vector<std::string> paths;
     const auto names = cluster_->disk(server).List(folder);
     for (const std::string& name : names.value_or(std::vector<std::string>{})) {
-      if (name.starts_with(prefix)) paths.push_back(folder + "/" + name);
+      if (name.starts_with(prefix)) paths.push_back(fmt::format("{}/{}", folder, name));
     }
     return paths;
   }

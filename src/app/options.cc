@@ -291,7 +291,7 @@ void AddOptionFlags(CLI::App& command, Settings* settings, const std::vector<std
     } else {
       const auto set = [settings, name, &option](const std::string& text) {
         std::string& all = settings->flags[name];  // lists may be given in several flags
-        all = option.unit == Unit::kList && !all.empty() ? all + "," + text : text;
+        all = option.unit == Unit::kList && !all.empty() ? fmt::format("{},{}", all, text) : text;
       };
       added = command.add_option_function<std::vector<std::string>>(
           flag,

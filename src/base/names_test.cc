@@ -9,7 +9,7 @@
 namespace sluice {
 namespace {
 
-using std::string_literals::operator""s;
+using namespace std::string_literals;  // NOLINT(google-build-using-namespace): for "…"s
 
 TEST(Names, D17_Utf8OfOneTo1024BytesWithoutNul) {
   for (const std::string& name : {"a"s, "../../etc/passwd"s, "/"s, ".."s, "a b"s, "\xc3\xa9t\xc3\xa9"s,

@@ -215,7 +215,7 @@ absl::StatusOr<Bytes> Client::GetBytes(const std::string& name, uint64_t bytes_m
 absl::StatusOr<BlobFacts> Client::GetFile(const std::string& name, const std::string& path,
                                           const GetOptions& options) {
   ASSIGN_OR_RETURN(const auto file, client::OutputFile::Create(path));
-  const auto facts = Get(
+  auto facts = Get(
       name, [&](const Bytes& data) { return file->Append(data); }, options);
   RETURN_IF_ERROR(facts.status());
   RETURN_IF_ERROR(file->Commit());

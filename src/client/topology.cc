@@ -106,8 +106,9 @@ absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patie
   ServerStatus result;
   const auto ask = [&](const std::string& address) {
     absl::StatusOr<ServerStatus> status = AskStatus(connection, address, kCallTimeout);
-    if (status.ok()) result = *std::move(status);
-    return status.status();
+    if (!status.ok()) return status.status();
+    result = *std::move(status);
+    return absl::OkStatus();
   };
   const absl::Status asked = connection.AtAny(ask, patience);
   RETURN_IF_ERROR(asked);
