@@ -43,7 +43,7 @@ absl::Status RemoveTransfers(env::Files& files, const std::string& dir) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(dir));
   for (const std::string& name : names) {
     if (name.rfind("out-", 0) == 0 || name.rfind("incoming-", 0) == 0) {
-      RETURN_IF_ERROR(files.Remove(dir + "/" + name));
+      RETURN_IF_ERROR(files.Remove(fmt::format("{}/{}", dir, name)));
     }
   }
   return absl::OkStatus();

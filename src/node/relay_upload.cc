@@ -470,7 +470,7 @@ void RelayUpload::FeedTails() {
 void RelayUpload::FeedTail(size_t which) {
   Successor& successor = successors_[which];
   if (successor.sink == nullptr || !successor.tail->opened || successor.tail->reading) return;
-  Tail& tail = *successor.tail;
+  RelayTail& tail = *successor.tail;
   const uint64_t written = upload_->length();
   if (tail.next < written) {
     const uint64_t room = std::max<uint64_t>(parts_.window_bytes / 2, 1);
@@ -496,7 +496,7 @@ void RelayUpload::FeedTail(size_t which) {
 void RelayUpload::OnTailRead(size_t which, uint64_t offset, absl::StatusOr<Bytes> piece) {
   if (failed_ || successors_[which].sink == nullptr) return;
   Successor& successor = successors_[which];
-  Tail& tail = *successor.tail;
+  RelayTail& tail = *successor.tail;
   tail.reading = false;
   if (piece.ok() && piece->empty()) piece = absl::DataLossError("the stage gave no bytes");
   if (!piece.ok()) return LeaveBehind(which, piece.status());

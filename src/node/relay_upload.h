@@ -51,6 +51,18 @@ struct RelayParts {
   ConfirmFn confirm;  // null unless this server is the upload's primary
 };
 
+// How a successor that was taken over gets its bytes: out of the stage, a few pieces at a time, however far
+// behind it is (D-15).
+struct RelayTail {
+  bool opened = false;   // its length is known
+  bool reading = false;  // from the stage
+  bool close_sent = false;
+  bool caught_up = false;  // from then on appends wait for it, as for any successor
+  uint64_t next = 0;       // the first byte not read for it
+  uint64_t answered = 0;   // it has everything before this
+  uint64_t in_flight = 0;  // sent and not answered
+};
+
 class RelayUpload final : public Relay, public std::enable_shared_from_this<RelayUpload> {
  public:
   explicit RelayUpload(RelayParts parts);
@@ -101,23 +113,12 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
     absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> flush_done;
     absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> close_done;
   };
-  // How a successor that was taken over gets its bytes: out of the stage, a few pieces at a time, however far
-  // behind it is (D-15).
-  struct Tail {
-    bool opened = false;   // its length is known
-    bool reading = false;  // from the stage
-    bool close_sent = false;
-    bool caught_up = false;  // from then on appends wait for it, as for any successor
-    uint64_t next = 0;       // the first byte not read for it
-    uint64_t answered = 0;   // it has everything before this
-    uint64_t in_flight = 0;  // sent and not answered
-  };
   struct Successor {
     raft::Peer peer;
     std::vector<Downstream> below;  // whom it passes the bytes on to
     uint32_t patience_ticks = 0;
     std::unique_ptr<ByteSink> sink;   // null once left behind or closed
-    std::optional<Tail> tail;         // of one that was taken over
+    std::optional<RelayTail> tail;    // of one that was taken over
     std::deque<uint64_t> unanswered;  // numbers of calls, in order
     uint32_t quiet_ticks = 0;
     bool holds = false;

@@ -10,7 +10,7 @@ namespace sluice::wire {
 namespace {
 
 using ratis::common::RaftPeerProto;
-using std::string_literals::operator""s;
+using namespace std::string_literals;  // NOLINT(google-build-using-namespace): for "…"s
 
 const GroupId kGroup = *GroupId::Parse("02511d47-d67c-49a3-9011-abb3109a44c1");
 

@@ -1,5 +1,6 @@
 #include "wire/resource_name.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -8,7 +9,7 @@ namespace sluice::wire {
 namespace {
 
 using Kind = ResourceName::Kind;
-using std::string_literals::operator""s;
+using namespace std::string_literals;  // NOLINT(google-build-using-namespace): for "…"s
 
 const std::string kHash(64, 'a');
 const std::string kUuid = "8d2ba2a4-5b0e-4d4b-9f0e-1c2d3e4f5a6b";
@@ -32,9 +33,9 @@ TEST(ResourceName, D17_NamesThatParseWhollyBelongToTheRemoteCache) {
   for (const std::string& name :
        {"blobs/" + sized, "/blobs/" + sized, "main/blobs/" + sized, "a/b/blobs/" + sized,
         "blobs/blake3/" + sized, "blobs/sha256/" + sized, "compressed-blobs/zstd/" + sized,
-        "x/compressed-blobs/zstd/blake3/" + sized, "uploads/" + kUuid + "/blobs/" + sized,
+        "x/compressed-blobs/zstd/blake3/" + sized, fmt::format("uploads/{}/blobs/{}", kUuid, sized),
         "main/uploads/any/blobs/" + sized + "/meta/data",
-        "uploads/" + kUuid + "/compressed-blobs/deflate/sha256tree/" + sized,
+        fmt::format("uploads/{}/compressed-blobs/deflate/sha256tree/{}", kUuid, sized),
         "blobs/" + std::string(32, '0') + "/0", "blobs/" + std::string(128, 'f') + "/9223372036854775807"}) {
     EXPECT_TRUE(IsRemoteCacheName(name)) << name;
     EXPECT_EQ(ParseResourceName(name)->kind, Kind::kRemoteCache) << name;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kNoIndexOnWire = std::numeric_limits<uint64_t>::max();
 
-absl::Status Invalid(std::string text) { return absl::InvalidArgumentError(std::move(text)); }
+absl::Status Invalid(const std::string& text) { return absl::InvalidArgumentError(text); }
 
 void PutTermIndex(const TermIndex& at, pb::TermIndexProto* out) {
   out->set_term(at.term.value);
