@@ -133,7 +133,7 @@ class Bench:
         self.base_port = options.base_port
         self.size_mib = 128 if options.quick else 1024
         self.rounds = 1 if options.quick else 3
-        self.blobs = 1000 if options.quick else 100_000
+        self.blobs = 1000 if options.quick else options.blobs
         self.seconds = 2 if options.quick else 10
         self.table = Table()
 
@@ -292,6 +292,7 @@ def main():
     parser.add_argument("build", help="build folder of the release preset")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs, measures nothing")
+    parser.add_argument("--blobs", type=int, default=100_000, help="stored before the start is timed")
     parser.add_argument("--base-port", type=int, default=17700)
     options = parser.parse_args()
     parts = options.only.split(",")
