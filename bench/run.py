@@ -69,7 +69,7 @@ class Cluster:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"the server on port {port} did not become ready: see {self.log.name}")
-            time.sleep(0.005)
+            time.sleep(0.005)  # a question is a process that ends; nothing is timed but the whole start
 
     def is_ready(self, port):
         asked = subprocess.run([str(self.bench.sluice), "status", "--json", "--server", f"127.0.0.1:{port}"],
@@ -249,7 +249,6 @@ class Bench:
             for _ in range(self.rounds):
                 cluster.stop()
                 times.append(cluster.start())
-            pid = next(iter(cluster.pids().values()))
             killed = []
             for _ in range(self.rounds):
                 pid = next(iter(cluster.pids().values()))
@@ -299,6 +298,7 @@ def main():
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]}: choose from {', '.join(PARTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that blocks end, and their servers with them
     bench = Bench(options)
     shutil.rmtree(bench.folder, ignore_errors=True)
     bench.folder.mkdir(parents=True)

@@ -57,6 +57,7 @@ struct SimFiles::Disk {
   uint64_t operations = 0;
   Counts counts;
 
+  std::vector<CountedFault> open_faults;
   std::vector<CountedFault> sync_faults;
   std::vector<CountedFault> write_faults;
   std::vector<ReadFault> read_faults;
@@ -278,6 +279,7 @@ std::unique_ptr<SimFiles> SimFiles::CrashClone(uint64_t seed, const CrashPolicy&
   {
     std::lock_guard lock(disk_->mutex);
     disk->tree = disk_->tree->Clone();
+    disk->open_faults = disk_->open_faults;
     disk->sync_faults = disk_->sync_faults;
     disk->write_faults = disk_->write_faults;
     disk->read_faults = disk_->read_faults;
@@ -299,6 +301,11 @@ void SimFiles::FailNextWrite(const std::string& path_part, uint64_t count) {
   disk_->write_faults.push_back({path_part, count});
 }
 
+void SimFiles::FailNextOpen(const std::string& path_part, uint64_t count) {
+  std::lock_guard lock(disk_->mutex);
+  disk_->open_faults.push_back({path_part, count});
+}
+
 void SimFiles::FailReads(const std::string& path_part, uint64_t offset, uint64_t count) {
   std::lock_guard lock(disk_->mutex);
   disk_->read_faults.push_back({path_part, offset, count});
@@ -316,6 +323,7 @@ void SimFiles::SetCapacity(uint64_t bytes) {
 
 void SimFiles::ClearFaults() {
   std::lock_guard lock(disk_->mutex);
+  disk_->open_faults.clear();
   disk_->sync_faults.clear();
   disk_->write_faults.clear();
   disk_->read_faults.clear();
@@ -357,6 +365,9 @@ absl::StatusOr<std::unique_ptr<env::File>> SimFiles::Open(const std::string& pat
                                                           const env::OpenOptions& options) {
   std::lock_guard lock(disk_->mutex);
   if (disk_->halted) return PowerLost("open", path);
+  if (disk_->TakeFault(disk_->open_faults, path)) {
+    return absl::ResourceExhaustedError(fmt::format("open {}: Too many open files", path));
+  }
   ASSIGN_OR_RETURN(SimTree::Place place, disk_->tree->Locate(path));
   if (place.node != nullptr && place.node->is_folder) return Refused("open", path, "Is a directory");
   if (place.node == nullptr && !options.create) return Absent("open", path);

@@ -217,6 +217,9 @@ TEST(SimFiles, ReadAndWriteFaultsAndDamage) {
   disk.FailNextWrite("/f");
   EXPECT_TRUE(absl::IsDataLoss(file->WriteAt(0, Bytes::Copy("b"))));
   EXPECT_TRUE(file->WriteAt(0, Bytes::Copy("c")).ok());
+  disk.FailNextOpen("/f");
+  EXPECT_TRUE(absl::IsResourceExhausted(disk.Open("/f", {}).status()));
+  EXPECT_TRUE(disk.Open("/f", {}).ok());
   disk.ClearFaults();
   ASSERT_TRUE(disk.SyncDir("/").ok() && file->Sync().ok());
   ASSERT_TRUE(disk.FlipBit("/f", 1, 1).ok());

@@ -207,7 +207,7 @@ void Clients::Get(size_t server, const std::string& name,
         state->cluster.Violation(fmt::format("read at n{}: {}", server, Message(explained)));
       }
     } else if (!absl::IsUnavailable(result.status()) && !absl::IsDeadlineExceeded(result.status()) &&
-               !absl::IsNotFound(result.status())) {
+               !absl::IsNotFound(result.status()) && !absl::IsResourceExhausted(result.status())) {
       state->cluster.Violation(
           fmt::format("read of {} at n{}: {}", name, server, result.status().ToString()));
     }

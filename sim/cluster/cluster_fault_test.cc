@@ -127,6 +127,20 @@ TEST_F(ClusterFault, F24_DamagedBlobIsReadFromAPeerAndRepaired) {
   ExpectWhole();
 }
 
+TEST_F(ClusterFault, F14_NoDescriptorForAReadIsRefusedAndIsNoDamage) {
+  Make();
+  const std::string content = MakeContent(300'000, 4);
+  ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = content, .via = PutVia::kStar}),
+            Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  cluster_->disk(1).FailNextOpen(Contents(1).at(0));
+  const auto refused = clients_->GetNow(1, "a");
+  EXPECT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
+  EXPECT_EQ(cluster_->status(1, kBlobs)->missing, 0u) << "a whole copy is thought damaged";
+  EXPECT_TRUE(clients_->GetNow(1, "a").ok());
+  ExpectWhole();
+}
+
 TEST_F(ClusterFault, F25_D14_ApplyDoesNotWaitForBytesAndReadsAreProxied) {
   Make();
   // The server is away while the bytes pass and the entry is made; then the bytes take longer than the entry.

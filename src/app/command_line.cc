@@ -57,6 +57,7 @@ void AddClientFlags(CLI::App& command, ClientFlags* flags) {
 int RunCommandLine(int argc, const char* const* argv) {
   CLI::App app{"sluice: a replicated byte-stream store", "sluice"};
   app.require_subcommand(1);
+  app.set_version_flag("--version", "sluice " SLUICE_VERSION);
   app.footer(
       "\nFirst steps:\n  sluice dev &\n  sluice put /usr/bin/git --name tools/git\n  sluice get tools/git -o "
       "-");

@@ -65,6 +65,7 @@ TEST(CommandLine, WrongUsageIsOneLineAndTwo) {
 }
 
 TEST(CommandLine, EveryCommandHasHelpWithAnExample) {
+  EXPECT_THAT(Sluice({"--version"}).out, testing::MatchesRegex("sluice [0-9.]+\n"));
   const std::string all = Sluice({"--help"}).out;
   for (const char* command :
        {"serve", "dev", "put", "get", "ls", "stat", "rm", "status", "config", "bench", "inspect"}) {

@@ -49,6 +49,7 @@ TEST_F(RealFilesTest, F14_NoDescriptorsLeftIsResourceExhausted) {
 
 TEST_F(RealFilesTest, F12_FullDeviceIsResourceExhausted) {
   auto full = RealFiles().Open("/dev/full", {});
+  // The only device that is always full is the kernel's; a container may leave it out.
   if (!full.ok()) GTEST_SKIP() << "no /dev/full here";
   const absl::Status status = (*full)->WriteAt(0, Bytes::Copy("x"));
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
@@ -58,6 +59,7 @@ TEST_F(RealFilesTest, F12_FullDeviceIsResourceExhausted) {
 TEST_F(RealFilesTest, DirectWritesWorkOrFallBackInMemoryToo) {
   const std::string path = fmt::format("/dev/shm/sluice_env_{}", getpid());
   auto file = RealFiles().Open(path, {.create = true, .direct = true});
+  // A file system in memory, which may refuse O_DIRECT; a container may come without one.
   if (!file.ok()) GTEST_SKIP() << "no /dev/shm here";
   EXPECT_TRUE((*file)->WriteDurably(0, Bytes::Copy(std::string(8192, 'x'))).ok());
   EXPECT_EQ(*ReadWholeFile(RealFiles(), path, 8192), std::string(8192, 'x'));

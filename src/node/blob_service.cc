@@ -8,13 +8,21 @@
 #include "node/sources.h"
 
 namespace sluice::node {
+namespace {
+
+// `done`, once, on `reply_on`. Copies share it.
+template <typename Result>
+auto AnswerOn(env::Executor* reply_on, absl::AnyInvocable<void(Result)> done) {
+  return [reply_on, done = std::make_shared<decltype(done)>(std::move(done))](Result result) {
+    reply_on->Post([done, result = std::move(result)]() mutable { (*done)(std::move(result)); });
+  };
+}
+
+}  // namespace
 
 void NodeHost::PutInline(const GroupId& group, BlobHeader header, Bytes data, env::Executor* reply_on,
                          Done<BlobInfo> done) {
-  auto answer = std::make_shared<Done<BlobInfo>>(std::move(done));
-  const auto finish = [reply_on, answer](absl::StatusOr<BlobInfo> result) {
-    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
-  };
+  const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   if (!header.name.empty()) {
@@ -80,10 +88,7 @@ void NodeHost::FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on
 
 void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
                           env::Executor* reply_on, Done<WriteStatus> done) {
-  auto answer = std::make_shared<Done<WriteStatus>>(std::move(done));
-  const auto finish = [reply_on, answer](absl::StatusOr<WriteStatus> result) {
-    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
-  };
+  const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   if (auto status = CheckName(name); !status.ok()) return finish(status);
@@ -158,16 +163,12 @@ BlobInfo NodeHost::InfoOf(const Found& found) const {
   return info;
 }
 
-void NodeHost::OpenFound(Slot* slot, Found found, env::Executor* reply_on, Done<Reading> done) {
-  auto answer = std::make_shared<Done<Reading>>(std::move(done));
-  const auto finish = [reply_on, answer](absl::StatusOr<Reading> result) {
-    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
-  };
+void NodeHost::OpenFound(Slot* slot, Found found, Done<Reading> done) {
   Reading reading;
   reading.info = InfoOf(found);
   if (found.inline_bytes) {
     reading.source = std::make_shared<InlineSource>(Bytes::Take(std::move(*found.inline_bytes)));
-    return finish(std::move(reading));
+    return done(std::move(reading));
   }
   const UploadId id = found.record.content.id;
   const auto remote =
@@ -186,39 +187,38 @@ void NodeHost::OpenFound(Slot* slot, Found found, env::Executor* reply_on, Done<
   };
   if (found.missing) {
     reading.source = remote();
-    return finish(std::move(reading));
+    return done(std::move(reading));
   }
-  disk_->Post([this, slot, id, reading = std::move(reading), remote, finish]() mutable {
+  disk_->Post([this, slot, id, reading = std::move(reading), remote, done = std::move(done)]() mutable {
     auto local = store_->OpenSource(id);
     const auto damaged = [slot, id] {
       slot->shard->Post([lane = slot->lane.get(), id] { lane->MarkDamaged(id); });
     };
     if (local.ok() && (*local)->length() == reading.info.length) {
       reading.source = std::make_shared<RepairingSource>(std::move(*local), remote, damaged);
+    } else if (absl::IsResourceExhausted(
+                   local.status())) {  // no descriptor left says nothing of the copy (F-14)
+      return done(local.status());
     } else {
       // Said to be here and is not, or not whole: it is repaired, and read from a holder meanwhile (F-24).
       LogWarn("content {} cannot be opened here: {}", id.ToHex(), Message(local.status()));
       damaged();
       reading.source = remote();
     }
-    finish(std::move(reading));
+    done(std::move(reading));
   });
 }
 
 void NodeHost::OpenRead(const GroupId& group, const std::string& name, env::Executor* reply_on,
                         Done<Reading> done) {
-  auto answer = std::make_shared<Done<Reading>>(std::move(done));
-  const auto fail = [reply_on, answer](absl::Status status) {
-    reply_on->Post([answer, status = std::move(status)] { (*answer)(status); });
-  };
+  const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
-  if (!slot.ok()) return fail(slot.status());
-  if (auto status = CheckName(name); !status.ok()) return fail(status);
-  (*slot)->shard->Post([this, slot = *slot, name, reply_on, answer, fail] {
-    Lookup(slot, name, [this, slot, reply_on, answer, fail](absl::StatusOr<Found> found) {
-      if (!found.ok()) return fail(found.status());
-      OpenFound(slot, std::move(*found), reply_on,
-                [answer](absl::StatusOr<Reading> reading) { (*answer)(std::move(reading)); });
+  if (!slot.ok()) return finish(slot.status());
+  if (auto status = CheckName(name); !status.ok()) return finish(status);
+  (*slot)->shard->Post([this, slot = *slot, name, finish] {
+    Lookup(slot, name, [this, slot, finish](absl::StatusOr<Found> found) {
+      if (!found.ok()) return finish(found.status());
+      OpenFound(slot, std::move(*found), finish);
     });
   });
 }
@@ -238,10 +238,7 @@ void NodeHost::OpenUploadRead(const GroupId& group, const UploadId& upload, env:
 
 void NodeHost::Stat(const GroupId& group, const std::string& name, env::Executor* reply_on,
                     Done<BlobInfo> done) {
-  auto answer = std::make_shared<Done<BlobInfo>>(std::move(done));
-  const auto finish = [reply_on, answer](absl::StatusOr<BlobInfo> result) {
-    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
-  };
+  const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   if (auto status = CheckName(name); !status.ok()) return finish(status);
@@ -255,10 +252,7 @@ void NodeHost::Stat(const GroupId& group, const std::string& name, env::Executor
 
 void NodeHost::List(const GroupId& group, const std::string& prefix, const std::string& after, uint32_t limit,
                     env::Executor* reply_on, Done<std::vector<BlobInfo>> done) {
-  auto answer = std::make_shared<Done<std::vector<BlobInfo>>>(std::move(done));
-  const auto finish = [reply_on, answer](absl::StatusOr<std::vector<BlobInfo>> result) {
-    reply_on->Post([answer, result = std::move(result)] { (*answer)(result); });
-  };
+  const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   (*slot)->shard->Post([this, slot = *slot, prefix, after, limit, finish] {
@@ -282,10 +276,7 @@ void NodeHost::List(const GroupId& group, const std::string& prefix, const std::
 
 void NodeHost::RemoveName(const GroupId& group, const std::string& name, env::Executor* reply_on,
                           absl::AnyInvocable<void(absl::Status)> done) {
-  auto answer = std::make_shared<absl::AnyInvocable<void(absl::Status)>>(std::move(done));
-  const auto finish = [reply_on, answer](absl::Status status) {
-    reply_on->Post([answer, status = std::move(status)] { (*answer)(status); });
-  };
+  const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   if (auto status = CheckName(name); !status.ok()) return finish(status);

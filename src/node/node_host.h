@@ -86,7 +86,8 @@ class NodeHost final : public Host {
   // Looks a name up on the apply executor, after a read index unless a digest is here; answers on the shard.
   void Lookup(Slot* slot, const std::string& name, Done<Found> done);
   void LookupNow(Slot* slot, const std::string& name, Done<Found> done);
-  void OpenFound(Slot* slot, Found found, env::Executor* reply_on, Done<Reading> done);
+  // Calls `done` from any thread.
+  void OpenFound(Slot* slot, Found found, Done<Reading> done);
   BlobInfo InfoOf(const Found& found) const;
   void DropThreads();
 

@@ -15,13 +15,13 @@ absl::Status Invalid(std::string_view what) {
 // Every peer but one has one predecessor, so the edges are one fewer than the peers; if all peers can then be
 // reached from that one, there is no loop.
 absl::Status CheckReachable(const RoutingTable& table) {
-  std::vector<const PeerId*> todo = {&table.primary};
+  std::vector<const PeerId*> unvisited = {&table.primary};
   size_t reached = 0;
-  while (!todo.empty()) {
-    const PeerId* peer = todo.back();
-    todo.pop_back();
+  while (!unvisited.empty()) {
+    const PeerId* peer = unvisited.back();
+    unvisited.pop_back();
     ++reached;
-    for (const PeerId& next : table.SuccessorsOf(*peer)) todo.push_back(&next);
+    for (const PeerId& next : table.SuccessorsOf(*peer)) unvisited.push_back(&next);
   }
   if (reached != table.successors.size()) return Invalid("has a loop apart from its start");
   return absl::OkStatus();

@@ -22,12 +22,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   Require(table->successors.size() <= kMaxRoutedPeers && table->Contains(table->primary));
 
   std::set<PeerId> reached;
-  std::vector<PeerId> todo = {table->primary};
-  while (!todo.empty()) {
-    const PeerId peer = todo.back();
-    todo.pop_back();
+  std::vector<PeerId> unvisited = {table->primary};
+  while (!unvisited.empty()) {
+    const PeerId peer = unvisited.back();
+    unvisited.pop_back();
     Require(reached.insert(peer).second);
-    for (const PeerId& next : table->SuccessorsOf(peer)) todo.push_back(next);
+    for (const PeerId& next : table->SuccessorsOf(peer)) unvisited.push_back(next);
   }
   Require(reached.size() == table->successors.size());
 

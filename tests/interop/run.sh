@@ -127,7 +127,7 @@ wait_until_ready() { # gives up after 60 s
       tail -n 20 "$work/dev.log" >&2
       return 1
     fi
-    sleep 0.1
+    sleep 0.1 # between two questions: a foreign process tells nobody when it is there; the deadline is above
   done
   echo "the servers were not ready within 60 s; the last status:" >&2
   cat "$work/status.json" "$work/status.err" >&2
@@ -177,7 +177,7 @@ restart_server() { # restart_server ID
       wait_until_ready
       return
     fi
-    sleep 0.1
+    sleep 0.1 # between two questions: a foreign process tells nobody when it is there; the deadline is above
   done
   (cd "$killed_folder" && exec "${killed_command[@]}") >"$work/restarted-$1.log" 2>&1 &
   started+=("$!")

@@ -45,7 +45,7 @@ start_servers() { # start_servers MACHINE
       cat "$work/$1"/*.log >&2
       exit 1
     fi
-    sleep 0.1
+    sleep 0.1 # between two looks at the logs of the original, its only sign; the deadline is above
   done
 }
 
