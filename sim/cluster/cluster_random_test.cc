@@ -3,6 +3,7 @@
 //
 // SLUICE_SEEDS=2000 cluster_test --gtest_filter='*Random*'      more seeds; SLUICE_SEED=17 runs one
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -172,7 +173,7 @@ class RandomRun {
       const auto names = disk.List("/data/blobs/blobs/" + folder);
       if (!names.ok()) continue;
       for (const std::string& name : *names) {
-        if (name.size() == 48) contents.push_back("/data/blobs/blobs/" + folder + "/" + name);
+        if (name.size() == 48) contents.push_back(fmt::format("/data/blobs/blobs/{}/{}", folder, name));
       }
     }
     if (!contents.empty()) Flip(disk, contents[random_.Below(contents.size())]);

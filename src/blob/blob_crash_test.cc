@@ -44,8 +44,8 @@ class Life {
  public:
   explicit Life(env::Files& files) : executors_(world_, process_), reply_(executors_.NewExecutor("reply")) {
     auto store = Store::Open(files, executors_, world_, kDir, {.reserve_bytes = 0});
-    if (store.ok()) store_ = std::move(store).value();
     status_ = store.status();
+    if (store.ok()) store_ = *std::move(store);
   }
 
   const absl::Status& status() const { return status_; }

@@ -1,5 +1,7 @@
 #include "blob/inspect.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -72,10 +74,10 @@ absl::Status InspectStages(env::Files& files, const std::string& dir, const Visi
   const std::string stage_dir = dir + "/stage";
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(stage_dir));
   for (const std::string& name : names) {
-    InspectedBlob blob{.path = stage_dir + "/" + name, .id = IdOf(name)};
+    InspectedBlob blob{.path = fmt::format("{}/{}", stage_dir, name), .id = IdOf(name)};
     if (blob.id) {
-      const std::string side_path =
-          std::exchange(blob.path, dir + "/blobs/" + ContentFolder(*blob.id) + "/" + name + kStageSuffix);
+      const std::string side_path = std::exchange(
+          blob.path, fmt::format("{}/blobs/{}/{}{}", dir, ContentFolder(*blob.id), name, kStageSuffix));
       blob.kind = BlobKind::kOpenStage;
       blob.verified = VerifyStage(files, side_path, blob);
     }
@@ -89,14 +91,14 @@ absl::Status InspectFolder(env::Files& files, const std::string& dir, const std:
   const std::string path = dir + "/blobs/" + folder;
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(path));
   for (const std::string& name : names) {
-    InspectedBlob blob{.path = path + "/" + name, .id = IdOf(name)};
+    InspectedBlob blob{.path = fmt::format("{}/{}", path, name), .id = IdOf(name)};
     if (blob.id && ContentFolder(*blob.id) == folder) {
       blob.kind = BlobKind::kContent;
       blob.verified = VerifySealed(files, blob);
     } else if (name.ends_with(kStageSuffix)) {
       // Shown with the stages; without a side file it was never promised to anybody.
       const std::string stem = name.substr(0, name.size() - (sizeof(kStageSuffix) - 1));
-      ASSIGN_OR_RETURN(const bool has_side, files.Exists(dir + "/stage/" + stem));
+      ASSIGN_OR_RETURN(const bool has_side, files.Exists(fmt::format("{}/stage/{}", dir, stem)));
       if (has_side) continue;
     }
     visit(blob);

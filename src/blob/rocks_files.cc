@@ -125,15 +125,17 @@ class RocksFiles final : public rocksdb::FileSystem {
   IOStatus NewSequentialFile(const std::string& path, const FileOptions&,
                              std::unique_ptr<rocksdb::FSSequentialFile>* result, IODebugContext*) override {
     auto file = files_.Open(path, {.read_only = true});
-    if (file.ok()) *result = std::make_unique<SequentialFile>(std::move(file).value());
-    return ToRocks(file.status());
+    if (!file.ok()) return ToRocks(file.status());
+    *result = std::make_unique<SequentialFile>(*std::move(file));
+    return IOStatus::OK();
   }
   IOStatus NewRandomAccessFile(const std::string& path, const FileOptions&,
                                std::unique_ptr<rocksdb::FSRandomAccessFile>* result,
                                IODebugContext*) override {
     auto file = files_.Open(path, {.read_only = true});
-    if (file.ok()) *result = std::make_unique<RandomAccessFile>(std::move(file).value());
-    return ToRocks(file.status());
+    if (!file.ok()) return ToRocks(file.status());
+    *result = std::make_unique<RandomAccessFile>(*std::move(file));
+    return IOStatus::OK();
   }
   IOStatus NewWritableFile(const std::string& path, const FileOptions&,
                            std::unique_ptr<rocksdb::FSWritableFile>* result, IODebugContext*) override {
@@ -157,8 +159,9 @@ class RocksFiles final : public rocksdb::FileSystem {
                        IODebugContext*) override {
     auto names = files_.List(path);
     if (absl::IsNotFound(names.status())) return IOStatus::NotFound();
-    if (names.ok()) *result = std::move(names).value();
-    return ToRocks(names.status());
+    if (!names.ok()) return ToRocks(names.status());
+    *result = *std::move(names);
+    return IOStatus::OK();
   }
   IOStatus DeleteFile(const std::string& path, const IOOptions&, IODebugContext*) override {
     return ToRocks(files_.Remove(path));
@@ -190,8 +193,10 @@ class RocksFiles final : public rocksdb::FileSystem {
   IOStatus LockFile(const std::string& path, const IOOptions&, rocksdb::FileLock** lock,
                     IODebugContext*) override {
     auto held = files_.LockFile(path);
-    *lock = held.ok() ? new HeldLock(std::move(held).value()) : nullptr;
-    return ToRocks(held.status());
+    *lock = nullptr;
+    if (!held.ok()) return ToRocks(held.status());
+    *lock = new HeldLock(*std::move(held));
+    return IOStatus::OK();
   }
   IOStatus UnlockFile(rocksdb::FileLock* lock, const IOOptions&, IODebugContext*) override {
     delete lock;

@@ -275,8 +275,9 @@ class Script {
     }
     cluster_->packets.push_back({from, to, std::move(message)});
     Deliver({args.at(0), "1"});
-    std::erase_if(cluster_->packets,
-                  [&](const Packet& p) { return p.to == from && !cluster_->nodes().contains(from); });
+    std::erase_if(cluster_->packets, [&, to_sender = from](const Packet& p) {
+      return p.to == to_sender && !cluster_->nodes().contains(to_sender);
+    });
   }
 
   void Show(const Packet& packet) {

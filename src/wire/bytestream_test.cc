@@ -10,7 +10,7 @@
 namespace sluice::wire {
 namespace {
 
-using std::string_literals::operator""s;
+using namespace std::string_literals;
 
 // The text in pieces of `step` bytes, each memory of its own.
 Bytes Sliced(std::string_view text, size_t step) {

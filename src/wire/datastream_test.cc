@@ -392,15 +392,15 @@ TEST(DataStreamDecoder, F61_MalformedHeadersAreRefused) {
   for (int i = 0; i < 2000; ++i) deep.push_back('\x0b');
   const std::string cases[] = {id15,
                                id17,
-                               "\x0a\x00"s,                          // no client id
-                               "\x0a\x14"s + id16 + "\x10\x02",      // type 2
-                               "\x0a\x14"s + id16 + "\x10\x63",      // type 99
-                               "\x0a\x20"s + id16,                   // truncated
-                               "\x0a\x14"s + id16 + "\x18\xff",      // unfinished varint
-                               "\x0a\x15"s + id16 + "\x32\x05\x00",  // options longer than the message
-                               "\x0a\x15"s + id16 + "\x37\x00\x00",  // wire type 7
-                               "\x0a\x12"s + id16 + "\x0c",          // end of a group that never began
-                               "\x0a\x13"s + id16 + "\x00",          // field 0
+                               "\x0a\x00"s,                           // no client id
+                               "\x0a\x14"s + id16 + "\x10\x02",       // type 2
+                               "\x0a\x14"s + id16 + "\x10\x63",       // type 99
+                               "\x0a\x20"s + id16,                    // truncated
+                               "\x0a\x14"s + id16 + "\x18\xff",       // unfinished varint
+                               "\x0a\x15"s + id16 + "\x32\x05\x00"s,  // options longer than the message
+                               "\x0a\x15"s + id16 + "\x37\x00\x00"s,  // wire type 7
+                               "\x0a\x12"s + id16 + "\x0c",           // end of a group that never began
+                               "\x0a\x13"s + id16 + "\x00"s,          // field 0
                                deep};
   for (const std::string& proto : cases) {
     const absl::Status status = StatusOf(Frame(proto, ""));
