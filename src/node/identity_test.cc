@@ -1,0 +1,65 @@
+#include "node/identity.h"
+
+#include <gtest/gtest.h>
+
+#include "base/fields.h"
+#include "sim/seeded_random.h"
+#include "sim/sim_files.h"
+
+namespace sluice::node {
+namespace {
+
+class IdentityTest : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(disk_.MakeDirs("/data").ok()); }
+  absl::StatusOr<Identity> Open(const std::string& server, bool bootstrap = false) {
+    return OpenIdentity(disk_, "/data", {server}, bootstrap, random_);
+  }
+
+  sim::SimFiles disk_;
+  sim::SeededRandom random_{1};
+};
+
+TEST_F(IdentityTest, EveryStartIsAnIncarnationOfTheSameServer) {
+  const auto first = Open("n0", /*bootstrap=*/true);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_TRUE(first->may_vote);
+  disk_.Crash(1);  // written durably before anything else
+  const auto second = Open("n0");
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->lane, first->lane);
+  EXPECT_GT(second->incarnation, first->incarnation);
+  EXPECT_TRUE(second->may_vote);
+}
+
+TEST_F(IdentityTest, F19_AFolderOfAnotherServerIsRefusedAndLeftAlone) {
+  ASSERT_TRUE(Open("n0").ok());
+  const auto before = env::ReadWholeFile(disk_, "/data/identity", 1 << 20);
+  const auto refused = Open("n1");
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+  EXPECT_NE(refused.status().message().find("belongs to server n0"), absl::string_view::npos)
+      << refused.status();
+  EXPECT_EQ(*env::ReadWholeFile(disk_, "/data/identity", 1 << 20), *before);
+}
+
+TEST_F(IdentityTest, F19_ANewerFormatIsRefused) {
+  FieldWriter newer;
+  newer.PutVarint(1, 99);
+  newer.PutText(2, "n0");
+  ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/identity", Bytes::Take(newer.Take())).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(Open("n0").status()));
+}
+
+TEST_F(IdentityTest, ADamagedIdentityIsNoNewServer) {
+  ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/identity", Bytes::Copy("\xff\xff\xff")).ok());
+  EXPECT_TRUE(absl::IsDataLoss(Open("n0").status()));
+}
+
+TEST_F(IdentityTest, F20_AnEmptyFolderWithoutBootstrapMayNotVote) {
+  const auto wiped = Open("n0");
+  ASSERT_TRUE(wiped.ok());
+  EXPECT_FALSE(wiped->may_vote);
+}
+
+}  // namespace
+}  // namespace sluice::node
