@@ -9,6 +9,8 @@ find_package(spdlog REQUIRED)
 find_package(fmt REQUIRED)
 find_package(prometheus-cpp REQUIRED)
 find_package(RocksDB REQUIRED)
+find_package(Snappy REQUIRED)
+find_package(ZLIB REQUIRED)
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 
 # Sanitizer builds keep the system's allocator: the leak checker trips on tcmalloc.
