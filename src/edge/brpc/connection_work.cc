@@ -1,0 +1,409 @@
+// What leaves a connection, and the code of others that it calls.
+#include <errno.h>
+#include <fmt/format.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "edge/brpc/connection.h"
+
+namespace sluice::edge::brpc {
+namespace {
+
+using std::chrono::steady_clock;
+using wire::brpc::StreamState;
+
+constexpr size_t kWriteBytes = 128 << 10;  // gathered for one call of the socket
+constexpr size_t kPiecesMax = 512;         // of one call of the socket
+constexpr size_t kTurnBytes = 128 << 10;   // written before the loop looks for what has arrived
+// Another thread writes by itself, instead of waking the loop, if nobody else did for so long.
+constexpr std::chrono::microseconds kQuiet{50};
+constexpr size_t kBatchesAtOnce =
+    256;  // of handlers' messages, before the loop's other connections get a turn
+constexpr std::chrono::seconds kFirstFrameTimeout{10};
+constexpr std::chrono::milliseconds kBudgetTick{10};
+
+thread_local const Connection* working = nullptr;  // whose RunUserCode is on this thread
+thread_local EventScope* current_scope = nullptr;
+
+}  // namespace
+
+// --- Whoever has queued something sees to it that it leaves ---
+
+Connection::FlushBy Connection::WhoFlushes() {
+  if (flushing_ || blocked_ || flush_posted_ || lost() || !streams_.HasOutput()) return FlushBy::kNobody;
+  if (EventScope::Current() != nullptr) {
+    flush_posted_ = true;
+    return FlushBy::kScope;
+  }
+  const auto now = steady_clock::now();
+  if (now - last_direct_ > kQuiet) {
+    last_direct_ = now;
+    return FlushBy::kHere;
+  }
+  flush_posted_ = true;
+  return FlushBy::kLoop;
+}
+
+void Connection::FlushAs(FlushBy by) {
+  switch (by) {
+    case FlushBy::kNobody:
+      return;
+    case FlushBy::kScope:
+      if (EventScope* const scope = EventScope::Current(); scope != nullptr && scope->Add(shared_from_this()))
+        return;
+      return PostFlush();  // the loop went elsewhere just now
+    case FlushBy::kHere:
+      return Flush(/*bytes_max=*/1);
+    case FlushBy::kLoop:
+      return PostFlush();
+  }
+}
+
+void Connection::Kick() {
+  FlushBy by;
+  {
+    std::lock_guard lock(mutex_);
+    by = WhoFlushes();
+  }
+  FlushAs(by);
+}
+
+void Connection::PostFlush() {
+  asio::post(crew_->context(), [self = shared_from_this()] { self->FlushPosted(); });
+}
+
+void Connection::FlushPosted() {
+  {
+    std::lock_guard lock(mutex_);
+    flush_posted_ = false;
+  }
+  Flush(kTurnBytes);
+}
+
+void Connection::Flush(size_t bytes_max) {
+  bool post = false;
+  bool arm = false;
+  bool wake = false;
+  bool close = false;
+  bool read_on = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (flushing_ || blocked_ || lost()) return;
+    flushing_ = true;
+    for (size_t bytes = 0;;) {
+      if (output_.pieces.empty() && !streams_.Pull(&output_, kWriteBytes)) break;
+      if (bytes >= bytes_max) {
+        post = !std::exchange(flush_posted_, true);
+        break;
+      }
+      mutex_.unlock();
+      int error = 0;
+      const bool more = SendSome(&bytes, &error);
+      mutex_.lock();
+      if (error != 0) EnterLost(error, fmt::format("writing to {}: {}", peer_, strerror(error)));
+      if (lost()) break;
+      if (!more) {
+        blocked_ = arm = true;
+        blocked_since_ = steady_clock::now();
+        break;
+      }
+    }
+    flushing_ = false;
+    if (lost()) output_.Clear();
+    close = std::exchange(close_when_flushed_, false);
+    wake = streams_.HasWritable();  // what left made room in the connection's budget
+    read_on = MayReadOn();
+  }
+  if (post) PostFlush();
+  if (arm) ArmWrite();
+  if (read_on) ArmRead();
+  if (close) asio::post(crew_->context(), [self = shared_from_this()] { self->CloseSocket(); });
+  if (wake || read_on || lost()) RunUserCodeSoon();
+}
+
+bool Connection::SendSome(size_t* all_bytes, int* error) {
+  iovec pieces[kPiecesMax];
+  size_t count = 0;
+  size_t bytes = 0;
+  for (size_t i = next_piece_; i < output_.pieces.size() && count < kPiecesMax; ++i, ++count) {
+    std::string_view piece = output_.pieces[i];
+    if (i == next_piece_) piece.remove_prefix(piece_offset_);
+    pieces[count] = {const_cast<char*>(piece.data()), piece.size()};
+    bytes += piece.size();
+  }
+  msghdr message{};
+  message.msg_iov = pieces;
+  message.msg_iovlen = count;
+  const ssize_t n = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (n < 0) {
+    if (errno == EINTR) return true;
+    if (errno != EAGAIN) *error = errno;
+    return false;
+  }
+  auto sent = static_cast<size_t>(n);
+  *all_bytes += sent;
+  while (sent > 0) {
+    const size_t left = output_.pieces[next_piece_].size() - piece_offset_;
+    if (sent < left) {
+      piece_offset_ += sent;
+      break;
+    }
+    sent -= left;
+    piece_offset_ = 0;
+    ++next_piece_;
+  }
+  if (next_piece_ == output_.pieces.size()) {
+    output_.Clear();
+    next_piece_ = 0;
+  }
+  if (static_cast<size_t>(n) < bytes) return false;
+  // What the kernel has and could not send is time that everything written later waits: it gets no more than
+  // this.
+  int unsent = 0;
+  return ioctl(fd_, SIOCOUTQNSD, &unsent) != 0 || unsent < kUnsentHighBytes;
+}
+
+void Connection::ArmWrite() {
+  if (!crew_->RunsHere()) {
+    asio::post(crew_->context(), [self = shared_from_this()] { self->ArmWrite(); });
+    return;
+  }
+  if (!socket_) return;
+  socket_->async_wait(asio::ip::tcp::socket::wait_write,
+                      [self = shared_from_this()](const std::error_code& error) {
+                        if (error) return;
+                        {
+                          std::lock_guard lock(self->mutex_);
+                          self->blocked_ = false;
+                        }
+                        self->Flush(kTurnBytes);
+                      });
+}
+
+// --- Code of others ---
+
+void Connection::RunUserCodeSoon() {
+  // This thread does when it comes back to it; one that has lost the loop may be long in coming.
+  if (working == this && current_scope != nullptr && current_scope->active()) return;
+  std::lock_guard lock(mutex_);
+  if (streams_.HasReady() || streams_.HasWritable() || !finished_.empty() || !requests_.empty())
+    PostUserCodeLocked();
+}
+
+void Connection::LeaveWorkToOthers() {
+  std::lock_guard lock(mutex_);
+  PostUserCodeLocked();
+}
+
+void Connection::PostUserCodeLocked() {
+  if (std::exchange(user_code_posted_, true)) return;
+  asio::post(crew_->context(), [self = shared_from_this()] {
+    EventScope scope(self);
+    {
+      std::lock_guard lock(self->mutex_);
+      self->user_code_posted_ = false;
+    }
+    self->RunUserCode();
+  });
+}
+
+void Connection::RunUserCode() {
+  EventScope* const scope = current_scope;
+  const Connection* const outer = std::exchange(working, this);
+  Delivery delivery;
+  mutex_.lock();
+  ++workers_;
+  while (true) {
+    if (delivery.batches >= kBatchesAtOnce && !lost()) {
+      PostUserCodeLocked();
+      break;
+    }
+    if (!requests_.empty() || !finished_.empty() || streams_.HasWritable()) {
+      RunOne(*scope);
+      continue;
+    }
+    StreamState* const stream = streams_.NextReady();
+    if (stream == nullptr) break;
+    Deliver(*scope, static_cast<StreamEnd*>(stream), &delivery);
+  }
+  --workers_;
+  if (lost()) worked_.notify_all();
+  mutex_.unlock();
+  working = outer;
+  if (std::exchange(delivery.read_on, false)) ArmRead();
+  Kick();
+}
+
+// With the lock, which it gives up while it runs code of others. One thing: what is behind it stays where
+// another thread finds it if that code blocks.
+void Connection::RunOne(EventScope& scope) {
+  if (!requests_.empty()) {
+    wire::brpc::CallFrame request = std::move(requests_.front());
+    requests_.pop_front();
+    mutex_.unlock();
+    scope.Run([&] { handler_->OnRequest(shared_from_this(), std::move(request)); });
+  } else if (!finished_.empty()) {
+    const std::shared_ptr<ClientCall> call = std::move(finished_.front());
+    finished_.pop_front();
+    mutex_.unlock();
+    Finish(scope, call);
+  } else if (StreamState* const stream = streams_.NextWritable()) {
+    const auto end = static_cast<StreamEnd*>(stream)->shared_from_this();
+    mutex_.unlock();
+    Wake(scope, *end);
+  } else {
+    return;  // others were quicker
+  }
+  mutex_.lock();
+}
+
+// With the lock, which it gives up while the handler runs.
+void Connection::Deliver(EventScope& scope, StreamEnd* end, Delivery* delivery) {
+  const std::shared_ptr<StreamEnd> keep = end->shared_from_this();
+  std::vector<Bytes>& messages = delivery->messages;
+  messages.clear();
+  const bool last = streams_.TakeMessages(end, end->messages_in_batch, &messages);
+  // Ends do not count: if fewer were told than streams opened meanwhile, there would be ever more of them.
+  if (!messages.empty()) ++delivery->batches;
+  mutex_.unlock();
+  uint64_t bytes = 0;
+  delivery->pointers.clear();
+  for (Bytes& message : messages) {
+    bytes += message.size();
+    delivery->pointers.push_back(&message);
+  }
+  if (last) ForgetStreamId(end->id);
+  if (end->handler != nullptr) {
+    scope.Run([&] {
+      if (!messages.empty()) {
+        end->handler->on_received_messages(end->id, delivery->pointers.data(), messages.size());
+      }
+      if (!last) return;
+      if (end->end_code != 0) end->handler->on_failed(end->id, end->end_code, end->end_text);
+      end->handler->on_closed(end->id);
+    });
+  }
+  messages.clear();
+  mutex_.lock();
+  if (end->idle_timeout_ms >= 0) end->drained_at = steady_clock::now();
+  if (bytes > 0 && !end->credits_later) streams_.Consumed(end, bytes);
+  if (last) {
+    crew_->Cancel(end->idle_timer);
+    streams_.Forget(end);
+    end->self.reset();
+  } else {
+    streams_.Delivered(end);
+  }
+  if (streams_.WaitsForBudget()) SetBudgetTick();
+  if (MayReadOn()) delivery->read_on = true;
+}
+
+void Connection::Finish(EventScope& scope, const std::shared_ptr<ClientCall>& call) {
+  crew_->Cancel(call->timer);
+  if (!call->done) return call->over.Notify();  // who waits releases the streams
+  scope.Run([&] { std::exchange(call->done, nullptr)(); });
+  ReleaseStreams(*call);
+}
+
+void Connection::Wake(EventScope& scope, StreamEnd& end) {
+  std::vector<Writable> waiters;
+  int code = 0;
+  {
+    std::lock_guard lock(mutex_);
+    waiters = end.TakeWaiters();
+    if (end.phase == StreamState::Phase::kEnded) code = ECONNRESET;
+  }
+  for (Writable& writable : waiters) scope.Run([&] { writable(code); });
+}
+
+// --- Time ---
+
+void Connection::SetTick() {
+  tick_ = crew_->PostAfter(std::chrono::milliseconds(std::max<int64_t>(1, options_.stall_timeout_ms / 4)),
+                           [self = weak_from_this()] {
+                             if (const auto connection = self.lock()) connection->OnTick();
+                           });
+}
+
+void Connection::OnTick() {
+  const auto now = steady_clock::now();
+  const std::chrono::milliseconds stall(options_.stall_timeout_ms);
+  std::string why;
+  {
+    std::lock_guard lock(mutex_);
+    if (lost()) return;
+    if (blocked_ && now - blocked_since_ > stall) {
+      why = fmt::format("{} has taken nothing for {} ms", peer_, options_.stall_timeout_ms);
+    } else if (!reader_.idle() && !read_paused_ && now - last_read_ > stall) {
+      why = fmt::format("{} has sent half a frame and then nothing for {} ms", peer_,
+                        options_.stall_timeout_ms);
+    } else if (handler_ != nullptr && !seen_frame_ &&
+               now - last_read_ > std::min<steady_clock::duration>(stall, kFirstFrameTimeout)) {
+      why = fmt::format("{} has sent no frame", peer_);
+    }
+  }
+  if (!why.empty()) return Lose(ETIMEDOUT, why);
+  SetTick();
+}
+
+void Connection::SetBudgetTick() {
+  if (std::exchange(budget_ticking_, true)) return;
+  crew_->PostAfter(kBudgetTick, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    {
+      std::lock_guard lock(self->mutex_);
+      self->budget_ticking_ = false;
+      if (self->lost()) return;
+      self->streams_.Tick();
+      if (self->streams_.WaitsForBudget()) self->SetBudgetTick();
+    }
+    self->Kick();
+    self->RunUserCodeSoon();
+  });
+}
+
+// --- EventScope ---
+
+EventScope::EventScope(std::shared_ptr<Connection> connection)
+    : connection_(std::move(connection)),
+      outer_(std::exchange(current_scope, this)),
+      on_taken_over_([this] { OnTakenOver(); }) {}
+
+EventScope::~EventScope() {
+  current_scope = outer_;
+  FlushAll();
+}
+
+EventScope* EventScope::Current() { return current_scope; }
+
+bool EventScope::Add(const std::shared_ptr<Connection>& connection) {
+  std::lock_guard lock(mutex_);
+  if (!active_) return false;
+  dirty_.push_back(connection);
+  return true;
+}
+
+void EventScope::OnTakenOver() {
+  FlushAll();
+  connection_->LeaveWorkToOthers();
+}
+
+// At the end, or on the thread that takes the loop over; from then on this thread is like any other.
+void EventScope::FlushAll() {
+  std::vector<std::shared_ptr<Connection>> dirty;
+  {
+    std::lock_guard lock(mutex_);
+    active_ = false;
+    dirty.swap(dirty_);
+  }
+  for (const auto& connection : dirty) connection->FlushPosted();
+}
+
+}  // namespace sluice::edge::brpc
