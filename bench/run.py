@@ -22,7 +22,7 @@ import time
 COUNTER_GROUP = "02511d47-d67c-49a3-9011-abb3109a44c1"
 MIB = 1 << 20
 MB = 10**6
-PARTS = ("put", "nosync", "get", "memory", "log", "start")
+PARTS = ("put", "nosync", "get", "memory", "log", "start", "stream")
 
 
 def say(text):
@@ -258,6 +258,79 @@ class Bench:
         self.table.add(f"start with {self.blobs:,} sealed blobs until ready", f"{spread(times, 2)} s", asked="< 1 s",
                        figures={"times": times})
         self.table.add("  the same after kill -9", f"{spread(killed, 2)} s", asked="reported", figures={"times": killed})
+
+    # ---- streams
+
+    def stream(self, *command):
+        return run_json([self.sluice, "bench", *command, "--json"])
+
+    def stream_row(self, what, asked, message, **extra):
+        flags = [word for key, value in extra.items() for word in (f"--{key}", value)]
+        result = self.stream("stream", "--message", message, "--bytes", f"{2 * self.size_mib}MiB", "--rounds",
+                             self.rounds, *flags)
+        rates, limits = result["rounds_mb_per_second"], result["rounds_limit_mb_per_second"]
+        self.table.add(what, f"{spread(rates)} MB/s", f"{spread(limits)} MB/s", f"{result['ratio']:.2f}", asked,
+                       figures=result)
+        self.table.add("  CPU s/GiB, both ends", f"{result['cpu_seconds_per_gib']:.2f}",
+                       f"{result['limit_cpu_seconds_per_gib']:.2f}",
+                       f"{result['cpu_seconds_per_gib'] / result['limit_cpu_seconds_per_gib']:.2f}", "reported",
+                       f"stalls {result['stalls']:,}")
+
+    def part_stream(self):
+        for message in ("64KiB", "1MiB"):
+            self.stream_row(f"one stream, {message} messages ÷ plain TCP", "≥ 0.85", message)
+        self.small_messages()
+        self.many_streams()
+        self.stream_echo()
+        self.stream_opens()
+
+    def small_messages(self):
+        count = 1_000_000 if self.rounds == 1 else 20_000_000
+        result = self.stream("stream", "--message", "64", "--bytes", 64 * count, "--rounds", self.rounds)
+        rates = [rate * MB / 64 / 1e6 for rate in result["rounds_mb_per_second"]]
+        self.table.add("one stream, 64-byte messages", f"{spread(rates, 2)} M/s",
+                       f"{result['limit_mb_per_second'] / 64:.1f} M/s", f"{result['ratio']:.2f}", "≥ 4 M/s",
+                       figures=result)
+        result = self.stream("stream", "--message", "1KiB", "--bytes", f"{2 * self.size_mib}MiB", "--rounds",
+                             self.rounds)
+        rates = [rate * MB / MIB for rate in result["rounds_mb_per_second"]]
+        self.table.add("one stream, 1 KiB messages", f"{spread(rates)} MiB/s",
+                       f"{result['limit_mb_per_second'] * MB / MIB:,.0f} MiB/s", f"{result['ratio']:.2f}",
+                       "≥ 1,500 MiB/s", figures=result)
+
+    def many_streams(self):
+        flags = ["stream", "--bytes", f"{2 * self.size_mib}MiB", "--rounds", 1]
+        one, many = [], []
+        for _ in range(self.rounds):
+            one.append(self.stream(*flags)["mb_per_second"])
+            many.append(self.stream(*flags, "--streams", 64)["mb_per_second"])
+        self.table.add("64 streams of one connection ÷ one stream", f"{spread(many)} MB/s", f"{spread(one)} MB/s",
+                       f"{middle([a / b for a, b in zip(many, one)]):.2f}", "≥ 0.95",
+                       figures={"many": many, "one": one})
+
+    def stream_echo(self):
+        result = self.stream("echo", "--message", "64", "--beside", "16MiB", "--beside-window", "64MiB",
+                             "--beside-bytes", f"{4 * self.size_mib}MiB", "--rounds", self.rounds)
+        for name, asked in (("p50", "≤ 1.5"), ("p99", "reported")):
+            ours, limit = result[f"{name}_ms"] * 1e3, result[f"limit_{name}_ms"] * 1e3
+            ratio = result["ratio"] if name == "p50" else ours / limit
+            self.table.add(f"echo of 64 bytes, {name} ÷ plain TCP", f"{ours:.0f} µs", f"{limit:.0f} µs",
+                           f"{ratio:.2f}", asked, figures=result)
+        self.table.add("  beside a stream of 16 MiB messages: p50; p99; p99.9",
+                       "; ".join(f"{result[f'beside_{p}_ms']:.2f}" for p in ("p50", "p99", "p999")) + " ms",
+                       asked="p99 ≤ 1 ms")
+        self.table.add("  that stream ÷ alone", f"{result['bulk_mb_per_second']:,.0f} MB/s",
+                       f"{result['bulk_alone_mb_per_second']:,.0f} MB/s", f"{result['bulk_ratio']:.2f}", "≥ 0.8")
+
+    def stream_opens(self):
+        result = self.stream("idle", "--streams", "10000", "--rounds", self.rounds)
+        self.table.add("10,000 idle streams of one connection, bytes each: client; server",
+                       f"{result['client_bytes_per_stream']:.0f}; {result['server_bytes_per_stream']:.0f}",
+                       asked="≤ 1,024", figures=result)
+        for what, batch, asked in (("opens and closes, 32 at once", 1, "≥ 60,000 /s"),
+                                   ("  in batches of 100", 100, "≥ 1,000,000 /s")):
+            result = self.stream("open", "--at-once", "32", "--batch", batch, "--rounds", self.rounds)
+            self.table.add(what, f"{spread(result['rounds_per_second'])} /s", asked=asked, figures=result)
 
 
 class PeakMemory:

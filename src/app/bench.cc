@@ -1,20 +1,17 @@
 // `sluice bench`: load against any running cluster, with what it cost.
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
 #include <chrono>
 #include <condition_variable>
-#include <fstream>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <thread>
 
+#include "app/bench_report.h"
 #include "app/commands.h"
 #include "app/units.h"
 #include "base/strings.h"
@@ -27,7 +24,7 @@
 namespace sluice::app {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = BenchClock;
 
 struct BenchFlags {
   ClientFlags client;
@@ -55,19 +52,20 @@ class Cost {
       if (status.ok()) pids_[status->self.id] = status->pid;
     }
     Learn(connection);
-    for (const auto& [id, pid] : pids_) before_[id] = CpuOf(pid);
-    own_before_ = OwnCpu();
+    for (const auto& [id, pid] : pids_) before_[id] = CpuSecondsOf(pid);
+    own_before_ = OwnCpuSeconds();
   }
   nlohmann::json ToJson() const {
     nlohmann::json servers = nlohmann::json::array();
-    double total = OwnCpu() - own_before_;
+    double total = OwnCpuSeconds() - own_before_;
     for (const auto& [id, pid] : pids_) {
-      const double cpu = CpuOf(pid) - before_.at(id);
+      const double cpu = CpuSecondsOf(pid) - before_.at(id);
       if (cpu < 0) continue;  // ended meanwhile, or elsewhere
       total += cpu;
-      servers.push_back({{"id", id}, {"cpu_seconds", cpu}, {"rss_bytes", RssOf(pid)}});
+      servers.push_back({{"id", id}, {"cpu_seconds", cpu}, {"rss_bytes", ResidentBytesOf(pid)}});
     }
-    return {{"client_cpu_seconds", OwnCpu() - own_before_}, {"servers", servers}, {"cpu_seconds", total}};
+    return {
+        {"client_cpu_seconds", OwnCpuSeconds() - own_before_}, {"servers", servers}, {"cpu_seconds", total}};
   }
 
  private:
@@ -83,73 +81,10 @@ class Cost {
       }
     }
   }
-  static double OwnCpu() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& t) {
-      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-  }
-  static double CpuOf(int64_t pid) {
-    std::ifstream file(fmt::format("/proc/{}/stat", pid));
-    std::string text((std::istreambuf_iterator<char>(file)), {});
-    const size_t name_end = text.rfind(')');
-    if (name_end == std::string::npos) return 0;
-    std::istringstream rest(text.substr(name_end + 1));
-    std::string skipped;
-    for (int i = 0; i < 11; ++i) rest >> skipped;
-    double user = 0;
-    double system = 0;
-    rest >> user >> system;
-    return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
-  }
-  static uint64_t RssOf(int64_t pid) {
-    std::ifstream file(fmt::format("/proc/{}/statm", pid));
-    uint64_t whole = 0;
-    uint64_t resident = 0;
-    file >> whole >> resident;
-    return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  }
-
   std::map<std::string, int64_t> pids_;
   std::map<std::string, double> before_;
   double own_before_ = 0;
 };
-
-double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-double Percentile(const std::vector<double>& sorted, double share) {
-  if (sorted.empty()) return 0;
-  const auto at = static_cast<size_t>(share * static_cast<double>(sorted.size()));
-  return sorted[std::min(at, sorted.size() - 1)];
-}
-
-nlohmann::json Latencies(std::vector<double> seconds) {
-  std::sort(seconds.begin(), seconds.end());
-  return {{"p50_ms", Percentile(seconds, 0.5) * 1e3},
-          {"p99_ms", Percentile(seconds, 0.99) * 1e3},
-          {"p999_ms", Percentile(seconds, 0.999) * 1e3}};
-}
-
-void Print(const nlohmann::json& result, bool as_json) {
-  if (as_json) {
-    fmt::print("{}\n", result.dump(2));
-    return;
-  }
-  for (const auto& [key, value] : result.items()) {
-    if (key == "servers") {
-      for (const auto& server : value) {
-        fmt::print("{:<22}cpu {:.2f} s, memory {}\n", "server " + server["id"].get<std::string>(),
-                   server["cpu_seconds"].get<double>(), FormatSize(server["rss_bytes"].get<uint64_t>()));
-      }
-    } else if (value.is_number_float()) {
-      fmt::print("{:<22}{:.3f}\n", key, value.get<double>());
-    } else {
-      fmt::print("{:<22}{}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
-    }
-  }
-}
 
 // Bytes that do not compress and cost nothing to make: one random block, again and again.
 class RandomContent final : public BlobContent {
@@ -262,7 +197,7 @@ absl::Status BenchPut(const BenchFlags& flags) {
   const Clock::time_point start = Clock::now();
   RETURN_IF_ERROR(load.Run());
   const double seconds = Seconds(Clock::now() - start);
-  Print(Transfer(cost, size * flags.repeat, seconds, load.latencies()), flags.json);
+  PrintReport(Transfer(cost, size * flags.repeat, seconds, load.latencies()), flags.json);
   return flags.keep ? absl::OkStatus() : load.RemoveAll();
 }
 
@@ -290,7 +225,7 @@ absl::Status BenchGet(const BenchFlags& flags) {
     each.push_back(Seconds(Clock::now() - begin));
     bytes += facts.length;
   }
-  Print(Transfer(cost, bytes, Seconds(Clock::now() - start), each), flags.json);
+  PrintReport(Transfer(cost, bytes, Seconds(Clock::now() - start), each), flags.json);
   return flags.name.empty() ? blobs->Remove(name) : absl::OkStatus();
 }
 
@@ -377,7 +312,7 @@ absl::Status BenchLog(const BenchFlags& flags) {
   result["in_flight"] = flags.in_flight;
   result["seconds"] = seconds;
   result["writes_per_second"] = static_cast<double>(load.latencies().size()) / seconds;
-  Print(result, flags.json);
+  PrintReport(result, flags.json);
   return absl::OkStatus();
 }
 
@@ -401,7 +336,7 @@ void AddTransferFlags(CLI::App& command, BenchFlags* flags) {
 
 void AddBench(CLI::App& app, Chosen* chosen) {
   auto flags = std::make_shared<BenchFlags>();
-  CLI::App* bench = app.add_subcommand("bench", "Load against a running cluster, and what it cost");
+  CLI::App* bench = app.add_subcommand("bench", "Load against servers, and what it cost");
   bench->require_subcommand(1);
   bench->footer("\nExample:\n  sluice bench put --size 1GiB --no-digest");
 
@@ -431,6 +366,9 @@ void AddBench(CLI::App& app, Chosen* chosen) {
     command->add_flag("--json", flags->json, "For programs");
     AddClientFlags(*command, &flags->client);
   }
+  AddStreamBench(*bench, chosen);
+  AddEchoBench(*bench, chosen);
+  AddOpenBench(*bench, chosen);
 }
 
 }  // namespace sluice::app
