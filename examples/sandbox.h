@@ -42,12 +42,14 @@ class Sandbox {
     auto sandbox = std::make_unique<Sandbox>();
     ServerOptions options;
     options.listen = "127.0.0.1:0";  // any free port
+    options.stream_listen = "127.0.0.1:0";
     options.data_dir = sandbox->folder_.path();
     options.groups = std::move(groups);
     ASSIGN_OR_RETURN(sandbox->server_, Server::Start(std::move(options)));
     return sandbox;
   }
   const std::string& address() const { return server_->address(); }
+  const std::string& stream_address() const { return server_->stream_address(); }
 
  private:
   Folder folder_;

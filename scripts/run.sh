@@ -22,11 +22,12 @@ cat <<END
 
 == sluice is up: three servers, one group. Ctrl-C ends it.
 
-      gRPC (Ratis, ByteStream)   DataStream         metrics
+      gRPC (Ratis, ByteStream)   DataStream         Streaming RPC      metrics
 END
 for i in 0 1 2; do
   base=$((port + 10 * i))
-  printf '  n%d  127.0.0.1:%-17d 127.0.0.1:%-8d http://127.0.0.1:%d/metrics\n' $i $base $((base + 1)) $((base + 3))
+  printf '  n%d  127.0.0.1:%-17d 127.0.0.1:%-8d 127.0.0.1:%-8d http://127.0.0.1:%d/metrics\n' \
+    $i $base $((base + 1)) $((base + 2)) $((base + 3))
 done
 cat <<END
 

@@ -5,12 +5,12 @@
 //       }}}}));
 //   ... server->Stop();
 //
-// The blob group (kDefaultGroup) is always there. Ports: gRPC at `listen`, DataStream at its port + 1.
-// Threading: Start and Stop block; any one thread; address() any thread. Ownership: the server owns
-// everything; machines live until Stop. Errors: Start gives UNAVAILABLE for a folder or an address that
-// cannot be had, INVALID_ARGUMENT for options that cannot be, names what is wrong and leaves nothing running;
-// Stop never fails, hands leadership over if it can, and may be called again. Protocols: those of `sluice
-// serve`, so Java Ratis clients and `sluice put` reach it too.
+// The blob group (kDefaultGroup) is always there. Ports: gRPC at `listen`, DataStream at its port + 1,
+// Streaming RPC where `stream_listen` says. Threading: Start and Stop block; any one thread; address() any
+// thread. Ownership: the server owns everything; machines live until Stop. Errors: Start gives UNAVAILABLE
+// for a folder or an address that cannot be had, INVALID_ARGUMENT for options that cannot be, names what is
+// wrong and leaves nothing running; Stop never fails, hands leadership over if it can, and may be called
+// again. Protocols: those of `sluice serve`, so Java Ratis clients and `sluice put` reach it too.
 #pragma once
 
 #include <functional>
@@ -41,6 +41,8 @@ struct ServerPeer {
 struct ServerOptions {
   std::string id = "n0";
   std::string listen = "127.0.0.1:7400";  // port 0: two free ones, for a group of one only
+  std::string stream_listen;              // Streaming RPC (sluice.FileService), "host:port"; empty: none;
+                                          // port 0: a free one
   std::string data_dir = "./sluice-data";
   std::vector<ServerPeer> peers;  // empty: a group of one
   bool bootstrap = false;         // very first start of a group of several: an empty folder may vote
@@ -54,6 +56,8 @@ class Server {
   virtual void Stop() = 0;
   // "host:port" of gRPC: what clients are given.
   virtual const std::string& address() const = 0;
+  // "host:port" of Streaming RPC; empty: none.
+  virtual const std::string& stream_address() const = 0;
 };
 
 }  // namespace sluice

@@ -1,5 +1,6 @@
 #include "app/command_line.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,10 +8,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "app/echo_server.h"
 #include "app/options.h"
 #include "base/log.h"
 #include "sluice/blob.h"
 #include "sluice/server.h"
+#include "sluice/stream.h"
 
 namespace sluice::app {
 namespace {
@@ -54,6 +57,12 @@ TEST(CommandLine, WrongUsageIsOneLineAndTwo) {
                {{"ls", "--server", "nowhere"}, "nowhere"},
                {{"ls", "--group-id", "7"}, "\"7\" is no UUID"},
                {{"config", "--log-segment-bytes", "much"}, "--log-segment-bytes: \"much\""},
+               {{"bench", "stream", "--server", "nowhere"}, "--server: \"nowhere\" is no HOST:PORT"},
+               {{"bench", "echo", "--server", "127.0.0.1:99999"}, "127.0.0.1:99999"},
+               {{"bench", "stream-server", "--listen", "127.0.0.1:99999"}, "127.0.0.1:99999"},
+               {{"bench", "stream", "--message", "0"}, "--message"},
+               {{"bench", "echo", "--beside", "1TiB"}, "--beside"},
+               {{"bench", "open", "--batch", "2000"}, "--batch"},
                {{"config", "--config", "/no/such/file"}, "/no/such/file"}};
   for (const auto& one : wrong) {
     const Ran ran = Sluice(one.arguments);
@@ -94,6 +103,51 @@ TEST(CommandLine, ConfigPrintsEveryOption) {
     if (option.name == "heartbeat_ms") {
       EXPECT_EQ((*found)["value"], "90");
     }
+  }
+}
+
+TEST(CommandLine, EveryBenchHasHelpWithAnExample) {
+  const std::string all = Sluice({"bench", "--help"}).out;
+  for (const char* command : {"put", "get", "log", "stream", "echo", "open", "idle", "stream-server"}) {
+    EXPECT_THAT(all, HasSubstr(command));
+    EXPECT_THAT(Sluice({"bench", command, "--help"}).out, HasSubstr("sluice bench " + std::string(command)))
+        << "no example";
+  }
+}
+
+TEST(CommandLine, StreamBenchesCountEveryMessage) {
+  auto server = EchoServer::Start("127.0.0.1:0");
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string address = fmt::format("127.0.0.1:{}", (*server)->port());
+  const auto run = [&address](std::vector<const char*> arguments) {
+    arguments.insert(arguments.begin(), "bench");
+    arguments.insert(arguments.end(), {"--rounds", "1", "--json", "--server", address.c_str()});
+    const Ran ran = Sluice(std::move(arguments));
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    return nlohmann::json::parse(ran.out, nullptr, /*allow_exceptions=*/false);
+  };
+  const nlohmann::json stream =
+      run({"stream", "--message", "1000", "--streams", "3", "--writers", "2", "--bytes", "300000"});
+  EXPECT_EQ(stream["bytes"], 300'000);
+  EXPECT_GT(stream["ratio"], 0);
+  const nlohmann::json echo =
+      run({"echo", "--count", "50", "--in-flight", "4", "--beside", "1MiB", "--beside-bytes", "8MiB"});
+  EXPECT_EQ(echo["echoes"], 50);
+  EXPECT_GE(echo["beside_echoes"], 4);
+  const nlohmann::json open = run({"open", "--at-once", "4", "--batch", "3", "--count", "120"});
+  EXPECT_EQ(open["streams"], 120);
+  const nlohmann::json idle = run({"idle", "--streams", "300"});
+  EXPECT_EQ(idle["streams"], 300);
+  server->reset();  // its ends of them
+  EXPECT_TRUE(ListStreams().empty()) << "a bench left streams open";
+}
+
+TEST(CommandLine, AStreamBenchWithoutItsServerSaysSo) {
+  for (const char* command : {"stream", "echo", "open", "idle"}) {
+    const Ran ran = Sluice({"bench", command, "--server", "127.0.0.1:1"});
+    EXPECT_EQ(ran.code, 1);
+    EXPECT_THAT(ran.err, HasSubstr("127.0.0.1:1"));
+    ExpectOneLine(ran.err);
   }
 }
 

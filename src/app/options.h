@@ -34,6 +34,7 @@ struct Settings {
   std::string id = "n0";
   std::string listen = "127.0.0.1:7400";
   std::string data_stream_listen;  // empty: the port of `listen` + 1
+  std::string stream_listen;       // empty: the port of `listen` + 2; "none": none
   std::string http_listen;         // empty: the port of `listen` + 3; "none": none
   std::string data = "./sluice-data";
   std::vector<std::string> peers;   // ID@HOST:PORT

@@ -85,6 +85,10 @@ absl::StatusOr<edge::WholeServerOptions> ServerOptionsOf(const Settings& setting
   if (options.data_stream_listen.empty()) {
     ASSIGN_OR_RETURN(options.data_stream_listen, MovePort(settings.listen, 1));
   }
+  options.stream_listen = settings.stream_listen == "none" ? "" : settings.stream_listen;
+  if (settings.stream_listen.empty()) {
+    ASSIGN_OR_RETURN(options.stream_listen, MovePort(settings.listen, 2));
+  }
   options.http_listen = settings.http_listen == "none" ? "" : settings.http_listen;
   if (settings.http_listen.empty()) {
     ASSIGN_OR_RETURN(options.http_listen, MovePort(settings.listen, 3));

@@ -22,8 +22,12 @@ constexpr auto kAnswerTimeout = std::chrono::seconds(2);
 struct StatusFlags {
   ClientFlags client;
   bool json = false;
+  bool streams = false;
   bool watch = false;
 };
+
+// Of each server, by address.
+using StreamAnswers = std::map<std::string, absl::StatusOr<client::StreamList>>;
 
 struct Answers {
   std::vector<client::ServerStatus> servers;
@@ -167,8 +171,89 @@ void PrintTable(const Answers& answers) {
   }
 }
 
+// --- --streams
+
+StreamAnswers AskAllStreams(client::Connection& connection) {
+  const std::vector<std::string> addresses = connection.servers();
+  std::vector<absl::StatusOr<client::StreamList>> asked(addresses.size(), absl::UnknownError("not asked"));
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    threads.emplace_back([&, i] { asked[i] = client::AskStreams(connection, addresses[i], kAnswerTimeout); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  StreamAnswers answers;
+  for (size_t i = 0; i < addresses.size(); ++i) answers.emplace(addresses[i], std::move(asked[i]));
+  return answers;
+}
+
+absl::Status Verdict(const StreamAnswers& answers) {
+  std::map<std::string, absl::Status> silent;
+  for (const auto& [address, list] : answers) {
+    if (!list.ok()) silent.emplace(address, list.status());
+  }
+  return silent.empty() ? absl::OkStatus() : client::NoServerAnswered(silent);
+}
+
+nlohmann::json ToJson(const StreamAnswers& answers) {
+  nlohmann::json json{{"servers", nlohmann::json::array()}};
+  for (const auto& [address, list] : answers) {
+    nlohmann::json server{{"address", address}, {"streams", nlohmann::json::array()}};
+    if (!list.ok()) server["error"] = std::string(Message(list.status()));
+    if (list.ok()) {
+      server["more"] = list->more;
+      for (const client::StreamView& stream : list->streams) {
+        server["streams"].push_back({{"id", stream.id},
+                                     {"peer", stream.peer},
+                                     {"bytes_in", stream.bytes_in},
+                                     {"bytes_out", stream.bytes_out},
+                                     {"messages_in", stream.messages_in},
+                                     {"messages_out", stream.messages_out},
+                                     {"window_bytes", stream.window_bytes},
+                                     {"unconsumed_bytes", stream.unconsumed_bytes},
+                                     {"stalls", stream.stalls},
+                                     {"age_ms", stream.age_ms}});
+      }
+    }
+    json["servers"].push_back(std::move(server));
+  }
+  return json;
+}
+
+void PrintTable(const StreamAnswers& answers) {
+  fmt::print("{:<22}{:>8}  {:<22}{:>10}{:>10}{:>9}{:>9}{:>10}{:>11}{:>8}{:>10}\n", "SERVER", "STREAM", "PEER",
+             "IN", "OUT", "MSG IN", "MSG OUT", "WINDOW", "UNCONSUMED", "STALLS", "AGE");
+  for (const auto& [address, list] : answers) {
+    if (!list.ok()) {
+      fmt::print("{:<22}silent: {}\n", address, Message(list.status()));
+      continue;
+    }
+    for (const client::StreamView& stream : list->streams) {
+      fmt::print("{:<22}{:>8}  {:<22}{:>10}{:>10}{:>9}{:>9}{:>10}{:>11}{:>8}{:>10}\n", address, stream.id,
+                 stream.peer, FormatSize(stream.bytes_in), FormatSize(stream.bytes_out), stream.messages_in,
+                 stream.messages_out,
+                 stream.window_bytes == 0 ? std::string("none") : FormatSize(stream.window_bytes),
+                 FormatSize(stream.unconsumed_bytes), stream.stalls,
+                 FormatSeconds(static_cast<double>(stream.age_ms) / 1000));
+    }
+    if (list->streams.empty()) fmt::print("{:<22}{:>8}\n", address, "none");
+    if (list->more) fmt::print("{:<22}and more, younger ones\n", address);
+  }
+}
+
+absl::Status Streams(client::Connection& connection, const StatusFlags& flags) {
+  while (true) {
+    const StreamAnswers answers = AskAllStreams(connection);
+    if (flags.watch && !flags.json) fmt::print("\x1b[H\x1b[2J");
+    flags.json ? fmt::print("{}\n", ToJson(answers).dump(2)) : PrintTable(answers);
+    fflush(stdout);
+    if (!flags.watch) return Verdict(answers);
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+}
+
 absl::Status Status(const StatusFlags& flags) {
   client::Connection connection(flags.client.servers);
+  if (flags.streams) return Streams(connection, flags);
   while (true) {
     const Answers answers = Ask(connection);
     if (flags.json) {
@@ -192,6 +277,8 @@ void AddStatus(CLI::App& app, Chosen* chosen) {
                  "sluice status --watch --server 127.0.0.1:7400,127.0.0.1:7410", chosen,
                  [flags] { return Status(*flags); });
   command->add_flag("--json", flags->json, "For programs");
+  command->add_flag("--streams", flags->streams,
+                    "The open streams of Streaming RPC instead: bytes, messages, window, stalls, age");
   command->add_flag("--watch", flags->watch, "Again every second");
   AddClientFlags(*command, &flags->client);
 }

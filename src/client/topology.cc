@@ -47,6 +47,19 @@ GroupView FromProto(const pb::Group& group) {
   return view;
 }
 
+StreamView FromProto(const pb::StreamView& stream) {
+  return {.id = stream.id(),
+          .peer = stream.peer(),
+          .bytes_in = stream.bytes_in(),
+          .bytes_out = stream.bytes_out(),
+          .messages_in = stream.messages_in(),
+          .messages_out = stream.messages_out(),
+          .window_bytes = stream.window_bytes(),
+          .unconsumed_bytes = stream.unconsumed_bytes(),
+          .stalls = stream.stalls(),
+          .age_ms = stream.age_ms()};
+}
+
 BlobView FromProto(const pb::Blob& blob) {
   return {.name = blob.name(),
           .length = blob.length(),
@@ -100,6 +113,17 @@ absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string
   pb::StatusReply reply;
   RETURN_IF_ERROR(FromGrpc(stub->Status(&context, {}, &reply)));
   return FromProto(reply);
+}
+
+absl::StatusOr<StreamList> AskStreams(Connection& connection, const std::string& address, Duration timeout) {
+  auto stub = pb::Admin::NewStub(connection.Channel(address));
+  grpc::ClientContext context;
+  SetDeadline(&context, timeout);
+  pb::StreamsReply reply;
+  RETURN_IF_ERROR(FromGrpc(stub->Streams(&context, {}, &reply)));
+  StreamList list{.streams = {}, .more = reply.more()};
+  for (const pb::StreamView& stream : reply.streams()) list.streams.push_back(FromProto(stream));
+  return list;
 }
 
 absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patience) {

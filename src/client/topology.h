@@ -75,6 +75,22 @@ struct ServerStatus {
   bool Ready() const;
 };
 
+// One open stream of Streaming RPC at a server.
+struct StreamView {
+  uint64_t id = 0;
+  std::string peer;  // "host:port"
+  uint64_t bytes_in = 0, bytes_out = 0;
+  uint64_t messages_in = 0, messages_out = 0;
+  uint64_t window_bytes = 0;      // 0: no limit
+  uint64_t unconsumed_bytes = 0;  // written by the server and not consumed by the peer
+  uint64_t stalls = 0;
+  int64_t age_ms = 0;
+};
+struct StreamList {
+  std::vector<StreamView> streams;  // oldest first
+  bool more = false;                // than are listed
+};
+
 struct BlobView {
   std::string name;
   uint64_t length = 0;
@@ -88,6 +104,8 @@ struct BlobView {
 absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string& address, Duration timeout);
 // Of the first server that answers.
 absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patience = {});
+
+absl::StatusOr<StreamList> AskStreams(Connection& connection, const std::string& address, Duration timeout);
 
 struct BlobPage {
   std::vector<BlobView> blobs;

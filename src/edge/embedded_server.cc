@@ -18,15 +18,19 @@ namespace {
 
 class Embedded final : public Server {
  public:
-  Embedded(std::unique_ptr<edge::WholeServer> server, std::string address)
-      : server_(std::move(server)), address_(std::move(address)) {}
+  Embedded(std::unique_ptr<edge::WholeServer> server, std::string address, std::string stream_address)
+      : server_(std::move(server)),
+        address_(std::move(address)),
+        stream_address_(std::move(stream_address)) {}
   ~Embedded() override { server_->Stop(); }
   void Stop() override { server_->Stop(); }
   const std::string& address() const override { return address_; }
+  const std::string& stream_address() const override { return stream_address_; }
 
  private:
   const std::unique_ptr<edge::WholeServer> server_;
   const std::string address_;
+  const std::string stream_address_;
 };
 
 // Two ports that follow each other and are free at the moment, as the kernel proposes them: the configuration
@@ -108,8 +112,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   }
   whole.listen = options.listen;
   ASSIGN_OR_RETURN(whole.data_stream_listen, NextPort(options.listen));
+  whole.stream_listen = options.stream_listen;
   ASSIGN_OR_RETURN(auto server, edge::WholeServer::Start(std::move(whole)));
-  return std::make_unique<Embedded>(std::move(server), options.listen);
+  const std::string& streams = options.stream_listen;
+  std::string stream_address;
+  if (!streams.empty())
+    stream_address = fmt::format("{}:{}", streams.substr(0, streams.rfind(':')), server->stream_port());
+  return std::make_unique<Embedded>(std::move(server), options.listen, std::move(stream_address));
 }
 
 }  // namespace sluice

@@ -6,6 +6,7 @@
 #include "edge/bytestream/service.h"
 #include "edge/datastream/server.h"
 #include "edge/datastream/sink.h"
+#include "edge/files/service.h"
 #include "edge/http/metrics_port.h"
 #include "env/clock.h"
 #include "env/executor.h"
@@ -60,10 +61,22 @@ void WholeServer::AddParts(const WholeServerOptions& options) {
     server.Add(std::make_unique<datastream::DataStreamServer>(host_.get(), datastream::LanesOf(server),
                                                               stream_options));
   }
+  if (!options.stream_listen.empty()) {
+    files::FilesOptions stream_options;
+    stream_options.listen = options.stream_listen;
+    stream_options.http_listen = options.http_listen;
+    stream_options.limits = options.limits.stream;
+    auto part = std::make_unique<files::FilesPart>(host_.get(), datastream::LanesOf(server),
+                                                   std::move(stream_options));
+    files_ = part.get();
+    server.Add(std::move(part));
+  }
   if (!options.http_listen.empty()) server.Add(std::make_unique<http::MetricsPort>(options.http_listen));
 }
 
 WholeServer::~WholeServer() { Stop(); }
+
+int WholeServer::stream_port() const { return files_ == nullptr ? 0 : files_->port(); }
 
 void WholeServer::Drain() {
   if (server_ != nullptr) server_->Drain();

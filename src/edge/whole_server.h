@@ -17,10 +17,15 @@
 
 namespace sluice::edge {
 
+namespace files {
+class FilesPart;
+}
+
 struct WholeServerOptions {
   node::HostOptions host;
   std::string listen;              // gRPC, "host:port"
   std::string data_stream_listen;  // DataStream; empty: none
+  std::string stream_listen;       // Streaming RPC; empty: none
   std::string http_listen;         // /metrics; empty: none
   uint32_t lane_loops = 2;
   EdgeLimits limits;
@@ -36,6 +41,7 @@ class WholeServer {
   void Stop();
   node::Host& host() { return *host_; }
   int port() const { return server_->port(); }
+  int stream_port() const;  // 0: none
 
  private:
   WholeServer() = default;
@@ -43,6 +49,7 @@ class WholeServer {
 
   std::unique_ptr<node::Host> host_;
   std::unique_ptr<Server> server_;
+  const files::FilesPart* files_ = nullptr;  // the server's
   bool stopped_ = false;
 };
 

@@ -37,6 +37,9 @@ class Relay {
   virtual void Close(absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> done) = 0;
   // Makes what has arrived durable here (DataStream's SYNC, ByteStream's pause); gives the durable length.
   virtual void Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) = 0;
+  // The Close that follows fails with INVALID_ARGUMENT unless the bytes have this digest, which must be one
+  // that is computed (BlobHeader::compute_digest).
+  virtual void ExpectDigest(const Sha256& digest) = 0;
   // Gives the upload up: drops the stage here, tells the successors nothing (they reclaim it).
   virtual void Abort() = 0;
   // Bytes accepted so far: the only offset that the next Append may have.

@@ -64,6 +64,9 @@ class RelayHandle final : public Relay {
     if (!newest()) return Fenced(std::move(done));
     upload_->Flush(std::move(done));
   }
+  void ExpectDigest(const Sha256& digest) override {
+    if (newest()) upload_->ExpectDigest(digest);
+  }
   void Abort() override {
     if (newest()) upload_->Abort();
   }

@@ -88,6 +88,7 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   env::Executor* home() const override { return parts_.home; }
   void Append(uint64_t offset, Bytes piece, absl::AnyInvocable<void(absl::Status)> done) override;
   void Close(absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> done) override;
+  void ExpectDigest(const Sha256& digest) override { parts_.header.blob.expected_digest = digest; }
   void Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) override;
   void Abort() override;
   uint64_t length() const override { return length_; }

@@ -605,6 +605,23 @@ TEST_F(RelayUploadTest, DigestOtherThanAnnouncedFailsTheClose) {
   EXPECT_EQ(store_->Find(Id(1)), nullptr);
 }
 
+TEST_F(RelayUploadTest, ADigestMayBeExpectedAsLateAsBeforeTheClose) {
+  ConfirmWith(absl::OkStatus());
+  parts_.header.blob.compute_digest = true;
+  Make();
+  Open({});
+  Append(0, "abc", "one");
+  home_->Post([this] {
+    DigestBuilder other;
+    other.Update("something else");
+    relay_->ExpectDigest(other.Finish());
+  });
+  Close();
+  ASSERT_TRUE(RunUntilAnswered("close"));
+  EXPECT_EQ(CodeOf("close"), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(confirmed_.empty());
+}
+
 TEST_F(RelayUploadTest, ARefusedHeaderFailsWhatWasQueued) {
   Make();
   Append(0, "abc", "one");

@@ -166,4 +166,5 @@ def main():
     shutil.rmtree(cluster.folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@
 #include "base/names.h"
 #include "edge/peer/convert.h"
 #include "edge/status.h"
+#include "sluice/stream.h"
 
 namespace sluice::edge::admin {
 namespace {
@@ -125,6 +126,21 @@ void FillBlob(const node::BlobInfo& info, pb::Blob* out) {
   out->set_inlined(info.inlined);
 }
 
+void FillStream(const StreamInfo& info, pb::StreamView* out) {
+  out->set_id(info.id);
+  out->set_peer(info.peer);
+  out->set_local_id(info.local_id);
+  out->set_remote_id(info.remote_id);
+  out->set_bytes_in(info.bytes_in);
+  out->set_bytes_out(info.bytes_out);
+  out->set_messages_in(info.messages_in);
+  out->set_messages_out(info.messages_out);
+  out->set_window_bytes(info.window_bytes);
+  out->set_unconsumed_bytes(info.unconsumed_bytes);
+  out->set_stalls(info.stalls);
+  out->set_age_ms(info.age_ms);
+}
+
 }  // namespace
 
 absl::StatusOr<GroupId> AdminService::Group(const std::string& raw) const {
@@ -144,6 +160,16 @@ grpc::ServerUnaryReactor* AdminService::Status(grpc::CallbackServerContext* cont
     reactor->Finish(grpc::Status::OK);
   });
   return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::Streams(grpc::CallbackServerContext* context,
+                                                const pb::StreamsRequest* request, pb::StreamsReply* reply) {
+  const size_t limit =
+      request->limit() == 0 ? kStreamsLimitMax : std::min(request->limit(), kStreamsLimitMax);
+  const std::vector<StreamInfo> infos = ListStreams(limit + 1);  // one more tells whether there are more
+  reply->set_more(infos.size() > limit);
+  for (size_t i = 0; i < std::min(limit, infos.size()); ++i) FillStream(infos[i], reply->add_streams());
+  return FinishNow(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* context,

@@ -11,7 +11,8 @@
 
 namespace sluice::edge::admin {
 
-inline constexpr uint32_t kListLimitMax = 1000;  // names of one page
+inline constexpr uint32_t kListLimitMax = 1000;     // names of one page
+inline constexpr uint32_t kStreamsLimitMax = 1000;  // streams of one answer
 
 class AdminService final : public ::sluice::admin::Admin::CallbackService {
  public:
@@ -20,6 +21,9 @@ class AdminService final : public ::sluice::admin::Admin::CallbackService {
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context,
                                    const ::sluice::admin::StatusRequest* request,
                                    ::sluice::admin::StatusReply* reply) override;
+  grpc::ServerUnaryReactor* Streams(grpc::CallbackServerContext* context,
+                                    const ::sluice::admin::StreamsRequest* request,
+                                    ::sluice::admin::StreamsReply* reply) override;
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const ::sluice::admin::ListRequest* request,
                                  ::sluice::admin::ListReply* reply) override;

@@ -97,6 +97,7 @@ class StreamHost : public FakeHost {
       seal(absl::OkStatus());
     }
     void Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) override { done(length_); }
+    void ExpectDigest(const Sha256& digest) override { header_.blob.expected_digest = digest; }
     void Abort() override {
       failed_ = true;
       std::lock_guard lock(host_->mutex);
@@ -110,7 +111,7 @@ class StreamHost : public FakeHost {
     }
 
     StreamHost* const host_;
-    const node::StreamHeader header_;
+    node::StreamHeader header_;
     env::Executor* const home_;
     std::unique_ptr<node::ByteSink> sink_;
     uint64_t length_ = 0;

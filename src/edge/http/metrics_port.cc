@@ -7,10 +7,12 @@
 #include <utility>
 
 #include "base/metrics.h"
+#include "edge/http/stream_metrics.h"
 
 namespace sluice::edge::http {
 
-MetricsPort::MetricsPort(std::string listen) : listen_(std::move(listen)) {}
+MetricsPort::MetricsPort(std::string listen)
+    : listen_(std::move(listen)), streams_(std::make_shared<StreamMetrics>()) {}
 MetricsPort::~MetricsPort() = default;
 
 absl::Status MetricsPort::Start() {
@@ -21,6 +23,7 @@ absl::Status MetricsPort::Start() {
         "cannot listen on {}: the port is in use, or the address is not of this machine", listen_));
   }
   exposer_->RegisterCollectable(MetricsRegistry());
+  exposer_->RegisterCollectable(streams_);
   return absl::OkStatus();
 }
 

@@ -17,6 +17,8 @@ class Exposer;
 
 namespace sluice::edge::http {
 
+class StreamMetrics;
+
 class MetricsPort final : public Part {
  public:
   explicit MetricsPort(std::string listen);
@@ -26,6 +28,7 @@ class MetricsPort final : public Part {
 
  private:
   const std::string listen_;
+  const std::shared_ptr<StreamMetrics> streams_;  // the exporter keeps a weak reference
   std::unique_ptr<prometheus::Exposer> exposer_;
 };
 
