@@ -59,7 +59,7 @@ StreamTask PutFile(Transfer* transfer) {
     if (file.bad()) stream.Close();  // half a file is none
     const std::optional<Bytes> last = co_await stream.Read();
     FileResult result;
-    status = last && last->size() > 0 && result.ParseFromString(last->ToString().substr(1))
+    status = last && !last->empty() && result.ParseFromString(last->ToString().substr(1))
                  ? StatusOf(result)
                  : absl::UnavailableError("the stream ended without a result");
   }

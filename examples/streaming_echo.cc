@@ -36,7 +36,7 @@ void Serve(RpcServer& server) {
         options.handler = printer.get();
         StreamId id;
         if (StreamAccept(&id, controller, &options) == 0) {
-          printer.release();  // until on_closed
+          (void)printer.release();  // until on_closed
           response->set_message(kAccepted);
         } else {
           controller.SetFailed(EINVAL, "the call brings no stream");

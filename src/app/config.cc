@@ -26,7 +26,7 @@ absl::Status Config(Settings* settings, bool as_json) {
   Settings defaults;
   nlohmann::json json = nlohmann::json::array();
   if (!as_json)
-    fmt::print("{:<35}{:<24}{:<9}{:<18}{:<7}{}\n", "OPTION", "VALUE", "FROM", "DEFAULT", "UNIT", "MEANING");
+    fmt::print("{:<28}{:<24}{:<9}{:<18}{:<7}{}\n", "OPTION", "VALUE", "FROM", "DEFAULT", "UNIT", "MEANING");
   for (const Option& option : Options()) {
     const std::string value = ValueText(option, *settings);
     const std::string normal = ValueText(option, defaults);
@@ -41,7 +41,7 @@ absl::Status Config(Settings* settings, bool as_json) {
                       {"meaning", option.meaning}});
       continue;
     }
-    fmt::print("{:<35}{:<24}{:<9}{:<18}{:<7}{}\n", option.name, Shown(option, value), from,
+    fmt::print("{:<28}{:<24}{:<9}{:<18}{:<7}{}\n", option.name, Shown(option, value), from,
                Shown(option, normal), UnitName(option.unit), option.meaning);
   }
   if (as_json) fmt::print("{}\n", json.dump(2));

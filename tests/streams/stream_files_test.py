@@ -66,6 +66,9 @@ def main():
         check("FILE_NOT_FOUND" in done.stderr, f"what is not there is not found: {done.stderr}")
 
         check(streams_of(cluster, 0)["streams"] == [], "every stream is closed")
+        table = subprocess.run([program, "status", "--streams", "--server", cluster.addresses()],
+                               capture_output=True, text=True, check=True).stdout
+        check("UNCONSUMED" in table and table.count("none") == 3, f"a table of three servers: {table}")
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{cluster.ports[0] + 3}/metrics").read().decode()
         totals = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("sluice_streams_"))
         sent = 3 + sum(SIZES.values())

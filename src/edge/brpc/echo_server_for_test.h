@@ -91,7 +91,7 @@ class EchoServer {
         EXPECT_EQ(StreamWrite(ids.front(), Bytes::Copy("early-1")), 0);
       }
     }
-    if (controller.request_attachment().size() > 0 && text == "attach") {
+    if (!controller.request_attachment().empty() && text == "attach") {
       controller.response_attachment() = controller.request_attachment();
     }
     *response = Bytes::Copy(EchoMessage(answer));

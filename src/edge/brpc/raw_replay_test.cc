@@ -74,7 +74,7 @@ class RawReplay : public ::testing::TestWithParam<const char*> {
   // Takes the next frame of the real side, puts FEEDBACK aside.
   std::string Next(RawPeer& peer) {
     while (true) {
-      const std::string frame = peer.TakeFrame();
+      std::string frame = peer.TakeFrame();
       const Parsed parsed = Parse(frame);
       if (frame.empty() || !parsed.is_stream || parsed.stream.type != FrameType::kFeedback) return frame;
       int64_t& last = reported_[parsed.stream.to];

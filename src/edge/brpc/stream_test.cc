@@ -196,7 +196,8 @@ TEST_F(StreamTest, LargeMessagesArriveWhole) {
   ServeStreams(&echoer);
   Recorder recorder;
   const StreamId id = Open(&recorder);
-  std::string large(20'000'000, 'l');
+  std::string large;
+  large.resize(20'000'000, 'l');
   for (size_t i = 0; i < large.size(); i += 1000) large[i] = static_cast<char>(i / 1000);
   ASSERT_EQ(StreamWrite(id, Bytes::Copy(large)), 0);
   const auto back = recorder.AwaitMessages(1);
@@ -265,6 +266,15 @@ TEST_F(StreamTest, ErrorsOfCallsHaveTheirNumbers) {
   EXPECT_EQ(code_of(kService, "NoMethod"), 1002);
   server_->Drain();
   EXPECT_EQ(code_of(kService, kMethod), 2003);
+}
+
+TEST_F(StreamTest, F59_AnAddressThatCannotBeIsRefused) {
+  for (const char* address :
+       {"127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:65536", "127.0.0.1:99999999999999"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(Channel::Create(address).status())) << address;
+    RpcServer server;
+    EXPECT_TRUE(absl::IsInvalidArgument(server.Start(address))) << address;
+  }
 }
 
 TEST_F(StreamTest, AServerThatIsNotThereIsRefusedForCallAndStream) {

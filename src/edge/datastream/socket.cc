@@ -1,5 +1,7 @@
 #include "edge/datastream/socket.h"
 
+#include "absl/strings/numbers.h"
+
 #include <algorithm>
 
 namespace sluice::edge::datastream {
@@ -12,6 +14,12 @@ absl::StatusOr<HostPort> ParseHostPort(const std::string& address) {
   HostPort out{address.substr(0, colon), address.substr(colon + 1)};
   if (out.host.size() > 2 && out.host.front() == '[' && out.host.back() == ']') {
     out.host = out.host.substr(1, out.host.size() - 2);
+  }
+  // A number, or the name of a service; a number that is no port would be taken modulo 65,536.
+  uint32_t port = 0;
+  const bool is_number = out.port.find_first_not_of("0123456789") == std::string::npos;
+  if (is_number && (!absl::SimpleAtoi(out.port, &port) || port > 65'535)) {
+    return absl::InvalidArgumentError(fmt::format("address '{}': there is no port {}", address, out.port));
   }
   return out;
 }

@@ -1,5 +1,6 @@
 #include "edge/files/service.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -15,7 +16,7 @@ namespace {
 RpcServerOptions RpcOptionsOf(const StreamLimits& limits) {
   RpcServerOptions options;
   options.loops = limits.loops;
-  options.threads_max = limits.threads_max;
+  options.threads_max = std::max<uint32_t>(limits.threads_max, 1);
   options.connections_max = limits.connections_max;
   options.streams_per_connection_max = limits.streams_per_connection_max;
   options.message_bytes_max = limits.message_bytes_max;
