@@ -95,6 +95,8 @@ int Talk(const std::string& address, int rounds, int pause_ms) {
   if (controller.Failed()) {
     fprintf(stderr, "no streams: %s\n", controller.ErrorText().c_str());
     result = 1;
+  } else {
+    printf("%s\n", response.message().c_str());
   }
   for (int round = 0; result == 0 && round != rounds; ++round) {
     for (size_t i = 0; i < kStreams && result == 0; ++i) {

@@ -658,8 +658,10 @@ TEST(StreamPeer, F64_TenThousandStreamsOnOneConnectionAndAnEchoOnAnother) {
   int echoes = 0;
   std::thread other([&] {
     while (!over) {
-      ASSERT_TRUE(echo.Send(Data(0, 3, "ping")));
-      ASSERT_EQ(echo.WordButFeedback(), "DATA 3<0 ping");
+      if (!echo.Send(Data(0, 3, "ping"))) break;
+      const std::string word = echo.WordButFeedback();
+      EXPECT_EQ(word, "DATA 3<0 ping");
+      if (word == "SILENCE" || word == "END") break;
       ++echoes;
     }
   });
@@ -671,7 +673,9 @@ TEST(StreamPeer, F64_TenThousandStreamsOnOneConnectionAndAnEchoOnAnother) {
   std::string words;
   for (int64_t id = 0; id < 10'000; ++id) words += Data(id, id, "x");
   std::thread sender([&] { EXPECT_TRUE(crowd.Send(words)); });
-  for (int64_t id = 0; id < 10'000; ++id) ASSERT_THAT(crowd.Word(), testing::EndsWith(" =1"));
+  int told = 0;
+  while (told < 10'000 && crowd.Word().ends_with(" =1")) ++told;
+  EXPECT_EQ(told, 10'000);
   sender.join();
   over = true;
   other.join();

@@ -36,6 +36,7 @@ bool Streams::HasRoom(StreamState* stream) {
 }
 
 void Streams::WantRoom(StreamState* stream) {
+  if (stream->phase == Phase::kEnded && !stream->known) return;  // nobody says Forget again: in no ring
   stream->was_full = true;
   if (stream->in_writable) return;
   if (stream->phase == Phase::kEnded) return WakeWriter(stream);

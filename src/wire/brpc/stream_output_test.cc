@@ -53,6 +53,17 @@ TEST_F(StreamsTest, WhoWaitsForRoomIsWokenByTheEnd) {
   EXPECT_EQ(streams_->NextWritable(), stream);
 }
 
+TEST_F(StreamsTest, WhoAsksForRoomBehindTheEndLeavesNothingBehind) {
+  StreamState* stream = Open(1);
+  Deliver(*streams_, Rst(3));
+  ASSERT_EQ(streams_->NextReady(), stream);
+  std::vector<Bytes> messages;
+  EXPECT_TRUE(streams_->TakeMessages(stream, 1, &messages));
+  streams_->Forget(stream);
+  EXPECT_FALSE(streams_->HasRoom(stream));
+  EXPECT_EQ(streams_->NextWritable(), nullptr) << "its owner may free it now";
+}
+
 TEST_F(StreamsTest, F73_ImpossibleCreditEndsItsStream) {
   StreamState* more = Open();
   StreamState* negative = Open();
