@@ -462,6 +462,7 @@ void Connection::OnIdleTimer(const std::shared_ptr<StreamEnd>& end) {
     self->RunUserCode();
     std::lock_guard lock(self->mutex_);
     --self->workers_;
+    if (self->lost()) self->worked_.notify_all();
   });
 }
 

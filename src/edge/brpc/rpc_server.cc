@@ -108,8 +108,8 @@ struct RpcServer::Inner final : edge::brpc::RequestHandler {
   std::atomic<bool> draining{false};
   bool stopped = false;
 
-  std::mutex mutex;  // guards the next
-  std::condition_variable gone;
+  std::mutex mutex;                                              // guards the next
+  std::condition_variable gone;                                  // a connection, or the last call
   absl::flat_hash_set<std::shared_ptr<Connection>> connections;  // shared with their own operations
 };
 
@@ -186,12 +186,15 @@ void RpcServer::Stop() {
     std::lock_guard lock(inner.mutex);
     all.assign(inner.connections.begin(), inner.connections.end());
   }
-  for (const auto& connection : all) connection->Lose(wire::brpc::kLogOff, "the server stops");
+  const auto lose_and_wait = [&] {
+    for (const auto& connection : all) connection->LoseAndWait(wire::brpc::kLogOff, "the server stops");
+  };
+  lose_and_wait();  // from here on no handler is given a request
   {
     std::unique_lock lock(inner.mutex);
     inner.gone.wait(lock, [&] { return inner.calls == 0; });
   }
-  for (const auto& connection : all) connection->LoseAndWait(wire::brpc::kLogOff, "the server stops");
+  lose_and_wait();  // streams whose openings have just ended
   all.clear();
   {
     std::unique_lock lock(inner.mutex);
