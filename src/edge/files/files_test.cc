@@ -164,7 +164,7 @@ class Files : public testing::Test {
     for (const std::string& record : records) {
       if (!Send(client, record)) break;
     }
-    const FileResult result = client->AwaitResult();
+    FileResult result = client->AwaitResult();
     StreamClose(client->id);
     return result;
   }
@@ -183,7 +183,7 @@ class Files : public testing::Test {
   }
   FileCode Get(const std::string& name, std::string* out, uint64_t offset = 0, uint64_t limit = 0) {
     Client* client = OpenGet(name, offset, limit);
-    const FileResult result = client->AwaitResult();
+    FileResult result = client->AwaitResult();
     *out = client->data();
     if (result.code() == FILE_OK) {
       EXPECT_EQ(result.length(), out->size());

@@ -11,7 +11,7 @@ namespace sluice::wire::brpc {
 namespace {
 
 using Kind = FrameEvent::Kind;
-using std::string_literals::operator""s;
+using namespace std::string_literals;
 
 // A frame as it came out, in a form that does not depend on how the input was cut.
 struct Seen {

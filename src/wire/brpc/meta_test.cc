@@ -10,7 +10,7 @@
 namespace sluice::wire::brpc {
 namespace {
 
-using std::string_literals::operator""s;
+using namespace std::string_literals;
 
 constexpr size_t kBodyMax = 1 << 20;
 constexpr CompressType kTypes[] = {CompressType::kNone, CompressType::kSnappy, CompressType::kGzip,
