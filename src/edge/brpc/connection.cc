@@ -365,7 +365,7 @@ wire::brpc::Streams::Written Connection::Write(StreamEnd* end, const Bytes& mess
   {
     std::lock_guard lock(mutex_);
     written = streams_.Write(end, message);
-    if (written == wire::brpc::Streams::Written::kFull) SetBudgetTick();
+    if (written == wire::brpc::Streams::Written::kFull) OnFull(end);
     by = WhoFlushes();
   }
   FlushAs(by);
@@ -401,7 +401,7 @@ void Connection::FailCallOf(StreamEnd* end) {
 
 bool Connection::HasRoom(StreamEnd* end) {
   if (streams_.HasRoom(end)) return true;
-  if (streams_.WaitsForBudget()) SetBudgetTick();
+  OnFull(end);
   return false;
 }
 

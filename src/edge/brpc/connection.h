@@ -157,6 +157,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void SendHint();
   void SetIdleTimer(StreamEnd* end);
   void SetBudgetTick();
+  // Somebody waits for room in this stream.
+  void OnFull(StreamEnd* end);
 
   // --- Code of others: requests, finished calls, messages, ends, waiters ---
   void RunUserCode();

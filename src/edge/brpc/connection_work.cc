@@ -27,6 +27,8 @@ constexpr size_t kBatchesAtOnce =
     256;  // of handlers' messages, before the loop's other connections get a turn
 constexpr std::chrono::seconds kFirstFrameTimeout{10};
 constexpr std::chrono::milliseconds kBudgetTick{10};
+constexpr std::chrono::milliseconds kFirstFeedback{
+    100};  // no word for so long from a peer that should have read
 
 thread_local const Connection* working = nullptr;  // whose RunUserCode is on this thread
 thread_local EventScope* current_scope = nullptr;
@@ -350,6 +352,26 @@ void Connection::OnTick() {
   }
   if (!why.empty()) return Lose(ETIMEDOUT, why);
   SetTick();
+}
+
+void Connection::OnFull(StreamEnd* end) {
+  if (streams_.WaitsForBudget()) SetBudgetTick();
+  const bool is_client = handler_ == nullptr;
+  if (!is_client || end->remote_consumed_bytes > 0 || end->had_slack ||
+      end->phase != StreamState::Phase::kOpen)
+    return;
+  if (std::exchange(end->awaits_slack, true)) return;
+  crew_->PostAfter(kFirstFeedback, [weak = weak_from_this(), weak_end = end->weak_from_this()] {
+    const auto self = weak.lock();
+    const auto same = weak_end.lock();
+    if (self == nullptr || same == nullptr) return;
+    {
+      std::lock_guard lock(self->mutex_);
+      same->awaits_slack = false;
+      if (self->lost() || !self->streams_.GrantSlack(same.get())) return;
+    }
+    self->RunUserCodeSoon();
+  });
 }
 
 void Connection::SetBudgetTick() {

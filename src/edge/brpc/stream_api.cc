@@ -24,8 +24,10 @@ constexpr int kStreamsPerCallMax = 1024;
 // How long until a time of the wall clock; negative: for ever.
 std::chrono::nanoseconds Until(const timespec* due_time) {
   if (due_time == nullptr) return std::chrono::nanoseconds(-1);
+  constexpr time_t kForEverS = 10LL * 365 * 24 * 3600;  // and nothing overflows
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
+  if (due_time->tv_sec - now.tv_sec > kForEverS) return std::chrono::nanoseconds(-1);
   const auto left = std::chrono::seconds(due_time->tv_sec - now.tv_sec) +
                     std::chrono::nanoseconds(due_time->tv_nsec - now.tv_nsec);
   return std::max<std::chrono::nanoseconds>(left, std::chrono::nanoseconds(0));

@@ -17,6 +17,7 @@ using wire::brpc::Streams;
 
 constexpr uint64_t kEarlyBytesMax = 64 << 20;  // of a stream without a connection and without a window
 constexpr uint64_t kShareBytes = 64 << 10;     // of the process' budget, for each connection
+constexpr int64_t kIdleTimeoutMsMax = 10LL * 365 * 24 * 3600 * 1000;
 constexpr size_t kSegmentBytesMax = 16 << 20;
 
 // Ids are numbered one after another, so neighbours are in different shards.
@@ -99,7 +100,7 @@ StreamEnd::StreamEnd(StreamId new_id, const StreamOptions& options)
     : id(new_id),
       handler(options.handler),
       messages_in_batch(std::max<size_t>(options.messages_in_batch, 1)),
-      idle_timeout_ms(options.idle_timeout_ms) {
+      idle_timeout_ms(std::min(options.idle_timeout_ms, kIdleTimeoutMsMax)) {
   window_bytes = options.max_buf_size > 0 ? static_cast<uint64_t>(options.max_buf_size) : 0;
   min_window_bytes = options.min_buf_size > 0 ? static_cast<uint64_t>(options.min_buf_size) : 0;
   segment_bytes = static_cast<uint32_t>(std::clamp<size_t>(options.max_segment_size, 1, kSegmentBytesMax));

@@ -59,6 +59,7 @@ class StreamEnd : public wire::brpc::StreamState, public std::enable_shared_from
   std::shared_ptr<StreamEnd> self;  // while the connection needs it
   std::vector<Writable> TakeWaiters();
   env::TimerId idle_timer = env::TimerId::kNone;
+  bool awaits_slack = false;                           // a timer is set
   std::chrono::steady_clock::time_point drained_at{};  // when its handler came back the last time
 
   // Called by the connection that takes the stream, with its lock: early messages go to it.

@@ -24,7 +24,7 @@ char* CopyOf(const Bytes& bytes, char* out) {
 // --- Room ---
 
 bool Streams::HasWindow(const StreamState& stream) const {
-  if (!Limited(stream)) return true;
+  if (!Limited(stream) || stream.slack) return true;
   const uint64_t window = stream.window_now_bytes != 0 ? stream.window_now_bytes : stream.window_bytes;
   return stream.produced_bytes - stream.remote_consumed_bytes < window;
 }
@@ -33,6 +33,14 @@ bool Streams::HasRoom(StreamState* stream) {
   if (stream->phase != Phase::kEnded && HasWindow(*stream) && !BudgetUsed()) return true;
   WantRoom(stream);
   return false;
+}
+
+bool Streams::GrantSlack(StreamState* stream) {
+  if (stream->phase != Phase::kOpen || stream->had_slack || stream->remote_consumed_bytes > 0) return false;
+  if (HasWindow(*stream)) return false;
+  stream->slack = stream->had_slack = true;
+  WakeIfRoom(stream);
+  return true;
 }
 
 void Streams::WantRoom(StreamState* stream) {
@@ -93,6 +101,7 @@ Streams::Written Streams::Write(StreamState* stream, const Bytes& message) {
 void Streams::Accept(StreamState* stream, const Bytes& message) {
   if (stream->phase == Phase::kEnded || lost_) return;
   stream->produced_bytes += message.size();
+  stream->slack = false;
   if (Limited(*stream)) unconsumed_bytes_ += message.size();
   ++stream->messages_out;
   Enqueue(stream, message);

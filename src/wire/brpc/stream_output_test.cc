@@ -53,6 +53,18 @@ TEST_F(StreamsTest, WhoWaitsForRoomIsWokenByTheEnd) {
   EXPECT_EQ(streams_->NextWritable(), stream);
 }
 
+TEST_F(StreamsTest, APeerThatLostItsFirstFeedbackGetsOneMessageMore) {
+  StreamState* stream = Open(10);
+  EXPECT_FALSE(streams_->GrantSlack(stream)) << "it has room";
+  EXPECT_EQ(Write(stream, std::string(100, 'a')), Streams::Written::kWritten);
+  EXPECT_EQ(Write(stream, "b"), Streams::Written::kFull);
+  EXPECT_TRUE(streams_->GrantSlack(stream));
+  EXPECT_EQ(streams_->NextWritable(), stream);
+  EXPECT_EQ(Write(stream, "b"), Streams::Written::kWritten);
+  EXPECT_EQ(Write(stream, "c"), Streams::Written::kFull);
+  EXPECT_FALSE(streams_->GrantSlack(stream)) << "once";
+}
+
 TEST_F(StreamsTest, WhoAsksForRoomBehindTheEndLeavesNothingBehind) {
   StreamState* stream = Open(1);
   Deliver(*streams_, Rst(3));

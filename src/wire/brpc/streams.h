@@ -126,8 +126,10 @@ struct StreamState {
   bool was_full = false;  // a write was refused since the last time there was room
   bool owes_feedback = false;
   bool end_taken = false;  // the end was handed out
-  bool answered = false;   // the answer to the opening call has come, or is not waited for any more
-  bool known = false;      // counted by Streams: between Add and Forget
+  bool slack = false;      // one write is allowed beyond the window
+  bool had_slack = false;
+  bool answered = false;  // the answer to the opening call has come, or is not waited for any more
+  bool known = false;     // counted by Streams: between Add and Forget
   bool in_stalled = false;
   bool in_unanswered = false;
   bool told_end = false;  // a peer that connected too late was told
@@ -200,11 +202,16 @@ class Streams {
 
   enum class Written : uint8_t { kWritten, kFull, kClosed, kNoReader };
   Written Write(StreamState* stream, const Bytes& message);
-  // Takes a message that was promised before Add, whatever room there is: right after Add, within the stream's window.
+  // Takes a message that was promised before Add, whatever room there is: right after Add, within the
+  // stream's window.
   void Accept(StreamState* stream, const Bytes& message);
   // True if there is room for a message now; remembers otherwise that somebody wants to know (NextWritable).
   // A stream that has ended has none, and is given by NextWritable at once.
   bool HasRoom(StreamState* stream);
+  // Allows one write beyond the window to a peer that has never reported anything, once: brpc servers may
+  // lose their first FEEDBACK, and say the total with the next one, which needs a next message. True if that
+  // helps now.
+  bool GrantSlack(StreamState* stream);
   // Appends a whole PRPC frame, which leaves before everything that is written to streams from now on.
   void SendFrame(Bytes frame);
   // The answer to a call that opened streams: `frame` as the payload of a DATA frame to the caller's stream.
