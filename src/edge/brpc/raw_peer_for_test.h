@@ -205,4 +205,32 @@ inline Parsed Parse(const std::string& frame) {
   return parsed;
 }
 
+// Opens a stream with a request of that text; the answer. Our server's ids are 0, 1, ... on each connection.
+inline Parsed Open(RawPeer& peer, const std::string& text, const Settings& settings = {},
+                   int64_t correlation = 7) {
+  EXPECT_TRUE(peer.Send(Request(correlation, text, settings)));
+  Parsed answer = Parse(peer.TakeFrame());
+  EXPECT_TRUE(answer.is_stream && answer.call) << "an answer, wrapped";
+  if (!answer.call) return answer;
+  EXPECT_EQ(answer.stream.to, settings.id);
+  EXPECT_EQ(answer.call->meta.correlation_id(), correlation);
+  return answer;
+}
+inline int CodeOf(const Parsed& answer) {
+  return answer.call ? answer.call->meta.response().error_code() : -1;
+}
+inline void OpenOk(RawPeer& peer, const std::string& text, const Settings& settings = {}) {
+  const Parsed answer = Open(peer, text, settings);
+  EXPECT_EQ(CodeOf(answer), 0);
+  EXPECT_TRUE(answer.call && answer.call->meta.has_stream_settings());
+}
+// The connection works: a call without a stream is answered, and nothing else comes before.
+inline void ExpectAlive(RawPeer& peer, int64_t correlation = 99) {
+  ASSERT_TRUE(peer.Send(Request(correlation, "plain")));
+  const Parsed answer = Parse(peer.TakeFrame());
+  ASSERT_TRUE(answer.call.has_value() && !answer.is_stream);
+  EXPECT_EQ(answer.call->meta.correlation_id(), correlation);
+  EXPECT_EQ(CodeOf(answer), 0);
+}
+
 }  // namespace sluice::edge::brpc
