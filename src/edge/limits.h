@@ -14,6 +14,7 @@ struct StreamLimits {
   uint32_t loops = 2;
   uint32_t threads_max = 64;  // of each loop
   uint32_t connections_max = 10'000;
+  uint32_t half_open_max = 1'024;  // of one address, that have not said anything whole
   uint32_t streams_per_connection_max = 65'536;
   uint32_t files_max = 1024;  // Puts and Gets under way
   uint64_t message_bytes_max = 64 << 20;

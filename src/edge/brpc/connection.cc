@@ -128,7 +128,7 @@ absl::Status Connection::TakeFrames() {
   while (true) {
     ASSIGN_OR_RETURN(const bool more, reader_.Next(&event));
     if (!more) break;
-    seen_frame_ = true;
+    if (!std::exchange(seen_frame_, true) && handler_ != nullptr) handler_->OnFirstFrame(*this);
     if (event.kind == FrameEvent::Kind::kStream) {
       if (auto answer = streams_.Receive(event)) TakeOpening(*std::move(answer));
     } else if (event.kind == FrameEvent::Kind::kCall) {

@@ -57,11 +57,15 @@ struct RequestAnswer {
 };
 
 // Who answers requests.
+class Connection;
+
 class RequestHandler {
  public:
   virtual ~RequestHandler() = default;
   // On a thread of the crew, inside Crew::Foreign; may block.
   virtual void OnRequest(const std::shared_ptr<Connection>& connection, wire::brpc::CallFrame frame) = 0;
+  // The peer has sent a whole frame. Under the connection's lock.
+  virtual void OnFirstFrame(const Connection& connection) = 0;
   // The connection is gone; nothing more comes from it.
   virtual void OnGone(const std::shared_ptr<Connection>& connection) = 0;
   // What a peer that does not speak the protocol is told before it is cut; empty: nothing.

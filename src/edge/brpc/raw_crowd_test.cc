@@ -115,6 +115,20 @@ TEST(StreamPeer, F63_RequestsThatBlockHoldUpNoneBehindThem) {
   go.Notify();
 }
 
+TEST(StreamPeer, F63_SilentConnectionsOfOneAddressAreLimited) {
+  EchoServer server({.half_open_max = 2});
+  RawPeer speaks = RawPeer::Connect(server.port());
+  ExpectAlive(speaks);  // it has said something: it does not count
+  RawPeer silent = RawPeer::Connect(server.port());
+  RawPeer other = RawPeer::Connect(server.port());
+  RawPeer refused = RawPeer::Connect(server.port());
+  EXPECT_EQ(refused.Word(), "END");
+  ExpectAlive(other);
+  RawPeer next = RawPeer::Connect(server.port());
+  ExpectAlive(next);
+  ExpectAlive(speaks);
+}
+
 // --- F64: many ---
 
 TEST(StreamPeer, F64_ConnectionsBeyondTheLimitAreClosed) {

@@ -33,8 +33,8 @@ Counter& Calls() {
   return counter;
 }
 Counter& Refused() {
-  static Counter& counter =
-      NewCounter("sluice_rpc_refused_connections_total", "Connections above connections_max");
+  static Counter& counter = NewCounter("sluice_rpc_refused_connections_total",
+                                       "Connections above connections_max or half_open_max");
   return counter;
 }
 
@@ -60,8 +60,21 @@ struct RpcServer::Inner final : edge::brpc::RequestHandler {
   void OnGone(const std::shared_ptr<Connection>& connection) override {
     std::lock_guard lock(mutex);
     connections.erase(connection);
+    NoLongerSilent(*connection);
     OpenConnections().Decrement();
     gone.notify_all();
+  }
+  void OnFirstFrame(const Connection& connection) override {
+    std::lock_guard lock(mutex);
+    NoLongerSilent(connection);
+  }
+  // With the mutex.
+  void NoLongerSilent(const Connection& connection) {
+    const auto found = silent.find(&connection);
+    if (found == silent.end()) return;
+    const auto address = half_open.find(found->second);
+    if (--address->second == 0) half_open.erase(address);
+    silent.erase(found);
   }
   std::string Hint(std::string_view first_bytes) override {
     for (const std::string_view method : {"GET ", "POST", "HEAD", "PUT ", "OPTI", "DELE", "PRI "}) {
@@ -110,6 +123,8 @@ struct RpcServer::Inner final : edge::brpc::RequestHandler {
 
   std::mutex mutex;                                              // guards the next
   std::condition_variable gone;                                  // a connection, or the last call
+  absl::flat_hash_map<const Connection*, std::string> silent;    // have not sent a frame; their addresses
+  absl::flat_hash_map<std::string, uint32_t> half_open;          // how many of each address
   absl::flat_hash_set<std::shared_ptr<Connection>> connections;  // shared with their own operations
 };
 
@@ -222,10 +237,15 @@ void RpcServer::Inner::Admit(env::Crew* crew, Tcp::socket socket) {
   auto connection = std::make_shared<Connection>(crew, std::move(socket), OptionsOf(options), this);
   {
     std::lock_guard lock(mutex);
-    if (connections.size() >= options.connections_max) {
+    const std::string address = connection->peer().substr(0, connection->peer().rfind(':'));
+    const auto waiting = half_open.find(address);
+    if (connections.size() >= options.connections_max ||
+        (waiting != half_open.end() && waiting->second >= options.half_open_max)) {
       Refused().Increment();
       return;
     }
+    ++half_open[address];
+    silent.emplace(connection.get(), address);
     connections.insert(connection);
     OpenConnections().Increment();
   }

@@ -18,6 +18,7 @@ RpcServerOptions RpcOptionsOf(const StreamLimits& limits) {
   options.loops = limits.loops;
   options.threads_max = std::max<uint32_t>(limits.threads_max, 1);
   options.connections_max = limits.connections_max;
+  options.half_open_max = limits.half_open_max;
   options.streams_per_connection_max = limits.streams_per_connection_max;
   options.message_bytes_max = limits.message_bytes_max;
   options.received_bytes_max = limits.received_bytes_max;
