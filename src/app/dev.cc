@@ -246,8 +246,9 @@ void AddDev(CLI::App& app, Chosen* chosen) {
       ->capture_default_str();
   command->add_option("--base-port", flags->base_port, "Server i listens on base + 10·i")
       ->capture_default_str();
-  AddOptionFlags(*command, &flags->settings,
-                 {"id", "listen", "data_stream_listen", "stream_listen", "http_listen", "data", "peers", "bootstrap"});
+  AddOptionFlags(
+      *command, &flags->settings,
+      {"id", "listen", "data_stream_listen", "stream_listen", "http_listen", "data", "peers", "bootstrap"});
 }
 
 }  // namespace sluice::app
