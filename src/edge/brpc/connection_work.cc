@@ -18,9 +18,9 @@ namespace {
 using std::chrono::steady_clock;
 using wire::brpc::StreamState;
 
-constexpr size_t kWriteBytes = 128 << 10;  // gathered for one call of the socket
+constexpr size_t kWriteBytes = 256 << 10;  // gathered for one call of the socket
 constexpr size_t kPiecesMax = 512;         // of one call of the socket
-constexpr size_t kTurnBytes = 128 << 10;   // written before the loop looks for what has arrived
+constexpr size_t kTurnBytes = 256 << 10;   // written before the loop looks for what has arrived
 // Another thread writes by itself, instead of waking the loop, if nobody else did for so long.
 constexpr std::chrono::microseconds kQuiet{50};
 constexpr size_t kBatchesAtOnce =
