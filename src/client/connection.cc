@@ -13,6 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "base/strings.h"
+#include "edge/grpc_threads.h"
 
 namespace sluice::client {
 namespace {
@@ -79,7 +80,9 @@ absl::Status NoServerAnswered(const std::map<std::string, absl::Status>& said, b
       fmt::format("no server answered: {}: is it running? try `sluice serve`", list));
 }
 
-Connection::Connection(std::vector<std::string> servers) : servers_(std::move(servers)) {}
+Connection::Connection(std::vector<std::string> servers) : servers_(std::move(servers)) {
+  edge::KeepGrpcThreads();
+}
 
 std::vector<std::string> Connection::servers() const {
   std::lock_guard lock(mutex_);

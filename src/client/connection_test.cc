@@ -1,7 +1,11 @@
 #include "client/connection.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
+
+#include <future>
 
 #include "base/strings.h"
 #include "client/server_for_test.h"
@@ -93,6 +97,30 @@ TEST(Connection, AServerThatIsBackAnswersTheNextCall) {
   for (int i = 0; i < 5; ++i) EXPECT_TRUE(absl::IsUnavailable(AskAnyStatus(connection, once).status()));
   server.Start();
   EXPECT_TRUE(AskAnyStatus(connection, once).ok());
+}
+
+// What a call holds goes on gRPC's own thread. With the last channel that thread would end, and wait for
+// itself.
+TEST(Connection, TheLastChannelMayGoAtTheEndOfACall) {
+  struct Call {
+    std::unique_ptr<grpc::GenericStub> stub;
+    grpc::ClientContext context;
+    const grpc::Slice nothing;
+    grpc::ByteBuffer request{&nothing, 1};
+    grpc::ByteBuffer response;
+  };
+  for (int i = 0; i < 200; ++i) {
+    auto call = std::make_shared<Call>();
+    call->stub = std::make_unique<grpc::GenericStub>(Connection({"127.0.0.1:1"}).Channel("127.0.0.1:1"));
+    std::promise<bool> ended;
+    Call* const raw = call.get();
+    raw->stub->UnaryCall(&raw->context, "/none/none", grpc::StubOptions(), &raw->request, &raw->response,
+                         [&ended, call = std::move(call)](const grpc::Status& status) mutable {
+                           call.reset();
+                           ended.set_value(status.ok());
+                         });
+    EXPECT_FALSE(ended.get_future().get());
+  }
 }
 
 }  // namespace

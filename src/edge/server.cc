@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "edge/admin/admin_service.h"
+#include "edge/grpc_threads.h"
 #include "edge/peer/peer_service.h"
 #include "edge/ratis/admin_service.h"
 #include "edge/ratis/client_service.h"
@@ -54,6 +55,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(node::Host* host, ServerO
     return absl::InvalidArgumentError("a server needs one lane and messages of 5 MiB at least");
   }
   TurnOnPluginsOnce();
+  KeepGrpcThreads();
   return std::unique_ptr<Server>(new Server(host, std::move(options)));
 }
 
