@@ -40,7 +40,7 @@ struct BenchFlags {
   uint64_t count = 0;
   uint32_t transfers_in_flight = 1;
   bool keep = false;
-  bool json = false;
+  ReportFlags report;
 };
 
 // CPU and memory of this process and of the servers that run on this machine, as /proc tells them.
@@ -139,6 +139,15 @@ nlohmann::json Transfer(const Cost& cost, uint64_t bytes, double seconds, const 
   return result;
 }
 
+std::vector<Chart> TransferCharts(const std::string& what, uint64_t bytes_each,
+                                  const std::vector<double>& each) {
+  std::vector<double> rates;
+  for (const double seconds : each) rates.push_back(static_cast<double>(bytes_each) / (1 << 20) / seconds);
+  return {
+      RoundsChart(fmt::format("{} of {}", what, FormatSize(bytes_each)), "MiB/s", {{"each transfer", rates}}),
+      LatencyChart("Time of a transfer", {{"transfers", each}})};
+}
+
 // Transfers of one size by several threads; stops at the first error.
 class PutLoad {
  public:
@@ -197,8 +206,10 @@ absl::Status BenchPut(const BenchFlags& flags) {
   const Clock::time_point start = Clock::now();
   RETURN_IF_ERROR(load.Run());
   const double seconds = Seconds(Clock::now() - start);
-  PrintReport(Transfer(cost, size * flags.repeat, seconds, load.latencies()), flags.json);
-  return flags.keep ? absl::OkStatus() : load.RemoveAll();
+  absl::Status status = PrintReport(Transfer(cost, size * flags.repeat, seconds, load.latencies()),
+                                    TransferCharts("Puts", size, load.latencies()), flags.report);
+  if (!flags.keep) status.Update(load.RemoveAll());
+  return status;
 }
 
 absl::Status BenchGet(const BenchFlags& flags) {
@@ -225,8 +236,10 @@ absl::Status BenchGet(const BenchFlags& flags) {
     each.push_back(Seconds(Clock::now() - begin));
     bytes += facts.length;
   }
-  PrintReport(Transfer(cost, bytes, Seconds(Clock::now() - start), each), flags.json);
-  return flags.name.empty() ? blobs->Remove(name) : absl::OkStatus();
+  absl::Status status = PrintReport(Transfer(cost, bytes, Seconds(Clock::now() - start), each),
+                                    TransferCharts("Gets", bytes / flags.repeat, each), flags.report);
+  if (flags.name.empty()) status.Update(blobs->Remove(name));
+  return status;
 }
 
 // INCREMENTs with a fixed number in flight; stops at the first error.
@@ -312,8 +325,10 @@ absl::Status BenchLog(const BenchFlags& flags) {
   result["in_flight"] = flags.in_flight;
   result["seconds"] = seconds;
   result["writes_per_second"] = static_cast<double>(load.latencies().size()) / seconds;
-  PrintReport(result, flags.json);
-  return absl::OkStatus();
+  return PrintReport(
+      result,
+      {LatencyChart(fmt::format("Writes, {} in flight", flags.in_flight), {{"writes", load.latencies()}})},
+      flags.report);
 }
 
 void AddTransferFlags(CLI::App& command, BenchFlags* flags) {
@@ -363,7 +378,7 @@ void AddBench(CLI::App& app, Chosen* chosen) {
   log->add_option("--count", flags->count, "How many; 0: as many as the time allows")->capture_default_str();
   log->add_option("--seconds", flags->seconds, "How long")->capture_default_str();
   for (CLI::App* command : {put, get, log}) {
-    command->add_flag("--json", flags->json, "For programs");
+    AddReportFlags(*command, &flags->report);
     AddClientFlags(*command, &flags->client);
   }
   AddStreamBench(*bench, chosen);

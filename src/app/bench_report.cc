@@ -1,14 +1,18 @@
 #include "app/bench_report.h"
 
+#include <errno.h>
 #include <fmt/format.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "app/units.h"
 
@@ -69,7 +73,9 @@ uint64_t ResidentBytesOf(int64_t pid) {
   return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-void PrintReport(const nlohmann::json& result, bool as_json) {
+namespace {
+
+void Print(const nlohmann::json& result, bool as_json) {
   if (as_json) {
     fmt::print("{}\n", result.dump(2));
     return;
@@ -90,6 +96,41 @@ void PrintReport(const nlohmann::json& result, bool as_json) {
       fmt::print("{:<32}{}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
     }
   }
+}
+
+}  // namespace
+
+void AddReportFlags(CLI::App& command, ReportFlags* flags) {
+  command.add_flag("--json", flags->json, "For programs");
+  command.add_option("--plot", flags->plot, "Also draw what was measured into this file, as SVG")
+      ->type_name("FILE.svg")
+      ->each(
+          [flags, &command](const std::string&) { flags->command = "sluice bench " + command.get_name(); });
+}
+
+absl::Status PrintReport(const nlohmann::json& result, const std::vector<Chart>& charts,
+                         const ReportFlags& flags) {
+  Print(result, flags.json);
+  if (flags.plot.empty()) return absl::OkStatus();
+  fflush(stdout);
+  errno = 0;
+  std::ofstream file(flags.plot, std::ios::trunc);
+  file << DrawPlot(flags.command, charts);
+  file.close();
+  if (!file) return absl::UnavailableError(fmt::format("cannot write {}: {}", flags.plot, strerror(errno)));
+  return absl::OkStatus();
+}
+
+Chart RoundsChart(std::string title, std::string unit, std::vector<Series> series) {
+  return {.title = std::move(title),
+          .unit = std::move(unit),
+          .kind = Chart::Kind::kRounds,
+          .series = std::move(series)};
+}
+
+Chart LatencyChart(std::string title, std::vector<Series> series) {
+  return {
+      .title = std::move(title), .unit = "", .kind = Chart::Kind::kPercentiles, .series = std::move(series)};
 }
 
 }  // namespace sluice::app

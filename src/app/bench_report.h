@@ -1,9 +1,10 @@
 // What every `sluice bench` command reports with: seconds, percentiles, CPU and memory of processes, and the
-// result as text or JSON.
+// result as text, JSON and a plot.
 //
-//   nlohmann::json result = Latencies(seconds);   result["rate"] = 7.0;   PrintReport(result, as_json);
+//   nlohmann::json result = Latencies(seconds);   result["rate"] = 7.0;
+//   return PrintReport(result, {RoundsChart("Rate", "MB/s", {{"stream", rates}})}, flags.report);
 //
-// Pure functions and reads of /proc; any thread. What /proc does not tell is 0.
+// Reads of /proc, and functions without state; any thread. What /proc does not tell is 0.
 #pragma once
 
 #include <chrono>
@@ -11,6 +12,9 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
+
+#include "app/plot.h"
+#include "base/status.h"
 
 namespace CLI {
 class App;
@@ -33,7 +37,19 @@ double OwnCpuSeconds();  // all threads of this process
 double CpuSecondsOf(int64_t pid);
 uint64_t ResidentBytesOf(int64_t pid);  // 0: this process
 
-void PrintReport(const nlohmann::json& result, bool as_json);
+// --json and --plot, as every bench command has them.
+struct ReportFlags {
+  std::string command;  // title of the plot
+  bool json = false;
+  std::string plot;
+};
+// `flags` must outlive the parse.
+void AddReportFlags(CLI::App& command, ReportFlags* flags);
+// To standard output; then the plot, if one is asked for, into its file.
+absl::Status PrintReport(const nlohmann::json& result, const std::vector<Chart>& charts,
+                         const ReportFlags& flags);
+Chart RoundsChart(std::string title, std::string unit, std::vector<Series> series);
+Chart LatencyChart(std::string title, std::vector<Series> series);
 
 // Each adds its commands to `bench`.
 void AddStreamBench(CLI::App& bench, Chosen* chosen);  // stream, stream-server

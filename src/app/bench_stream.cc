@@ -35,7 +35,7 @@ struct StreamFlags {
   uint32_t connections = 1;
   uint32_t writers = 1;
   uint32_t rounds = 3;
-  bool json = false;
+  ReportFlags report;
 };
 
 struct Rounds {
@@ -143,9 +143,14 @@ absl::Status BenchStream(const StreamFlags& flags) {
     rounds.ratios.push_back(limit.seconds / seconds);
   }
   ASSIGN_OR_RETURN(const StreamTarget::Cost after, target->Stat());
-  PrintReport(Report(options, rounds, after.cpu_seconds - before.cpu_seconds, after.resident_bytes),
-              flags.json);
-  return absl::OkStatus();
+  return PrintReport(
+      Report(options, rounds, after.cpu_seconds - before.cpu_seconds, after.resident_bytes),
+      {RoundsChart(
+          fmt::format("{} of messages of {}",
+                      options.streams == 1 ? "One stream" : fmt::format("{} streams", options.streams),
+                      FormatSize(options.message_bytes)),
+          "MB/s", {{"streams", InMB(rounds.rates)}, {"plain TCP", InMB(rounds.limits)}})},
+      flags.report);
 }
 
 // TERM and INT are read by this thread and interrupt no other.
@@ -193,7 +198,7 @@ void AddStreamBench(CLI::App& bench, Chosen* chosen) {
   stream->add_option("--rounds", flags->rounds, "Rounds, each beside its limit")
       ->check(CLI::Range(1, 1'000))
       ->capture_default_str();
-  stream->add_flag("--json", flags->json, "For programs");
+  AddReportFlags(*stream, &flags->report);
 
   auto listen = std::make_shared<std::string>("127.0.0.1:7402");
   CLI::App* server =

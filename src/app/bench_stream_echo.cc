@@ -32,7 +32,7 @@ struct EchoFlags {
   std::string beside_window = "64MiB";
   std::string beside_bytes = "4GiB";
   uint32_t rounds = 3;
-  bool json = false;
+  ReportFlags report;
 };
 
 // Keeps messages under way on one stream: each that comes back sends the next, from inside the handler.
@@ -223,8 +223,17 @@ absl::Status BenchEcho(const EchoFlags& flags) {
     if (flags.beside.empty()) continue;
     RETURN_IF_ERROR(RoundBeside(*target, message_bytes, flags.in_flight, beside, &echoes));
   }
-  PrintReport(Report(flags, message_bytes, echoes), flags.json);
-  return absl::OkStatus();
+  const auto in_mb = [](std::vector<double> rates) {
+    for (double& rate : rates) rate /= 1e6;
+    return rates;
+  };
+  return PrintReport(
+      Report(flags, message_bytes, echoes),
+      {LatencyChart("Round trips",
+                    {{"stream", echoes.alone}, {"plain TCP", echoes.limit}, {"beside large", echoes.beside}}),
+       RoundsChart("Large messages", "MB/s",
+                   {{"beside echoes", in_mb(echoes.bulk)}, {"alone", in_mb(echoes.bulk_alone)}})},
+      flags.report);
 }
 
 }  // namespace
@@ -252,7 +261,7 @@ void AddEchoBench(CLI::App& bench, Chosen* chosen) {
   echo->add_option("--rounds", flags->rounds, "Rounds, each beside its limit")
       ->check(CLI::Range(1, 1'000))
       ->capture_default_str();
-  echo->add_flag("--json", flags->json, "For programs");
+  AddReportFlags(*echo, &flags->report);
 }
 
 }  // namespace sluice::app

@@ -26,7 +26,7 @@ struct OpenFlags {
   uint64_t count = 0;
   uint32_t streams = 10'000;
   uint32_t rounds = 3;
-  bool json = false;
+  ReportFlags report;
 };
 
 // Opens streams by calls under way at a time, and closes each as soon as it is open.
@@ -120,15 +120,14 @@ absl::Status BenchOpen(const OpenFlags& flags) {
   const double client_cpu = OwnCpuSeconds() - cpu_before;
   ASSIGN_OR_RETURN(const StreamTarget::Cost after, target->Stat());
   const auto all = static_cast<double>(calls * flags.batch * flags.rounds);
-  PrintReport({{"at_once", flags.at_once},
-               {"batch", flags.batch},
-               {"streams", calls * flags.batch},
-               {"opened_and_closed_per_second", Median(rates)},
-               {"rounds_per_second", rates},
-               {"client_cpu_us_each", client_cpu / all * 1e6},
-               {"server_cpu_us_each", (after.cpu_seconds - before.cpu_seconds) / all * 1e6}},
-              flags.json);
-  return absl::OkStatus();
+  return PrintReport({{"at_once", flags.at_once},
+                      {"batch", flags.batch},
+                      {"streams", calls * flags.batch},
+                      {"opened_and_closed_per_second", Median(rates)},
+                      {"rounds_per_second", rates},
+                      {"client_cpu_us_each", client_cpu / all * 1e6},
+                      {"server_cpu_us_each", (after.cpu_seconds - before.cpu_seconds) / all * 1e6}},
+                     {RoundsChart("Opened and closed", "streams/s", {{"streams", rates}})}, flags.report);
 }
 
 // Open streams that nobody uses; they close with their object.
@@ -189,11 +188,12 @@ absl::Status BenchIdle(const OpenFlags& flags) {
     ASSIGN_OR_RETURN(const auto target, StreamTarget::Open(flags.server, 1));
     RETURN_IF_ERROR(IdleRound(*target, flags.streams, &idle));
   }
-  PrintReport({{"streams", flags.streams},
-               {"client_bytes_per_stream", *std::max_element(idle.client.begin(), idle.client.end())},
-               {"server_bytes_per_stream", *std::max_element(idle.server.begin(), idle.server.end())}},
-              flags.json);
-  return absl::OkStatus();
+  return PrintReport(
+      {{"streams", flags.streams},
+       {"client_bytes_per_stream", *std::max_element(idle.client.begin(), idle.client.end())},
+       {"server_bytes_per_stream", *std::max_element(idle.server.begin(), idle.server.end())}},
+      {RoundsChart("Open stream", "bytes each", {{"client", idle.client}, {"server", idle.server}})},
+      flags.report);
 }
 
 }  // namespace
@@ -223,7 +223,7 @@ void AddOpenBench(CLI::App& bench, Chosen* chosen) {
         ->capture_default_str();
     command->add_option("--server", flags->server,
                         "A stream-server, HOST:PORT; without it one is started for the time of the run");
-    command->add_flag("--json", flags->json, "For programs");
+    AddReportFlags(*command, &flags->report);
   }
 }
 
