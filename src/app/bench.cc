@@ -337,14 +337,7 @@ void AddTransferFlags(CLI::App& command, BenchFlags* flags) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command.add_flag("--no-digest", flags->no_digest, "Without SHA-256");
-  command.add_option("--via", flags->via, "Protocol of the put")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, BlobVia>{
-          {"datastream", BlobVia::kDataStream}, {"bytestream", BlobVia::kByteStream}}))
-      ->type_name("datastream|bytestream");
-  command.add_option("--route", flags->route, "How servers pass the bytes on")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, BlobRoute>{{"chain", BlobRoute::kChain}, {"star", BlobRoute::kStar}}))
-      ->type_name("chain|star");
+  AddWayFlags(command, &flags->via, &flags->route);
 }
 
 }  // namespace

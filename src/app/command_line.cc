@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <map>
+#include <utility>
 
 #include "app/commands.h"
 #include "base/strings.h"
@@ -13,6 +15,19 @@ namespace sluice::app {
 namespace {
 
 constexpr char kUsagePayload[] = "sluice.usage";
+
+// CLI11's own choice prints its table, with the numbers of the enumerators, into help and errors.
+template <typename T>
+void AddChoice(CLI::App& command, const std::string& name, const std::string& what, const std::string& names,
+               std::map<std::string, T> choices, T* chosen) {
+  const auto set = [names, choices = std::move(choices), chosen](const std::string& text) -> std::string {
+    const auto found = choices.find(text);
+    if (found == choices.end()) return fmt::format("\"{}\" is none of {}", text, names);
+    *chosen = found->second;
+    return "";
+  };
+  command.add_option(name, what)->type_name(names)->check(CLI::Validator(set, ""));
+}
 
 }  // namespace
 
@@ -43,7 +58,8 @@ void AddClientFlags(CLI::App& command, ClientFlags* flags) {
   flags->servers = {"127.0.0.1:7400"};
   command.add_option("--server", "Servers to ask, HOST:PORT[,HOST:PORT]… (default 127.0.0.1:7400)")
       ->envname("SLUICE_SERVER")
-      ->check(CLI::Validator(set_servers, "HOST:PORT"));
+      ->type_name("HOST:PORT")
+      ->check(CLI::Validator(set_servers, ""));
   const auto set_group = [flags](const std::string& text) -> std::string {
     const auto group = GroupId::Parse(text);
     if (!group) return fmt::format("\"{}\" is no UUID", text);
@@ -51,7 +67,15 @@ void AddClientFlags(CLI::App& command, ClientFlags* flags) {
     return "";
   };
   command.add_option("--group-id", "Group to talk to (default: the one that always exists)")
-      ->check(CLI::Validator(set_group, "UUID"));
+      ->type_name("UUID")
+      ->check(CLI::Validator(set_group, ""));
+}
+
+void AddWayFlags(CLI::App& command, BlobVia* via, BlobRoute* route) {
+  AddChoice<BlobVia>(command, "--via", "Protocol of the put (default datastream)", "datastream|bytestream",
+                     {{"datastream", BlobVia::kDataStream}, {"bytestream", BlobVia::kByteStream}}, via);
+  AddChoice<BlobRoute>(command, "--route", "How servers pass the bytes on (default chain)", "chain|star",
+                       {{"chain", BlobRoute::kChain}, {"star", BlobRoute::kStar}}, route);
 }
 
 int RunCommandLine(int argc, const char* const* argv) {

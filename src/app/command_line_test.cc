@@ -57,6 +57,8 @@ TEST(CommandLine, WrongUsageIsOneLineAndTwo) {
                {{"ls", "--server", "nowhere"}, "nowhere"},
                {{"ls", "--group-id", "7"}, "\"7\" is no UUID"},
                {{"config", "--log-segment-bytes", "much"}, "--log-segment-bytes: \"much\""},
+               {{"put", "x", "--via", "ftp"}, "--via: \"ftp\" is none of datastream|bytestream"},
+               {{"bench", "put", "--route", "ring"}, "--route: \"ring\" is none of chain|star"},
                {{"bench", "stream", "--server", "nowhere"}, "--server: \"nowhere\" is no HOST:PORT"},
                {{"bench", "echo", "--server", "127.0.0.1:99999"}, "127.0.0.1:99999"},
                {{"bench", "stream-server", "--listen", "127.0.0.1:99999"}, "127.0.0.1:99999"},

@@ -13,6 +13,7 @@
 
 #include "base/ids.h"
 #include "base/status.h"
+#include "sluice/blob.h"
 
 namespace CLI {
 class App;
@@ -46,6 +47,8 @@ struct ClientFlags {
 };
 // `flags` must outlive the parse.
 void AddClientFlags(CLI::App& command, ClientFlags* flags);
+// --via and --route: how a put goes.
+void AddWayFlags(CLI::App& command, BlobVia* via, BlobRoute* route);
 
 // A subcommand with its example at the end of its help.
 CLI::App* NewCommand(CLI::App& app, const std::string& name, const std::string& what,

@@ -77,14 +77,7 @@ void AddPut(CLI::App& app, Chosen* chosen) {
                  "sluice put /usr/bin/git --name tools/git", chosen, [flags] { return Put(*flags); });
   command->add_option("FILE", flags->files, "Files; the path as typed is the name")->required();
   command->add_option("--name", flags->name, "Name of the one file");
-  command->add_option("--via", flags->via, "Protocol")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, BlobVia>{
-          {"datastream", BlobVia::kDataStream}, {"bytestream", BlobVia::kByteStream}}))
-      ->type_name("datastream|bytestream");
-  command->add_option("--route", flags->route, "How servers pass the bytes on")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, BlobRoute>{{"chain", BlobRoute::kChain}, {"star", BlobRoute::kStar}}))
-      ->type_name("chain|star");
+  AddWayFlags(*command, &flags->via, &flags->route);
   command->add_flag("--no-digest", flags->no_digest, "Servers need not compute SHA-256");
   AddClientFlags(*command, &flags->client);
 }
