@@ -316,18 +316,20 @@ void AddOptionFlags(CLI::App& command, Settings* settings, const std::vector<std
         std::string& all = settings->flags[name];  // lists may be given in several flags
         all = option.unit == Unit::kList && !all.empty() ? fmt::format("{},{}", all, text) : text;
       };
-      added = command.add_option_function<std::vector<std::string>>(
-          flag,
-          [set](const std::vector<std::string>& texts) {
-            for (const std::string& text : texts) set(text);
-          },
-          option.meaning);
-      added->type_name(std::string(UnitName(option.unit)))->allow_extra_args(false);
       if (option.unit == Unit::kList) {
-        added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+        added = command
+                    .add_option_function<std::vector<std::string>>(
+                        flag,
+                        [set](const std::vector<std::string>& texts) {
+                          for (const std::string& text : texts) set(text);
+                        },
+                        option.meaning)
+                    ->allow_extra_args(false);
       } else {
-        added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+        added = command.add_option_function<std::string>(flag, set, option.meaning)
+                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
       }
+      added->type_name(std::string(UnitName(option.unit)));
     }
     const bool first_need = option.field == Options()[0].field || name.find("listen") != std::string::npos ||
                             name == "data" || name == "peers" || name == "group" || name == "bootstrap";
