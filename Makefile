@@ -1,7 +1,7 @@
 # Thin wrappers over CMake presets: every recipe can be typed by hand. `make` alone prints this list.
 .DEFAULT_GOAL := help
 export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
-.PHONY: help run demo install test interop bench soak format tidy clean packages-% release
+.PHONY: help run demo install test fuzz interop bench soak format tidy clean packages-% release
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -19,8 +19,11 @@ demo: packages-build  ## an upload survives the kill of the server that receives
 install: packages-build release  ## program, headers, libraries, CMake package and pkg-config file to PREFIX
 	cmake --install build/release --prefix $(or $(PREFIX),/usr/local)
 
-test: packages-build release  ## every test ring that needs no foreign peer
+test: packages-build packages-fuzz release  ## every test ring that needs no foreign peer
 	ctest --preset release
+
+fuzz: packages-build packages-fuzz  ## every decoder and the stream pair, a minute each
+	scripts/fuzz.sh 60
 
 interop: packages-build packages-interop release  ## real foreign peers: Java, Go, Python
 	tests/interop/run.sh build/release/src/app/sluice

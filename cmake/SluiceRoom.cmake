@@ -21,6 +21,7 @@ endif()
 # The ring of unit tests: what the sanitizer builds build and run. Rooms that talk gRPC stay out: compiling them
 # again with sanitizers would cost more minutes than the rest of the ring together.
 add_custom_target(unit_tests)
+add_custom_target(fuzzers)
 set(SLUICE_UNIT_ROOMS base env wire raft log blob node)
 
 function(sluice_room name)
@@ -54,6 +55,7 @@ function(sluice_room name)
       target_compile_options(${target} PRIVATE -fsanitize=fuzzer)
       target_link_options(${target} PRIVATE -fsanitize=fuzzer)
       target_link_libraries(${target} PRIVATE sluice_${name} sluice_flags)
+      add_dependencies(fuzzers ${target})
     endforeach()
   endif()
 endfunction()

@@ -1,7 +1,7 @@
 // Calls of sluice's own peer service to other servers: everything of node::ByteTransport that carries no
 // payload.
 //
-//   PeerCalls calls(host, &links);  calls.Have(peer, group, upload, &executor, done);  calls.Stop();
+//   PeerCalls calls(&links);  calls.Have(peer, group, upload, &executor, done);  calls.Stop();
 //
 // Threading: any thread; results are posted to the executor that the caller names, exactly once each.
 // Bounded: beyond kCallsMax calls under way, and after Stop, UNAVAILABLE at once. Failure: a status after the
@@ -23,7 +23,7 @@ class PeerCalls {
   template <typename T>
   using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
-  PeerCalls(node::Host* host, PeerLinks* links) : host_(host), links_(links) {}
+  explicit PeerCalls(PeerLinks* links) : links_(links) {}
   ~PeerCalls() { Stop(); }
 
   void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
@@ -47,7 +47,6 @@ class PeerCalls {
   void Call(const raft::Peer& to, int deadline_ms, Request request, Start start, env::Executor* reply_on,
             Then then);
 
-  node::Host* const host_;
   PeerLinks* const links_;
   InFlight in_flight_{kCallsMax};
 };
