@@ -31,7 +31,7 @@ fuzz_one() {
 export -f fuzz_one
 
 report=$(find build/fuzz/src -name '*_fuzz' -type f -perm -u+x | sort |
-  { if (($#)); then grep -E "/($(IFS='|'; echo "$*"))\$"; else cat; fi } |
+  { if (($#)); then grep -E "/($(IFS='|'; echo "$*"))\$" || true; else cat; fi } |
   xargs -P "$(nproc)" -I{} bash -c 'fuzz_one {}')
 echo "$report"
 [[ -n $report ]] || { echo "fuzz.sh: no such fuzzer: $*" >&2; exit 1; }
