@@ -213,15 +213,42 @@ void Streams::AddClose(StreamState* stream) {
     ForgetFeedback(stream);
     AddFeedback(stream);
   }
-  const StreamMeta close{.to = stream->remote_id, .from = stream->local_id, .type = FrameType::kClose};
-  StreamOutbox* outbox = std::exchange(stream->outbox, nullptr);
-  if (outbox == nullptr) return AddControl(close);
-  Charged(&outbox->queue, [&] {
-    char* const at = outbox->queue.Reserve(kStreamFrontBytesMax, options_.turn_bytes);
-    outbox->queue.Commit(static_cast<size_t>(WriteStreamFront(close, 0, at) - at));
+  if (StreamOutbox* const outbox = std::exchange(stream->outbox, nullptr); outbox != nullptr) {
+    outbox->stream = nullptr;
+    closing_.emplace(outbox->from, outbox);
+  }
+  SayClose(*stream);
+}
+
+void Streams::SayClose(const StreamState& stream) {
+  if (options_.holds_early_close && !stream.heard && held_closes_.size() < kHeldClosesMax) {
+    held_closes_.emplace(stream.local_id, HeldClose{.to = stream.remote_id});
+  } else {
+    PutClose(stream.remote_id, stream.local_id);
+  }
+}
+
+void Streams::PutClose(int64_t to, int64_t from) {
+  const StreamMeta close{.to = to, .from = from, .type = FrameType::kClose};
+  const auto found = closing_.find(from);
+  if (found == closing_.end()) return AddControl(close);
+  OutQueue* const queue = &found->second->queue;
+  Charged(queue, [&] {
+    char* const at = queue->Reserve(kStreamFrontBytesMax, options_.turn_bytes);
+    queue->Commit(static_cast<size_t>(WriteStreamFront(close, 0, at) - at));
   });
-  outbox->stream = nullptr;
-  closing_.emplace(outbox->from, outbox);
+}
+
+bool Streams::AgeCloses() {
+  for (auto held = held_closes_.begin(); held != held_closes_.end();) {
+    if (!std::exchange(held->second.aged, true)) {
+      ++held;
+      continue;
+    }
+    PutClose(held->second.to, held->first);
+    held = held_closes_.erase(held);
+  }
+  return HoldsCloses();
 }
 
 void Streams::AddFeedback(StreamState* stream) {

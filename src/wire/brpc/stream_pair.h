@@ -51,6 +51,7 @@ class StreamPair {
       case 2:
         return Interfere(side);
       case 3:
+        end.streams->AgeCloses();
         return end.streams->Tick();
       case 4:
       case 5:
@@ -169,6 +170,7 @@ class StreamPair {
     options.received_bytes_max = tight_ ? Pick({1, 100, 5000}) : 1 << 20;
     options.unconsumed_bytes_max = Pick({0, 1000, 32 << 20});
     options.feedback_bytes = static_cast<uint32_t>(Pick({1, 100, 256 << 10}));
+    options.holds_early_close = Choose1In(2);
     return options;
   }
 
@@ -459,8 +461,10 @@ class StreamPair {
 
   bool Idle() const {
     for (const End& end : ends_) {
-      if (!end.pipe.empty() || end.streams->HasOutput() || !end.busy.empty() || !end.calls.empty())
+      if (!end.pipe.empty() || end.streams->HasOutput() || end.streams->HoldsCloses() || !end.busy.empty() ||
+          !end.calls.empty()) {
         return false;
+      }
     }
     return true;
   }
@@ -473,6 +477,7 @@ class StreamPair {
       for (size_t side = 0; side < 2; ++side) {
         End& end = ends_[side];
         end.streams->Tick();
+        end.streams->AgeCloses();
         Pull(side, 1 << 20);
         Carry(side, 1 << 20);
         CallUnanswered(side);

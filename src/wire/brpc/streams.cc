@@ -49,7 +49,8 @@ void Streams::Connect(StreamState* stream, const Peer& peer) {
   if (stream->phase == Phase::kEnded && stream->known && peer.remote_id != kNoStream && !stream->told_end) {
     stream->told_end = true;
     if (stream->end_code != 0) return SendRst(peer.remote_id);
-    return AddControl({.to = peer.remote_id, .from = stream->local_id, .type = FrameType::kClose});
+    stream->remote_id = peer.remote_id;
+    return SayClose(*stream);
   }
   if (stream->phase != Phase::kOpening) return;
   if (stream->opens_here && !stream->answered) DropPartial(stream);  // answered by other means
@@ -99,6 +100,7 @@ void Streams::ConnectionLost(int code, const std::string& text) {
   for (StreamState* stream : all) End(stream, code, text);
   while (!turns_.empty()) DropOutbox(turns_.front());
   while (!early_.empty()) DropOutbox(early_.front());
+  held_closes_.clear();
   Charged(&control_, [&] { control_.Clear(); });
 }
 
@@ -246,6 +248,7 @@ std::optional<OpeningAnswer> Streams::Receive(FrameEvent& event) {
   }
   const bool open = stream->phase == Phase::kOpen;
   if (open && event.stream.from && *event.stream.from != stream->remote_id) return std::nullopt;
+  stream->heard = true;
   switch (event.stream.type) {
     case FrameType::kData:
       receiving_ = stream;
@@ -275,6 +278,13 @@ void Streams::ReceiveEnd(StreamState* stream, FrameType type) {
 }
 
 void Streams::ReceiveUnknown(const StreamMeta& meta) {
+  if (const auto held = held_closes_.find(meta.to);
+      held != held_closes_.end() && (!meta.from || *meta.from == held->second.to)) {
+    const bool ended_there = meta.type == FrameType::kClose || meta.type == FrameType::kRst;
+    if (!ended_there) PutClose(held->second.to, held->first);
+    held_closes_.erase(held);
+    if (!ended_there) return;
+  }
   if (meta.type == FrameType::kFeedback) return;
   if (const auto found = closing_.find(meta.to); found != closing_.end()) {
     StreamOutbox* outbox = found->second;
@@ -304,10 +314,12 @@ std::optional<OpeningAnswer> Streams::ReceiveData(StreamState* stream, FrameEven
   const uint64_t whole = stream->partial.size() + (event.first ? event.frame_bytes : event.body.size());
   if (event.too_large || std::max<uint64_t>(whole, event.body.size()) > options_.message_bytes_max) {
     const bool unconnected = stream->phase == Phase::kOpening;
-    EndByPeer(
-        stream, EMSGSIZE,
-        fmt::format("a message of {} bytes or more in a frame of {} is too large for stream {} (at most {})",
-                    whole, event.frame_bytes, stream->local_id, options_.message_bytes_max));
+    EndByPeer(stream, EMSGSIZE,
+              event.too_large
+                  ? fmt::format("a frame of {} bytes is too large for stream {}", event.frame_bytes,
+                                stream->local_id)
+                  : fmt::format("a message of {} bytes or more is too large for stream {} (at most {})",
+                                whole, stream->local_id, options_.message_bytes_max));
     if (unconnected && event.stream.from && *event.stream.from != kNoStream) SendRst(*event.stream.from);
     return std::nullopt;
   }

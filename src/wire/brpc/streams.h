@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,6 +64,9 @@ struct StreamsOptions {
                                         // windows shrink to min_window_bytes (D: brpc's adaptive windows)
   uint32_t feedback_bytes = 256 << 10;  // a busy receiver reports at least this often
   uint32_t copy_bytes_max = 4 << 10;    // messages up to this are framed into a common buffer at once
+  // Server: a CLOSE waits for a sign that the peer knows its stream, see AgeCloses. A brpc client that finds
+  // it right behind the answer fails its call.
+  bool holds_early_close = false;
 };
 
 // How many bytes there are here, and, nearly (within a few KiB, so that not every small message touches
@@ -133,6 +137,7 @@ struct StreamState {
   bool in_stalled = false;
   bool in_unanswered = false;
   bool told_end = false;  // a peer that connected too late was told
+  bool heard = false;     // the peer has said something on it
   int64_t local_id = kNoStream;
   int64_t remote_id = kNoStream;
   uint64_t window_now_bytes = 0;       // window_bytes, or less while the connection is crowded
@@ -226,6 +231,10 @@ class Streams {
   uint64_t unsent_bytes() const { return unsent_.here(); }
   // Calls, answers and words about streams among it: nothing here bounds them, the caller must.
   uint64_t control_bytes() const { return control_.charged_bytes(); }
+  // Lets every CLOSE go that has waited since the last time; true if some wait on. Every 20 ms or so while
+  // HoldsCloses.
+  bool AgeCloses();
+  bool HoldsCloses() const { return !held_closes_.empty(); }
   // Adds up to about `bytes_max` to `out`. False when there was nothing.
   bool Pull(Output* out, size_t bytes_max);
 
@@ -276,6 +285,8 @@ class Streams {
   static constexpr uint64_t kMessageBytes = 64;
   // Answers to frames for unknown streams that may wait; no more are given until they have left.
   static constexpr size_t kResetsMax = 16 << 10;
+  // Of CLOSE that wait for a sign of the peer; more leave at once.
+  static constexpr size_t kHeldClosesMax = 4096;
   // brpc refuses frames above 64 MiB.
   static constexpr size_t kAnswerSegmentBytes = 1 << 20;
 
@@ -322,6 +333,9 @@ class Streams {
   void DropOutbox(StreamOutbox* outbox);
   void Recycle(StreamOutbox* outbox);
   void AddClose(StreamState* stream);
+  // CLOSE behind what was written, now or later.
+  void SayClose(const StreamState& stream);
+  void PutClose(int64_t to, int64_t from);
   void AddControl(const StreamMeta& meta);
   void AddFeedback(StreamState* stream);
   // Recounts what waits in `queue` after it was changed.
@@ -352,6 +366,11 @@ class Streams {
   Ring<StreamOutbox, &StreamOutbox::link> early_;  // their streams are not connected
   absl::flat_hash_map<int64_t, StreamOutbox*>
       closing_;  // by local id: the stream is gone, CLOSE waits behind data
+  struct HeldClose {
+    int64_t to;
+    bool aged = false;
+  };
+  std::map<int64_t, HeldClose> held_closes_;  // by local id, in their order
   std::vector<std::unique_ptr<StreamOutbox>> outboxes_;
   std::vector<std::unique_ptr<StreamOutbox>> spare_outboxes_;
   std::vector<std::vector<Bytes>> spare_arrived_;

@@ -257,6 +257,53 @@ TEST_F(StreamsTest, ACloseDuringTheOpeningTellsAPeerThatAcceptsTooLate) {
   EXPECT_THAT(Sent(), ElementsAre("CLOSE 7<3", "RST 8"));
 }
 
+// brpc clients fail a call when they find CLOSE before they have looked at its answer.
+TEST_F(StreamsTest, ACloseRightBehindTheAnswerWaitsForASignOfThePeer) {
+  options_.holds_early_close = true;
+  Start();
+  StreamState* said = Open();
+  StreamState* silent = Open();
+  StreamState* gone = Open();
+  StreamState* late = Opening();
+  EXPECT_EQ(Write(silent, "written"), Written::kWritten);
+  EXPECT_EQ(Write(gone, "never read"), Written::kWritten);
+  for (StreamState* stream : {said, silent, gone, late}) streams_->Close(stream);
+  Connect(late);
+  Deliver(*streams_, Close(5, 9));
+  EXPECT_THAT(Sent(), ElementsAre("RST 9", "DATA 8<4 written"));
+  EXPECT_TRUE(streams_->HoldsCloses());
+  Deliver(*streams_, Feedback(3, 8, 1));
+  EXPECT_THAT(Sent(), IsEmpty()) << "not the peer of that stream";
+  Deliver(*streams_, Feedback(3, 7, 1));
+  EXPECT_THAT(Sent(), ElementsAre("CLOSE 7<3"));
+  EXPECT_TRUE(streams_->AgeCloses());
+  EXPECT_THAT(Sent(), IsEmpty()) << "they have not waited yet";
+  EXPECT_FALSE(streams_->AgeCloses());
+  EXPECT_THAT(Sent(), ElementsAre("CLOSE 8<4", "CLOSE 10<6"));
+
+  StreamState* talks = Open();
+  Deliver(*streams_, Data(7, 11, "x"));
+  EXPECT_EQ(Write(talks, "y"), Written::kWritten);
+  streams_->Close(talks);
+  EXPECT_THAT(Sent(), ElementsAre("DATA 11<7 y", "CLOSE 11<7"));
+}
+
+// What was written waits longer than the CLOSE behind it is held.
+TEST_F(StreamsTest, AHeldCloseStaysBehindTheData) {
+  options_.holds_early_close = true;
+  Start();
+  StreamState* stream = Open();
+  EXPECT_EQ(Write(stream, "written"), Written::kWritten);
+  streams_->Close(stream);
+  EXPECT_TRUE(streams_->AgeCloses());
+  EXPECT_FALSE(streams_->AgeCloses());
+  EXPECT_THAT(Sent(), ElementsAre("DATA 7<3 written", "CLOSE 7<3"));
+  StreamState* lost = Open();
+  streams_->Close(lost);
+  streams_->ConnectionLost(1014, "gone");
+  EXPECT_FALSE(streams_->HoldsCloses());
+}
+
 TEST_F(StreamsTest, ALateAnswerIsAnsweredWithRst) {
   StreamState* stream = NewState();
   stream->opens_here = true;
