@@ -72,7 +72,8 @@ class Controller {
   // --- Both ---
   Bytes& response_attachment();
   std::map<std::string, std::string>& response_user_fields();
-  // Server: the call is answered with this error. Client: set by the library.
+  // Server: the call is answered with this error (-1: 2001); its address and the number go in front of the
+  // text. Client: set by the library.
   void SetFailed(int code, std::string text);
   bool Failed() const;
   int ErrorCode() const;  // 0 after success

@@ -37,11 +37,23 @@ void SetSocketOptions(asio::ip::tcp::socket& socket, int64_t stall_timeout_ms) {
   set(TCP_NOTSENT_LOWAT, kUnsentLowBytes);
 }
 
+std::string NameOf(const asio::ip::tcp::endpoint& endpoint, const std::error_code& unknown) {
+  if (unknown) return "?";
+  return fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
+}
 std::string PeerOf(const asio::ip::tcp::socket& socket) {
   std::error_code unknown;
   const auto endpoint = socket.remote_endpoint(unknown);
-  if (unknown) return "?";
-  return fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
+  return NameOf(endpoint, unknown);
+}
+std::string SelfOf(const asio::ip::tcp::socket& socket) {
+  std::error_code unknown;
+  const auto endpoint = socket.local_endpoint(unknown);
+  return NameOf(endpoint, unknown);
+}
+wire::brpc::StreamsOptions StreamsOf(wire::brpc::StreamsOptions options, bool is_server) {
+  options.holds_early_close = is_server;
+  return options;
 }
 
 }  // namespace
@@ -52,11 +64,12 @@ Connection::Connection(env::Crew* crew, asio::ip::tcp::socket socket, Connection
       options_(std::move(options)),
       handler_(handler),
       peer_(PeerOf(socket)),
+      self_(SelfOf(socket)),
       socket_(std::move(socket)),
       fd_(socket_->native_handle()),
       reader_(options_.frames),
       slabs_(std::make_shared<datastream::SlabPool>()),
-      streams_(options_.streams, &ProcessBudget()) {
+      streams_(StreamsOf(options_.streams, handler != nullptr), &ProcessBudget()) {
   SetSocketOptions(*socket_, options_.stall_timeout_ms);
 }
 
@@ -331,10 +344,13 @@ void Connection::FillSettings(const StreamEnds& ends, wire::brpc::RpcMeta* meta)
 
 void Connection::Answer(RequestAnswer answer) {
   int64_t from = wire::brpc::kNoStream;
+  bool connects = false;
   if (!answer.ends.empty()) {
     std::lock_guard lock(mutex_);
     from = answer.ends.front()->local_id;
-    if (answer.ends.front()->phase != StreamState::Phase::kEnded) FillSettings(answer.ends, &answer.meta);
+    // Without settings the client fails the call, and knows none of the streams.
+    connects = answer.ends.front()->phase != StreamState::Phase::kEnded;
+    if (connects) FillSettings(answer.ends, &answer.meta);
   }
   const Bytes frame = wire::brpc::EncodeCall(
       std::move(answer.meta), answer.message, answer.attachment,
@@ -348,10 +364,16 @@ void Connection::Answer(RequestAnswer answer) {
       streams_.SendAnswer(answer.remote_ids.front(), from, frame);
     }
     for (size_t i = 0; i < answer.ends.size(); ++i) {
+      if (!connects) {
+        streams_.Fail(answer.ends[i].get(), wire::brpc::kBadRequest,
+                      "the first stream of the call was closed before the call was answered");
+        continue;
+      }
       streams_.Connect(answer.ends[i].get(), {.remote_id = answer.remote_ids[i],
                                               .readable = answer.peer_readable,
                                               .wants_feedback = answer.peer_wants_feedback});
     }
+    SetCloseTick();
   }
   Kick();
   Release(answer.ends);
@@ -377,6 +399,7 @@ void Connection::CloseStream(StreamEnd* end) {
     std::lock_guard lock(mutex_);
     FailCallOf(end);
     streams_.Close(end);
+    SetCloseTick();
   }
   Kick();
   RunUserCodeSoon();

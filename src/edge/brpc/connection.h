@@ -115,6 +115,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Release(const std::vector<std::shared_ptr<StreamEnd>>& ends);
 
   const std::string& peer() const { return peer_; }
+  const std::string& self() const { return self_; }  // our end, "host:port"
   env::Crew* crew() const { return crew_; }
   std::mutex& mutex() { return mutex_; }
   // Under mutex(): as Streams::HasRoom.
@@ -161,6 +162,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void SendHint();
   void SetIdleTimer(StreamEnd* end);
   void SetBudgetTick();
+  // A CLOSE waits for a sign of the peer.
+  void SetCloseTick();
   // Somebody waits for room in this stream.
   void OnFull(StreamEnd* end);
 
@@ -203,6 +206,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const ConnectionOptions options_;
   RequestHandler* const handler_;  // null: a client
   const std::string peer_;
+  const std::string self_;
   std::optional<asio::ip::tcp::socket> socket_;  // used on the loop only
   const int fd_;
   std::atomic<bool> lost_{false};
@@ -233,6 +237,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool user_code_posted_ = false;
   bool read_paused_ = false;
   bool budget_ticking_ = false;
+  bool close_ticking_ = false;
   uint32_t workers_ = 0;            // threads in RunUserCode
   std::condition_variable worked_;  // one of them came back after the end
   std::chrono::steady_clock::time_point last_direct_{};

@@ -27,6 +27,7 @@ constexpr size_t kBatchesAtOnce =
     256;  // of handlers' messages, before the loop's other connections get a turn
 constexpr std::chrono::seconds kFirstFrameTimeout{10};
 constexpr std::chrono::milliseconds kBudgetTick{10};
+constexpr std::chrono::milliseconds kCloseTick{20};
 constexpr std::chrono::milliseconds kFirstFeedback{
     100};  // no word for so long from a peer that should have read
 
@@ -388,6 +389,21 @@ void Connection::SetBudgetTick() {
     }
     self->Kick();
     self->RunUserCodeSoon();
+  });
+}
+
+void Connection::SetCloseTick() {
+  if (!streams_.HoldsCloses() || std::exchange(close_ticking_, true)) return;
+  crew_->PostAfter(kCloseTick, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    {
+      std::lock_guard lock(self->mutex_);
+      self->close_ticking_ = false;
+      self->streams_.AgeCloses();
+      self->SetCloseTick();
+    }
+    self->Kick();
   });
 }
 

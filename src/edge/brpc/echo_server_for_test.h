@@ -63,6 +63,15 @@ class EchoServer {
       answer = "no stream for you";
     } else if (text == "fail") {
       controller.SetFailed(1, "refused by test");
+    } else if (text == "minusone") {
+      controller.SetFailed(-1, "without a number");
+    } else if (text == "writeclose") {
+      EXPECT_TRUE(accept());
+      *response = Bytes::Copy(EchoMessage(answer));
+      done();
+      EXPECT_EQ(StreamWrite(ids.front(), Bytes::Copy("all of it")), 0);
+      StreamClose(ids.front());
+      return;
     } else if (text == "acceptfail") {
       EXPECT_TRUE(accept());
       controller.SetFailed(1, "accepted then failed");

@@ -32,6 +32,7 @@ TEST(StreamPeer, EveryWayToAnswerAnOpening) {
   for (const OpeningCase& each : {OpeningCase{"echo", 0, true, true},
                                   {"noaccept", 0, false, false},
                                   {"fail", 1, false, false},
+                                  {"minusone", 2001, false, false},
                                   {"acceptfail", 1, true, true},
                                   {"acceptclose", 0, false, true}}) {
     RawPeer peer = RawPeer::Connect(server.port());
@@ -42,9 +43,39 @@ TEST(StreamPeer, EveryWayToAnswerAnOpening) {
     EXPECT_EQ(answer.stream.from, each.has_source ? 0 : kNoStream) << each.text;
     if (each.code != 0) {
       EXPECT_TRUE(answer.call->body.empty());
-      EXPECT_THAT(answer.call->meta.response().error_text(), testing::HasSubstr("[E1]"));
+      EXPECT_THAT(answer.call->meta.response().error_text(),
+                  testing::StartsWith(fmt::format("[{}][E{}]", server.address(), each.code)));
     }
   }
+}
+
+TEST(StreamPeer, StreamsWhoseFirstIsClosedBeforeTheAnswerAllEndAndSayNothing) {
+  EchoServer server;
+  RawPeer peer = RawPeer::Connect(server.port());
+  const Parsed answer = Open(peer, "acceptclose", {.id = 3, .extra_ids = {4, 5}});
+  ASSERT_TRUE(answer.call);
+  EXPECT_FALSE(answer.call->meta.has_stream_settings());
+  server.echo.AwaitEnds(3);
+  EXPECT_THAT(server.echo.Codes(), testing::UnorderedElementsAre(0, 1003, 1003));
+  peer.SetPatience(200);
+  EXPECT_EQ(peer.Word(), "SILENCE") << "the client knows none of them";
+  peer.SetPatience(10'000);
+  ExpectAlive(peer);
+}
+
+TEST(StreamPeer, AServerThatClosesAtOnceLetsTheAnswerArriveFirst) {
+  EchoServer server;
+  RawPeer peer = RawPeer::Connect(server.port());
+  OpenOk(peer, "writeclose");
+  EXPECT_EQ(peer.Word(), "DATA 3<0 all of it");
+  server.echo.AwaitEnds(1);
+  ASSERT_TRUE(peer.Send(Feedback(0, 3, 9)));
+  EXPECT_EQ(peer.Word(), "CLOSE 3<0");
+  ASSERT_TRUE(peer.Send(Close(0, 3)));
+  EXPECT_EQ(peer.Word(), "RST 3");
+  OpenOk(peer, "writeclose", {.id = 4});
+  EXPECT_EQ(peer.Word(), "DATA 4<1 all of it");
+  EXPECT_EQ(peer.Word(), "CLOSE 4<1") << "in the end without a word of the client";
 }
 
 TEST(StreamPeer, RefusalsOfTheServerItselfAreWrappedToo) {

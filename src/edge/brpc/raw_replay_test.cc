@@ -159,9 +159,12 @@ TEST_P(RawReplay, TheServerAnswersAsTheOriginal) {
     std::string frame = Next(peer);
     ASSERT_FALSE(frame.empty());
     if (const Parsed parsed = Parse(frame); parsed.call && parsed.call->meta.response().error_code() != 0) {
-      // The original puts its address in front of the text of an error.
+      // The server's address, which is another one there.
       wire::brpc::CallFrame call = *parsed.call;
-      call.meta.mutable_response()->set_error_text("[127.0.0.1:8111]" + call.meta.response().error_text());
+      std::string text = call.meta.response().error_text();
+      const std::string address = "[" + server.address() + "]";
+      ASSERT_TRUE(text.starts_with(address)) << text;
+      call.meta.mutable_response()->set_error_text(text.replace(0, address.size(), "[127.0.0.1:8111]"));
       frame = wire::brpc::Frame(parsed.stream, Renamed(call, {}, correlation));
     }
     came[StreamOf(frame)].push_back(frame);

@@ -317,10 +317,11 @@ void RpcServer::Inner::OnRequest(const std::shared_ptr<Connection>& connection, 
 void RpcServer::Inner::Answer(ServerCall& call) {
   edge::brpc::RequestAnswer& answer = call.answer;
   Controller::Inner& controller = call.controller.inner();
-  answer.meta.mutable_response()->set_error_code(controller.error_code);
-  if (controller.error_code != 0) {
+  const int code = controller.error_code == -1 ? wire::brpc::kInternal : controller.error_code;
+  answer.meta.mutable_response()->set_error_code(code);
+  if (code != 0) {
     answer.meta.mutable_response()->set_error_text(
-        fmt::format("[E{}]{}", controller.error_code, controller.error_text));
+        fmt::format("[{}][E{}]{}", call.connection->self(), code, controller.error_text));
   } else {
     answer.message = std::move(call.response);
     answer.attachment = std::move(controller.response_attachment);
