@@ -51,6 +51,14 @@ std::string SelfOf(const asio::ip::tcp::socket& socket) {
   const auto endpoint = socket.local_endpoint(unknown);
   return NameOf(endpoint, unknown);
 }
+// The ids that the sender of this meta gave its ends of the call's streams.
+std::vector<int64_t> IdsOf(const wire::brpc::RpcMeta& meta) {
+  if (!meta.has_stream_settings()) return {};
+  const auto& settings = meta.stream_settings();
+  std::vector<int64_t> ids = {settings.stream_id()};
+  ids.insert(ids.end(), settings.extra_stream_ids().begin(), settings.extra_stream_ids().end());
+  return ids;
+}
 wire::brpc::StreamsOptions StreamsOf(wire::brpc::StreamsOptions options, bool is_server) {
   options.holds_early_close = is_server;
   return options;
@@ -206,6 +214,10 @@ void Connection::TakeOpening(wire::brpc::OpeningAnswer answer) {
         found->second->streams.front().get() == answer.stream) {
       return TakeAnswer(std::shared_ptr(found->second), *std::move(frame), /*wrapped=*/true);
     }
+    if (answer.stream == nullptr && frame.ok()) {
+      for (const int64_t id : IdsOf(frame->meta)) streams_.SendRst(id);
+      return;
+    }
   }
   if (answer.from && *answer.from != wire::brpc::kNoStream) streams_.SendRst(*answer.from);
   if (const auto call = CallOf(answer.stream)) {
@@ -215,13 +227,7 @@ void Connection::TakeOpening(wire::brpc::OpeningAnswer answer) {
 
 void Connection::TakeAnswer(const std::shared_ptr<ClientCall>& call, wire::brpc::CallFrame frame,
                             bool wrapped) {
-  std::vector<int64_t> remote_ids;
-  if (frame.meta.has_stream_settings()) {
-    const auto& settings = frame.meta.stream_settings();
-    remote_ids.push_back(settings.stream_id());
-    remote_ids.insert(remote_ids.end(), settings.extra_stream_ids().begin(),
-                      settings.extra_stream_ids().end());
-  }
+  const std::vector<int64_t> remote_ids = IdsOf(frame.meta);
   const auto refuse = [&](int code, const std::string& text) {
     for (const int64_t id : remote_ids) streams_.SendRst(id);
     EndCall(call, code, text);
@@ -327,6 +333,7 @@ bool Connection::AttachLocked(const StreamEnds& ends) {
   if (!streams_.HasPlaceFor(ends.size())) return false;
   for (const auto& end : ends) {
     end->opens_here = handler_ == nullptr && end == ends.front();
+    end->opens_others = ends.size() > 1;
     if (!streams_.Add(end.get())) return false;
     end->SetConnection(shared_from_this());
   }

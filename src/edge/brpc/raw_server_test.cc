@@ -141,6 +141,32 @@ TEST_F(StreamClient, ALateAnswerIsReset) {
   ExpectAlive();
 }
 
+// brpc resets the first one only, and the others stay open at the server.
+TEST_F(StreamClient, OfALateBatchEveryStreamIsReset) {
+  for (const bool cut : {false, true}) {
+    Start(3, 20);
+    EXPECT_EQ(AwaitCall(), 1008);
+    const std::string answer = Response(correlation_, 0, Settings{.id = 50, .extra_ids = {51, 52}});
+    const std::string half = answer.substr(0, 20);
+    ASSERT_TRUE(peer_->Send(cut ? Data(mine_, 50, half, true) + Data(mine_, 50, answer.substr(20))
+                                : Wrapped(50, answer)));
+    for (const char* word : {"RST 50", "RST 51", "RST 52"}) EXPECT_EQ(peer_->Word(), word);
+    ASSERT_TRUE(peer_->Send(Data(mine_, 50, "more")));
+    EXPECT_EQ(peer_->Word(), "RST 50");
+    ExpectAlive();
+  }
+  Start(2, 20);
+  EXPECT_EQ(AwaitCall(), 1008);
+  ASSERT_TRUE(peer_->Send(Wrapped(50, "this is no answer")));
+  EXPECT_EQ(peer_->Word(), "RST 50");
+  Start(2, 20);
+  EXPECT_EQ(AwaitCall(), 1008);
+  ASSERT_TRUE(peer_->Send(Wrapped(50, std::string(70'000, 'x'))));
+  EXPECT_EQ(peer_->Word(), "RST 50") << "too long to be looked at";
+  ASSERT_TRUE(peer_->Send(Wrapped(kNoStream, Response(correlation_, 1))));
+  ExpectAlive();
+}
+
 TEST_F(StreamClient, AnEndBeforeTheAnswerFailsTheCallAndIsNotAnswered) {
   for (const bool rst : {false, true}) {
     Start();

@@ -194,6 +194,7 @@ class StreamPair {
     for (uint64_t i = 0, n = 1 + choose_(3); i < n; ++i) {
       Half* half = NewHalf(side);
       half->state.opens_here = i == 0;
+      half->state.opens_others = n > 1;
       half->state.readable = call.asked.empty() ? half->state.readable : call.asked[0]->state.readable;
       half->state.window_bytes =
           call.asked.empty() ? half->state.window_bytes : call.asked[0]->state.window_bytes;
@@ -252,10 +253,19 @@ class StreamPair {
   void Answered(const OpeningAnswer& answer) {
     const std::string text = answer.frame.ToString();
     const size_t number = text.size() < 2 ? calls_.size() : std::stoul(text.substr(1));
-    if (number >= calls_.size() || calls_[number].asked[0] != HalfOf(answer.stream)) {
+    if (number >= calls_.size() ||
+        (answer.stream != nullptr && calls_[number].asked[0] != HalfOf(answer.stream))) {
       return Violated("an answer that nobody gave: " + text);
     }
     Call& call = calls_[number];
+    if (answer.stream == nullptr) {
+      if (!call.over) return Violated("an answer that is not late");
+      Streams& streams = *ends_[call.asked[0]->side].streams;
+      for (Half* half : text[0] == '+' ? call.accepted : std::vector<Half*>()) {
+        streams.SendRst(half->state.local_id);
+      }
+      return;
+    }
     if (std::exchange(call.over, true)) return;
     if (text[0] == '-') return FailCall(&call, 1003);
     for (size_t i = 0; i < call.asked.size(); ++i) Connect(call.asked[i], *call.accepted[i]);

@@ -101,6 +101,7 @@ void Streams::ConnectionLost(int code, const std::string& text) {
   while (!turns_.empty()) DropOutbox(turns_.front());
   while (!early_.empty()) DropOutbox(early_.front());
   held_closes_.clear();
+  late_answers_.clear();
   Charged(&control_, [&] { control_.Clear(); });
 }
 
@@ -111,6 +112,10 @@ void Streams::End(StreamState* stream, int code, std::string text) {
   if (stream->outbox != nullptr) DropOutbox(stream->outbox);
   ForgetFeedback(stream);
   if (Limited(*stream)) unconsumed_bytes_ -= stream->produced_bytes - stream->remote_consumed_bytes;
+  if (AwaitsAnswer(*stream) && stream->opens_others && !lost_) {
+    if (late_answers_.size() >= kLateAnswersMax) late_answers_.erase(late_answers_.begin());
+    late_answers_.emplace(stream->local_id, Bytes());
+  }
   stream->phase = Phase::kEnded;
   stream->end_code = code;
   stream->end_text = std::move(text);
@@ -237,12 +242,18 @@ StreamState* Streams::Find(int64_t id) {
 
 std::optional<OpeningAnswer> Streams::Receive(FrameEvent& event) {
   if (!event.first) {
+    if (receiving_late_) return ReceiveLate(event);
     if (receiving_ == nullptr) return std::nullopt;
     return ReceiveData(receiving_, event);
   }
   receiving_ = nullptr;
+  receiving_late_ = false;
   StreamState* stream = Find(event.stream.to);
   if (stream == nullptr) {
+    if (event.stream.type == FrameType::kData && late_answers_.contains(event.stream.to)) {
+      receiving_late_ = true;
+      return ReceiveLate(event);
+    }
     ReceiveUnknown(event.stream);
     return std::nullopt;
   }
@@ -297,6 +308,26 @@ void Streams::ReceiveUnknown(const StreamMeta& meta) {
   if (resets_waiting_ >= kResetsMax) return;
   ++resets_waiting_;
   SendRst(*meta.from);
+}
+
+// A batch was accepted when nobody waited any more: its answer alone tells which streams that made.
+std::optional<OpeningAnswer> Streams::ReceiveLate(FrameEvent& event) {
+  const auto late = late_answers_.find(event.stream.to);
+  OpeningAnswer answer{.from = event.stream.from, .frame = std::move(late->second)};
+  if (event.too_large || answer.frame.size() + event.body.size() > kLateAnswerBytesMax) {
+    receiving_late_ = false;
+    late_answers_.erase(late);
+    ReceiveUnknown(event.stream);
+    return std::nullopt;
+  }
+  answer.frame.Append(event.body);
+  if (!event.last || event.stream.has_continuation) {
+    late->second = std::move(answer.frame);
+    return std::nullopt;
+  }
+  receiving_late_ = false;
+  late_answers_.erase(late);
+  return answer;
 }
 
 std::optional<OpeningAnswer> Streams::ReceiveData(StreamState* stream, FrameEvent& event) {

@@ -116,6 +116,7 @@ struct StreamState {
   uint32_t segment_bytes = 0;           // most payload of a frame; 0: the connection's
   bool readable = true;                 // there is a reader: the peer may send ("writable" in our settings)
   bool opens_here = false;              // client side: its first message is the answer to the opening call
+  bool opens_others = false;            // with opens_here: that call opens further streams
 
   // --- Set by the caller at any time under the lock ---
   bool may_deliver = false;  // the opening call is over (see Release); until then what arrives waits
@@ -163,9 +164,9 @@ struct StreamState {
 
 // The answer of the other side to our opening call, which came as the first message of stream `stream`.
 struct OpeningAnswer {
-  StreamState* stream = nullptr;
-  std::optional<int64_t> from;  // source id of the frame that brought it
-  Bytes frame;                  // a whole PRPC frame, if the peer is right
+  StreamState* stream = nullptr;  // null: an answer that came too late, and opened more than one stream there
+  std::optional<int64_t> from;    // source id of the frame that brought it
+  Bytes frame;                    // a whole PRPC frame, if the peer is right
 };
 
 class Streams {
@@ -287,6 +288,9 @@ class Streams {
   static constexpr size_t kResetsMax = 16 << 10;
   // Of CLOSE that wait for a sign of the peer; more leave at once.
   static constexpr size_t kHeldClosesMax = 4096;
+  // Answers that may come too late and say what to reset; of older or longer ones only the first stream is.
+  static constexpr size_t kLateAnswersMax = 64;
+  static constexpr size_t kLateAnswerBytesMax = 64 << 10;
   // brpc refuses frames above 64 MiB.
   static constexpr size_t kAnswerSegmentBytes = 1 << 20;
 
@@ -308,6 +312,7 @@ class Streams {
   StreamState* Find(int64_t id);
   void ReceiveUnknown(const StreamMeta& meta);
   std::optional<OpeningAnswer> ReceiveData(StreamState* stream, FrameEvent& event);
+  std::optional<OpeningAnswer> ReceiveLate(FrameEvent& event);
   void ReceiveEnd(StreamState* stream, FrameType type);
   void Arrive(StreamState* stream, Bytes message);
   void ReceiveFeedback(StreamState* stream, const StreamMeta& meta);
@@ -357,8 +362,10 @@ class Streams {
   size_t known_ = 0;
   bool lost_ = false;
   absl::flat_hash_map<int64_t, StreamState*> streams_;
-  StreamState* recent_ = nullptr;     // found last
-  StreamState* receiving_ = nullptr;  // takes the rest of the frame that has begun
+  StreamState* recent_ = nullptr;          // found last
+  StreamState* receiving_ = nullptr;       // takes the rest of the frame that has begun
+  std::map<int64_t, Bytes> late_answers_;  // by the id of the ended stream: what has come of it
+  bool receiving_late_ = false;            // one of them takes the rest of the frame
 
   OutQueue control_;
   size_t resets_waiting_ = 0;
