@@ -93,7 +93,7 @@ class Controller {
 struct ChannelOptions {
   int64_t timeout_ms = 500;            // of a call whose controller says nothing; negative: none
   int64_t connect_timeout_ms = 200;    // of the connection, within the call's
-  uint64_t body_bytes_max = 64 << 20;  // a longer answer fails its call with 2002
+  uint64_t body_bytes_max = 64 << 20;  // a longer request fails its call with 1003, a longer answer with 2002
 };
 
 // Calls to one server over one connection, made when it is needed and made again after it broke. A call is
@@ -140,10 +140,11 @@ struct RpcServerOptions {
   uint32_t calls_max = 10'000;        // under way in the whole server; beyond it 2004
   uint32_t streams_per_call_max = 1'024;         // of one batch; beyond it 1003
   uint32_t streams_per_connection_max = 65'536;  // beyond it 1003
-  uint64_t frame_bytes_max = 64 << 20;           // a longer frame fails its stream, or ends its connection
-  uint64_t message_bytes_max = 128 << 20;        // of a stream; a longer one fails it
-  uint64_t received_bytes_max = 128 << 20;       // arrived and not consumed, of one connection
-  uint64_t unsent_bytes_max = 64 << 20;          // written and not sent, of one connection
+  uint64_t frame_bytes_max = 64 << 20;      // a longer frame fails its stream, or ends its connection; an
+                                            // answer that would be longer becomes error 2002
+  uint64_t message_bytes_max = 128 << 20;   // of a stream; a longer one fails it
+  uint64_t received_bytes_max = 128 << 20;  // arrived and not consumed, of one connection
+  uint64_t unsent_bytes_max = 64 << 20;     // written and not sent, of one connection
   int64_t stall_timeout_ms =
       60'000;  // a peer that takes nothing, or sends half a frame, for so long is dropped
 };

@@ -1,6 +1,7 @@
 // sluice::Channel: one connection to one server, made when a call needs it.
 #include <errno.h>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include <condition_variable>
 #include <mutex>
@@ -161,6 +162,9 @@ class Link : public std::enable_shared_from_this<Link> {
     if (!error) {
       ConnectionOptions options;
       options.body_bytes_max = options_.body_bytes_max;
+      // Beside the body there is what says how to read it.
+      options.frames.frame_bytes_max = static_cast<uint32_t>(
+          std::clamp<uint64_t>(options_.body_bytes_max, options.frames.frame_bytes_max, 1u << 30));
       connection = std::make_shared<Connection>(crew_, *std::move(socket_), options, nullptr);
       connection->Start();
     }

@@ -115,7 +115,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Release(const std::vector<std::shared_ptr<StreamEnd>>& ends);
 
   const std::string& peer() const { return peer_; }
-  const std::string& self() const { return self_; }  // our end, "host:port"
+  // Into an answer: the code, and the text behind our own address and the code.
+  void SetError(int code, const std::string& text, wire::brpc::RpcMeta* meta) const;
   env::Crew* crew() const { return crew_; }
   std::mutex& mutex() { return mutex_; }
   // Under mutex(): as Streams::HasRoom.

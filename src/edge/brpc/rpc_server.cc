@@ -318,11 +318,10 @@ void RpcServer::Inner::Answer(ServerCall& call) {
   edge::brpc::RequestAnswer& answer = call.answer;
   Controller::Inner& controller = call.controller.inner();
   const int code = controller.error_code == -1 ? wire::brpc::kInternal : controller.error_code;
-  answer.meta.mutable_response()->set_error_code(code);
   if (code != 0) {
-    answer.meta.mutable_response()->set_error_text(
-        fmt::format("[{}][E{}]{}", call.connection->self(), code, controller.error_text));
+    call.connection->SetError(code, controller.error_text, &answer.meta);
   } else {
+    answer.meta.mutable_response()->set_error_code(0);
     answer.message = std::move(call.response);
     answer.attachment = std::move(controller.response_attachment);
     answer.compress = controller.response_compress;

@@ -1,6 +1,7 @@
 #include "sluice/stream.h"
 
 #include <errno.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -266,6 +267,47 @@ TEST_F(StreamTest, ErrorsOfCallsHaveTheirNumbers) {
   EXPECT_EQ(code_of(kService, "NoMethod"), 1002);
   server_->Drain();
   EXPECT_EQ(code_of(kService, kMethod), 2003);
+}
+
+TEST_F(StreamTest, F58_ACallThatIsTooLargeFailsAloneAndSaysSo) {
+  Recorder here;
+  Recorder there;
+  Serve([&there](Controller& controller, const Bytes& request, Bytes* response, Done done) {
+    StreamIds ids;
+    StreamOptions options;
+    options.handler = &there;
+    StreamAccept(ids, controller, &options);
+    *response = request == "large" ? Bytes::Take(std::string(65 << 20, 'a')) : request;
+    done();
+  });
+  const StreamId other = Open(&here);
+  const auto failure_of = [&](const Bytes& request, CompressType compress = CompressType::kNone) {
+    Controller controller;
+    controller.set_request_compress_type(compress);
+    Bytes response;
+    channel_->Call(kService, kMethod, controller, request, &response);
+    return std::pair(controller.ErrorCode(), controller.ErrorText());
+  };
+  const Bytes large = Bytes::Take(std::string(65 << 20, 'r'));
+  EXPECT_THAT(failure_of(large), testing::Pair(1003, testing::HasSubstr("a request of 681")));
+  EXPECT_THAT(failure_of(Bytes::Copy("large")), testing::Pair(2002, testing::HasSubstr("an answer of 681")));
+  EXPECT_THAT(failure_of(large, CompressType::kSnappy), testing::Pair(1003, testing::_))
+      << "the server will not unpack it";
+  StreamId id = kInvalidStreamId;
+  StreamOptions options;
+  options.handler = &here;
+  Controller controller;
+  ASSERT_EQ(StreamCreate(&id, controller, &options), 0);
+  Bytes response;
+  channel_->Call(kService, kMethod, controller, large, &response);
+  EXPECT_EQ(controller.ErrorCode(), 1003);
+  here.AwaitClosed(1);  // its stream, and not the other one
+  EXPECT_EQ(StreamWrite(other, Bytes::Copy("goes on")), 0);
+  EXPECT_THAT(failure_of(Bytes::Copy("small")), testing::Pair(0, ""));
+  EXPECT_THAT(there.AwaitMessages(1), testing::ElementsAre("goes on"));
+  StreamClose(other);
+  here.AwaitClosed(2);
+  there.AwaitClosed();
 }
 
 TEST_F(StreamTest, F59_AnAddressThatCannotBeIsRefused) {
