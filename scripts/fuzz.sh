@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the fuzzers (preset `fuzz`, clang) and runs each for some seconds on its corpus: scripts/fuzz.sh [SECONDS [NAME...]]
 #
+# Where they begin is another place each time, or SLUICE_FUZZ_SEED.
 # What a fuzzer fails on stays in build/fuzz/findings/; run the fuzzer with that file as its argument to see it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +12,8 @@ command -v clang++-14 >/dev/null || { echo "fuzz.sh: clang++-14 is missing: scri
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz
 mkdir -p build/fuzz/findings
-export seconds
+seed=${SLUICE_FUZZ_SEED:-0}
+export seconds seed
 
 fuzz_one() {
   local name found log corpus=()
@@ -19,7 +21,7 @@ fuzz_one() {
   found=$(mktemp -d)  # new inputs are not kept: the corpus in the tree is made by hand
   log=build/fuzz/findings/$name.log
   for folder in src/*/testdata/corpus/"${name%_fuzz}"; do [[ -d $folder ]] && corpus+=("$folder"); done
-  if "$1" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -artifact_prefix="build/fuzz/findings/$name-" \
+  if "$1" -seed="$seed" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -artifact_prefix="build/fuzz/findings/$name-" \
       -print_final_stats=1 "$found" "${corpus[@]}" >"$log" 2>&1; then
     echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs, no finding"
   else
