@@ -28,8 +28,9 @@ constexpr size_t kBatchesAtOnce =
 constexpr std::chrono::seconds kFirstFrameTimeout{10};
 constexpr std::chrono::milliseconds kBudgetTick{10};
 constexpr std::chrono::milliseconds kCloseTick{20};
-constexpr std::chrono::milliseconds kFirstFeedback{
-    100};  // no word for so long from a peer that should have read
+// No word for so long from a peer that should have read: it may have lost its first FEEDBACK. Longer than
+// most people's StreamWait, whose ETIMEDOUT is about a reader that is slow.
+constexpr std::chrono::seconds kFirstFeedback{2};
 
 thread_local const Connection* working = nullptr;  // whose RunUserCode is on this thread
 thread_local EventScope* current_scope = nullptr;

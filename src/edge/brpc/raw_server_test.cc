@@ -276,6 +276,26 @@ TEST_F(StreamClient, EarlyWritesAreDroppedWithAFailedOpeningAndSentInOrderElse) 
   EXPECT_EQ(peer_->Word(), fmt::format("DATA 50<{} four", mine_));
 }
 
+// A brpc server may forget to report the first message: who has filled the window with it would wait for
+// ever.
+TEST_F(StreamClient, AWindowThatTheFirstMessageFillsOpensOnceWithoutFeedback) {
+  Start(1, 10'000, {.max_buf_size = 2});
+  ASSERT_TRUE(peer_->Send(Accepted()));
+  EXPECT_EQ(AwaitCall(), 0);
+  EXPECT_EQ(StreamWrite(ids_[0], Bytes::Copy("first")), 0);
+  EXPECT_EQ(StreamWrite(ids_[0], Bytes::Copy("full")), EAGAIN);
+  EXPECT_EQ(StreamWait(ids_[0], nullptr), 0);
+  EXPECT_EQ(StreamWrite(ids_[0], Bytes::Copy("second")), 0);
+  EXPECT_EQ(StreamWrite(ids_[0], Bytes::Copy("full")), EAGAIN) << "once";
+  for (const char* text : {"first", "second"}) {
+    EXPECT_EQ(peer_->Word(), fmt::format("DATA 50<{} {}", mine_, text));
+  }
+  ASSERT_TRUE(peer_->Send(Feedback(mine_, 50, 11)));  // of both
+  EXPECT_EQ(StreamWait(ids_[0], nullptr), 0);
+  EXPECT_EQ(StreamWrite(ids_[0], Bytes::Copy("third")), 0);
+  EXPECT_EQ(peer_->Word(), fmt::format("DATA 50<{} third", mine_));
+}
+
 TEST_F(StreamClient, NothingIsSentAgain) {
   Start();
   peer_->End();
