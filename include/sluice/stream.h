@@ -18,8 +18,9 @@
 //   server.AddMethod<EchoRequest, EchoResponse>("example.EchoService", "Echo",        // server
 //       [&](sluice::Controller& controller, const EchoRequest&, EchoResponse* response, sluice::Done done) {
 //         sluice::StreamId id;
-//         if (sluice::StreamAccept(&id, controller, &options) != 0) controller.SetFailed(EINVAL, "no
-//         stream"); done();
+//         const bool accepted = sluice::StreamAccept(&id, controller, &options) == 0;
+//         if (!accepted) controller.SetFailed(EINVAL, "no stream came with the call");
+//         done();
 //       });
 //
 // With coroutines, see Stream below: `co_await stream.Write(message)`, `co_await stream.Read()`.
