@@ -1,8 +1,9 @@
 // Put and get of named, immutable byte streams, resumable, at any of several servers.
 //
-//   ASSIGN_OR_RETURN(auto blobs, sluice::BlobClient::Create({.servers = {"127.0.0.1:7400",
-//   "127.0.0.1:7410"}})); ASSIGN_OR_RETURN(sluice::BlobFacts put, blobs->PutFile("tools/git",
-//   "/usr/bin/git")); ASSIGN_OR_RETURN(sluice::BlobFacts got, blobs->GetFile("tools/git", "git.copy"));
+//   sluice::BlobClientOptions options = {.servers = {"127.0.0.1:7400", "127.0.0.1:7410"}};
+//   ASSIGN_OR_RETURN(auto blobs, sluice::BlobClient::Create(options));
+//   ASSIGN_OR_RETURN(sluice::BlobFacts put, blobs->PutFile("tools/git", "/usr/bin/git"));
+//   ASSIGN_OR_RETURN(sluice::BlobFacts got, blobs->GetFile("tools/git", "git.copy"));
 //
 // A name is 1 to 1,024 bytes of UTF-8 without NUL; `/` and `..` mean nothing. "sha256:HEX" names a blob by
 // its digest. What Put has returned is on durable media on a majority of the group, and every server finds

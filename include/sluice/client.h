@@ -1,9 +1,9 @@
 // A client of replicated state machines: what Apache Ratis calls a RaftClient.
 //
-//   ASSIGN_OR_RETURN(auto client, sluice::RaftClient::Create({.servers = {"127.0.0.1:7400"}, .group =
-//   counter})); ASSIGN_OR_RETURN(sluice::RaftReply reply,
-//   client->Blocking().Send(sluice::Bytes::Copy("INCREMENT"))); ASSIGN_OR_RETURN(reply,
-//   client->Blocking().SendReadOnly(sluice::Bytes::Copy("GET")));
+//   sluice::RaftClientOptions options = {.servers = {"127.0.0.1:7400"}, .group = counter};
+//   ASSIGN_OR_RETURN(auto client, sluice::RaftClient::Create(options));
+//   ASSIGN_OR_RETURN(sluice::RaftReply reply, client->Blocking().Send(sluice::Bytes::Copy("INCREMENT")));
+//   ASSIGN_OR_RETURN(reply, client->Blocking().SendReadOnly(sluice::Bytes::Copy("GET")));
 //
 // The client finds the leader by itself, follows it when it changes, and repeats a request under the same
 // call id, so that it takes effect once. Threading: thread-safe; callbacks of futures run on a thread of the

@@ -1,9 +1,10 @@
 // Bulk data beside the log: a header, bytes in order, and one entry when they are all there.
 //
-//   ASSIGN_OR_RETURN(auto stream, client->DataStream().Stream(sluice::EncodeBlobHeader("a/b",
-//   bytes.size()))); stream->WriteAsync(bytes);                                       // as often as there is
-//   data stream->CloseAsync(); ASSIGN_OR_RETURN(sluice::RaftReply reply,
-//   stream->RaftClientReplyFuture().Get());
+//   const sluice::Bytes header = sluice::EncodeBlobHeader("a/b", bytes.size());
+//   ASSIGN_OR_RETURN(auto stream, client->DataStream().Stream(header));
+//   stream->WriteAsync(bytes);                       // as often as there is data
+//   stream->CloseAsync();
+//   ASSIGN_OR_RETURN(sluice::RaftReply reply, stream->RaftClientReplyFuture().Get());
 //
 // The bytes go once to the first server of the route, which passes them on while they arrive. CloseAsync
 // makes them durable on the route and enters the stream into the group's log: only then does it exist.

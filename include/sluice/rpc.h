@@ -140,13 +140,13 @@ struct RpcServerOptions {
   uint32_t calls_max = 10'000;        // under way in the whole server; beyond it 2004
   uint32_t streams_per_call_max = 1'024;         // of one batch; beyond it 1003
   uint32_t streams_per_connection_max = 65'536;  // beyond it 1003
-  uint64_t frame_bytes_max = 64 << 20;      // a longer frame fails its stream, or ends its connection; an
-                                            // answer that would be longer becomes error 2002
+  // A longer frame fails its stream or ends its connection; a longer answer becomes error 2002.
+  uint64_t frame_bytes_max = 64 << 20;
   uint64_t message_bytes_max = 128 << 20;   // of a stream; a longer one fails it
   uint64_t received_bytes_max = 128 << 20;  // arrived and not consumed, of one connection
   uint64_t unsent_bytes_max = 64 << 20;     // written and not sent, of one connection
-  int64_t stall_timeout_ms =
-      60'000;  // a peer that takes nothing, or sends half a frame, for so long is dropped
+  // A peer that takes nothing, or sends half a frame, for so long is dropped.
+  int64_t stall_timeout_ms = 60'000;
 };
 
 // Serves methods by name.

@@ -1,9 +1,13 @@
 // A server inside the user's own process: his state machines, sluice's log, disks and network.
 //
-//   ASSIGN_OR_RETURN(auto server, sluice::Server::Start({.listen = "127.0.0.1:7400", .data_dir = "./data",
-//       .groups = {{.id = group, .machine = "tickets", .factory = [] { return std::make_unique<Tickets>();
-//       }}}}));
-//   ... server->Stop();
+//   ASSIGN_OR_RETURN(auto server, sluice::Server::Start({
+//       .listen = "127.0.0.1:7400",
+//       .data_dir = "./data",
+//       .groups = {{.id = group,
+//                   .machine = "tickets",
+//                   .factory = [] { return std::make_unique<Tickets>(); }}}}));
+//   ...
+//   server->Stop();
 //
 // The blob group (kDefaultGroup) is always there. Ports: gRPC at `listen`, DataStream at its port + 1,
 // Streaming RPC where `stream_listen` says. Threading: Start and Stop block; any one thread; address() any
