@@ -1,6 +1,8 @@
 // What the two streaming examples share: their messages, and their ways to be started.
 //
-//   streaming_echo server PORT            streaming_echo client HOST:PORT [COUNT]            streaming_echo
+//   streaming_echo server PORT
+//   streaming_echo client HOST:PORT [COUNT]
+//   streaming_echo
 //
 // Without words, server and client talk inside one process and check what arrived. One thread. A program with
 // protoc has EchoRequest and EchoResponse made from `message EchoRequest { required string message = 1; }`;

@@ -1,7 +1,9 @@
 // What an example stands in: a folder that goes away with it, and one server with its data there.
 //
-//   ASSIGN_OR_RETURN(auto sandbox, Sandbox::Start());   BlobClient::Create({.servers =
-//   {sandbox->address()}}); int main() { return Report(Example()); }
+//   ASSIGN_OR_RETURN(auto sandbox, Sandbox::Start());
+//   ASSIGN_OR_RETURN(auto blobs, BlobClient::Create({.servers = {sandbox->address()}}));
+//
+//   int main() { return Report(Example()); }
 //
 // One thread. A real program gives the server a folder and ports that stay; see embedded_server.cc.
 #pragma once

@@ -17,8 +17,8 @@ namespace {
 constexpr int kStreams = 3;
 constexpr const char* kTexts[kStreams] = {"abcdefghijklmnopqrstuvwxyz", "0123456789", "hello world"};
 
-// The server's: writes the first message of each delivery back, as the original does. Goes with its last
-// stream.
+// The server's: writes the first message of each delivery back, as the original does.
+// Goes with its last stream.
 class Echo : public StreamInputHandler {
  public:
   std::atomic<size_t> left{0};

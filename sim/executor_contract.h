@@ -1,7 +1,7 @@
 // What every env::Executor does: one gtest suite, run against real threads and virtual time.
 //
 //   INSTANTIATE_TEST_SUITE_P(Real, ExecutorContract, testing::Values(ExecutorCase{"Real", MakeRealScene}),
-//   ...);
+//                            ExecutorCaseName);
 //
 // Include it in one .cc of a test program.
 #pragma once
@@ -27,8 +27,8 @@ class ExecutorScene {
   virtual ~ExecutorScene() = default;
   virtual env::Executors& executors() = 0;
   virtual const env::Clock& clock() = 0;
-  // Returns when `done()`, which may be called from several threads one after another; false if it never will
-  // be.
+  // Returns when `done()`, which may be called from several threads one after another;
+  // false if it never will be.
   virtual bool WaitUntil(absl::FunctionRef<bool()> done) = 0;
 };
 

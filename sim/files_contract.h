@@ -1,7 +1,7 @@
 // What every env::Files does: one gtest suite, run against the real file system and the simulated disk.
 //
 //   INSTANTIATE_TEST_SUITE_P(Real, FilesContract, testing::Values(FilesCase{"Real", MakeRealScene}),
-//   FilesCaseName);
+//                            FilesCaseName);
 //
 // Include it in one .cc of a test program.
 #pragma once

@@ -8,8 +8,8 @@
 // A put or remove that was acknowledged must be visible to every read that begins later, unless another write
 // of the same name may have come after it; one of unknown outcome may show at any time from its beginning, or
 // never; and all servers say the same. Counters hold every acknowledged increment, and no more than were ever
-// begun. Content is any string that stands for the bytes, such as a digest. One thread. Time is the order of
-// the calls here.
+// begun. Content is any string that stands for the bytes, such as a digest. One thread.
+// Time is the order of the calls here.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,8 @@
 namespace sluice::sim {
 namespace {
 
-// The delay before each task: mostly short, sometimes long enough that whole exchanges happen elsewhere
-// meanwhile.
+// The delay before each task: mostly short, sometimes long enough
+// that whole exchanges happen elsewhere meanwhile.
 constexpr uint64_t kShortDelayNs = 20'000;
 constexpr uint64_t kLongDelayNs = 2'000'000;
 constexpr double kLongDelayChance = 0.02;

@@ -1,10 +1,10 @@
 // env::Executors in virtual time, and the processes that their tasks die with.
 //
-//   sim::Process process;                               // one life of one server
+//   sim::Process process;                            // one life of one server
 //   sim::SimExecutors executors(world, process);
-//   auto shard = executors.NewExecutor("shard-0");      // as RealExecutors(): tasks run when the world runs
-//   process.Kill();                                     // kill -9: what is queued is dropped, later posts
-//   are ignored
+//   auto shard = executors.NewExecutor("shard-0");   // as RealExecutors(): tasks run when the world runs
+//   process.Kill();                                  // kill -9: what is queued is dropped,
+//                                                    // later posts are ignored
 //
 // Tasks of one executor keep their order; each starts after a small delay from the seed, so that executors
 // interleave differently under each seed. A restarted server is a new Process. One thread, the world's. World
@@ -36,8 +36,8 @@ class Process {
  private:
   friend class SimExecutor;
   bool alive_ = true;
-  std::set<std::pair<uint64_t, SimExecutor*>>
-      executors_;  // by number: the order must not depend on addresses
+  // By number: the order must not depend on addresses.
+  std::set<std::pair<uint64_t, SimExecutor*>> executors_;
   uint64_t last_number_ = 0;
 };
 

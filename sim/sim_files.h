@@ -1,10 +1,15 @@
 // The disk of one simulated machine: env::Files in memory that knows what a power loss may take.
 //
 //   sim::SimFiles disk;
-//   { Log log(disk, ...); log.Append(...); disk.Halt(); }   // from Halt on, every call fails and changes
-//   nothing disk.Crash(seed);                                       // power is back: unsynced data and names
-//   kept, cut or lost { Log log(disk, ...); EXPECT_THAT(log, HoldsAllThatWasSynced()); } for (uint64_t n = 1;
-//   n <= total; ++n) disk.HaltAt(n);   // sweep: power fails inside the nth mutating call
+//   {
+//     Log log(disk, ...);
+//     log.Append(...);
+//     disk.Halt();      // from Halt on, every call fails and changes nothing
+//   }
+//   disk.Crash(seed);   // power is back: unsynced data and names kept, cut or lost
+//   { Log log(disk, ...); EXPECT_THAT(log, HoldsAllThatWasSynced()); }
+//
+//   for (uint64_t n = 1; n <= total; ++n) disk.HaltAt(n);   // sweep: power fails in the nth mutating call
 //
 // A write is unsynced until its file's Sync (or its WriteDurably) returns; a creation, rename or removal
 // until the folder's SyncDir (MakeDirs syncs its own). A file's Sync does not make its name durable. A rename
@@ -52,8 +57,8 @@ class SimFiles final : public env::Files {
   uint64_t operations() const;
   // The process dies, the machine stays up: nothing is lost, open files become inert, locks are released.
   void KillProcess();
-  // The power fails and comes back. The same seed, policy and history give the same disk. Planned faults
-  // stay.
+  // The power fails and comes back. The same seed, policy and history give the same disk.
+  // Planned faults stay.
   void Crash(uint64_t seed, const CrashPolicy& policy = {});
   // Another disk in the state that Crash would have left here; this one goes on untouched.
   std::unique_ptr<SimFiles> CrashClone(uint64_t seed, const CrashPolicy& policy = {}) const;
@@ -61,8 +66,8 @@ class SimFiles final : public env::Files {
   // --- Faults. `path_part` matches every path that contains it ---
 
   // The next `count` calls of Sync or WriteDurably on matching files, or SyncDir on matching folders, fail
-  // with DATA_LOSS. As on Linux the pages count as clean afterwards: later syncs succeed and do not save them
-  // (F-10).
+  // with DATA_LOSS. As on Linux the pages count as clean afterwards:
+  // later syncs succeed and do not save them (F-10).
   void FailNextSync(const std::string& path_part, uint64_t count = 1);
   // The next `count` WriteAt, WriteDurably or Truncate calls fail with DATA_LOSS and change nothing.
   void FailNextWrite(const std::string& path_part, uint64_t count = 1);
@@ -72,8 +77,8 @@ class SimFiles final : public env::Files {
   void FailReads(const std::string& path_part, uint64_t offset, uint64_t count);
   // Syncs of every kind succeed and do nothing: a test that passes with this tests no sync.
   void LoseSyncs(bool lose);
-  // Bytes that all files together may hold; a write beyond writes what fits and fails with
-  // RESOURCE_EXHAUSTED.
+  // Bytes that all files together may hold; a write beyond writes what fits
+  // and fails with RESOURCE_EXHAUSTED.
   void SetCapacity(uint64_t bytes);
   // Ends all of the above.
   void ClearFaults();

@@ -94,8 +94,8 @@ void SimTree::Crash(SeededRandom& random, const CrashPolicy& policy) {
     const size_t count = folder->changes.size();
     folder->kept_changes = drop_all ? 0 : keep_all ? count : random.Below(count + 1);
   }
-  // Taking a name away without giving the new one may cost an earlier new name in the same folder: repeat
-  // until none.
+  // Taking a name away without giving the new one may cost an earlier new name in the same folder:
+  // repeat until none.
   for (bool settled = !policy.renames_keep_a_name; !settled;) {
     settled = true;
     std::set<uint64_t> given;

@@ -1,5 +1,5 @@
-// The names on a simulated disk: folders, what is in them, and every change of a folder that a power loss may
-// undo.
+// The names on a simulated disk: folders, what is in them,
+// and every change of a folder that a power loss may undo.
 //
 //   ASSIGN_OR_RETURN(SimTree::Place place, tree.Locate("a/b"));
 //   tree.Change(*place.folder, {{{place.name, place.node, new_node}}});
@@ -49,8 +49,8 @@ struct Node {
 
 class SimTree {
  public:
-  // Where a path leads: its folder and last name, and the node if there is one. `folder` is null for the
-  // root.
+  // Where a path leads: its folder and last name, and the node if there is one.
+  // `folder` is null for the root.
   struct Place {
     NodePtr folder;
     std::string name;

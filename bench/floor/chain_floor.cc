@@ -1,14 +1,15 @@
 // The limit that a put and a get are measured against: plain processes, sockets and files, nothing else.
 //
-//   chain_floor --mode chain --mib 1024 --dir build [--no-sync]     client -> p0 -> p1 -> p2, each writes its
-//   file chain_floor --mode star  --mib 1024 --dir build [--no-sync]     client -> p0, and p0 -> p1 and p2
-//   chain_floor --mode read  --mib 1024 --dir build                 one server reads a file from the page
-//   cache -> client
+//   chain_floor --mode chain --mib 1024 --dir build [--no-sync]   client -> p0 -> p1 -> p2,
+//                                                                 each writes its file
+//   chain_floor --mode star  --mib 1024 --dir build [--no-sync]   client -> p0, and p0 -> p1 and p2
+//   chain_floor --mode read  --mib 1024 --dir build               one server reads a file from the page cache
+//                                                                 -> client
 //
 // Every process moves 256 KiB at a time with blocking calls. With sync, each writer starts write-back every 8
 // MiB and ends with one fdatasync; a server acknowledges when its own file and all files behind it are done.
-// Prints one JSON object: rate in MB/s (10^6), CPU seconds of all processes together, and those per GiB of
-// payload.
+// Prints one JSON object: rate in MB/s (10^6), CPU seconds of all processes together,
+// and those per GiB of payload.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -129,8 +130,8 @@ Fd Accept(const Listener& at) {
 
 // ---- servers
 
-// A server's file: made before the first fork, so that a folder which cannot be written is found before
-// anyone waits.
+// A server's file: made before the first fork, so that a folder
+// which cannot be written is found before anyone waits.
 class File {
  public:
   File(const Options& options, int server)
@@ -203,8 +204,8 @@ void ServeFile(const Options& options, const Fd& file, const Listener& listener)
     got = ReadSome(file, buffer.data(), buffer.size());
     WriteAll(to, buffer.data(), got);
   }
-  WriteAll(to, reinterpret_cast<const char*>(&before),
-           sizeof(before));  // what making the file cost is not ours
+  // What making the file cost is not ours.
+  WriteAll(to, reinterpret_cast<const char*>(&before), sizeof(before));
 }
 
 // ---- the client

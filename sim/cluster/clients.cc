@@ -40,8 +40,7 @@ Outcome OutcomeOf(const absl::Status& status) {
   return refused ? Outcome::kRefused : Outcome::kUnknown;
 }
 
-// --- One request to the leader, under one call id, until it is answered
-// ----------------------------------------
+// --- One request to the leader, under one call id, until it is answered ------------------------------------
 
 void LeaderRequest::Start(size_t server) {
   clients->Begin();
@@ -98,8 +97,7 @@ void LeaderRequest::Finish(Outcome outcome, const absl::Status& status, const By
   if (done) done(outcome, outcome == Outcome::kUnknown && !last_error.ok() ? last_error : status, message);
 }
 
-// --- The service that every server gives
-// -----------------------------------------------------------------------
+// --- The service that every server gives -------------------------------------------------------------------
 
 Clients::Clients(Cluster& cluster) : state_(std::make_shared<State>(cluster)) {
   for (size_t i = 0; i < state_->client.bytes.size(); ++i) {
@@ -193,8 +191,8 @@ void Clients::Get(size_t server, const std::string& name,
   read->done = [state = state_, operation, server, name, seen = std::move(seen)](
                    absl::StatusOr<std::string> content, bool definite) {
     state->End();
-    // A read that began and could not be finished says nothing about the name (its bytes may just have been
-    // freed).
+    // A read that began and could not be finished says nothing about the name
+    // (its bytes may just have been freed).
     absl::StatusOr<Oracle::Content> result = Oracle::Content();
     if (content.ok()) {
       result = Oracle::Content(KeyOf(*content));
@@ -218,8 +216,7 @@ void Clients::Get(size_t server, const std::string& name,
   read->Start(cluster.host(server), name);
 }
 
-// --- Waiting forms
-// ---------------------------------------------------------------------------------------------
+// --- Waiting forms -----------------------------------------------------------------------------------------
 
 Outcome Clients::PutNow(sim::Put put, absl::Status* status) {
   std::optional<Outcome> outcome;

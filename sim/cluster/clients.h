@@ -1,5 +1,5 @@
-// Clients of a simulated cluster: writes, reads and increments through any server, judged by the cluster's
-// oracle.
+// Clients of a simulated cluster: writes, reads and increments through any server,
+// judged by the cluster's oracle.
 //
 //   Clients clients(cluster);
 //   clients.Put({.server = 1, .name = "a", .content = Content(300 << 10, 7), .via = PutVia::kStream});
@@ -39,8 +39,8 @@ struct Put {
   std::optional<uint64_t> vanish_at = std::nullopt;
   // ...or with everything sealed, before FORWARD (F-26).
   bool vanish_sealed = false;
-  // kWrite: drops its connection once after this many bytes, asks for the committed size, and goes on there
-  // (D-20).
+  // kWrite: drops its connection once after this many bytes, asks for the committed size,
+  // and goes on there (D-20).
   std::optional<uint64_t> interrupt_at = std::nullopt;
   bool digest = false;
   // A DataStream's id; drawn if it is not given.

@@ -75,8 +75,7 @@ Cluster::~Cluster() {
   for (auto& server : servers_) EndProcess(*server);
 }
 
-// --- Lives
-// ----------------------------------------------------------------------------------------------------
+// --- Lives -------------------------------------------------------------------------------------------------
 
 node::HostOptions Cluster::OptionsOf(size_t index) {
   const Server& server = *servers_[index];
@@ -158,8 +157,7 @@ void Cluster::Wipe(size_t server) {
   servers_[server]->wiped = true;
 }
 
-// --- Seeing
-// ---------------------------------------------------------------------------------------------------
+// --- Seeing ------------------------------------------------------------------------------------------------
 
 void Cluster::Violation(std::string text) {
   if (violations_.size() < kViolationsMax) violations_.push_back(std::move(text));
@@ -254,8 +252,7 @@ std::string Cluster::Describe() const {
   return text;
 }
 
-// --- Running
-// --------------------------------------------------------------------------------------------------
+// --- Running -----------------------------------------------------------------------------------------------
 
 void Cluster::RunFor(env::Duration duration) { world_.RunFor(duration); }
 

@@ -40,8 +40,8 @@ struct ClusterOptions {
   // Changes what one server is started with, for tests of wrong settings.
   std::function<void(size_t server, node::HostOptions&)> adjust = nullptr;
 
-  // Short times and small files, so that a run of seconds sees elections, checkpoints, snapshots and
-  // reclaiming.
+  // Short times and small files, so that a run of seconds sees elections, checkpoints,
+  // snapshots and reclaiming.
   static node::HostOptions SmallHostOptions();
 };
 

@@ -5,8 +5,7 @@
 namespace sluice::sim {
 namespace {
 
-// --- Disks
-// ----------------------------------------------------------------------------------------------------
+// --- Disks -------------------------------------------------------------------------------------------------
 
 TEST_F(ClusterFault, F05_EntryDamagedOnAllButOneIsRepairedFromThere) {
   Make(NoCheckpoints());
@@ -307,16 +306,15 @@ TEST_F(ClusterFault, D14_SnapshotForgetsWhatWasRemovedMeanwhile) {
   EXPECT_TRUE(Contents(away).empty()) << "bytes that nothing names";
 }
 
-// --- Networks
-// -------------------------------------------------------------------------------------------------
+// --- Networks ----------------------------------------------------------------------------------------------
 
 TEST_F(ClusterFault, F43_F44_LeaderCutOffStepsDownAndAcknowledgesNothing) {
   Make();
   const size_t old = LeaderOf(kCounter);
   cluster_->network().Isolate(cluster_->id(old));
   std::optional<Outcome> lost;
-  clients_->Increment(old,
-                      [&](Outcome outcome, const absl::Status&) { lost = outcome; });  // to the old one first
+  // To the old one first.
+  clients_->Increment(old, [&](Outcome outcome, const absl::Status&) { lost = outcome; });
   ASSERT_TRUE(cluster_->RunUntil([&] { return cluster_->status(old, kCounter)->role != raft::Role::kLeader; },
                                  seconds(2)))
       << "it still leads";

@@ -1,5 +1,5 @@
-// Whole clusters under random faults, then without: they must elect, converge, and hold every acknowledged
-// write.
+// Whole clusters under random faults, then without: they must elect, converge,
+// and hold every acknowledged write.
 //
 // SLUICE_SEEDS=2000 cluster_test --gtest_filter='*Random*'      more seeds; SLUICE_SEED=17 runs one
 

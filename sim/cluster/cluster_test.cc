@@ -30,8 +30,8 @@ TEST(ClusterFixture, OneSeedGivesOneRun) {
   EXPECT_EQ(steps[0], steps[1]);
 }
 
-// The tests of this folder can fail: disks that skip every sync lose what was acknowledged, and it is
-// noticed.
+// The tests of this folder can fail: disks that skip every sync lose what was acknowledged,
+// and it is noticed.
 TEST(ClusterFixture, DisksThatLoseSyncsAreCaught) {
   spdlog::set_level(spdlog::level::off);
   size_t caught = 0;

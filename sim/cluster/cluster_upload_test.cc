@@ -5,8 +5,7 @@
 namespace sluice::sim {
 namespace {
 
-// --- Uploads
-// --------------------------------------------------------------------------------------------------
+// --- Uploads -----------------------------------------------------------------------------------------------
 
 TEST_F(ClusterFault, F26_D10_SealedButNeverEnteredIsAbandonedByTheLog) {
   Make();
@@ -133,8 +132,7 @@ TEST_F(ClusterFault, F76_D18_ReadUnderWayFinishesAlthoughTheNameIsRemoved) {
   ExpectWhole();
 }
 
-// --- Rules
-// ----------------------------------------------------------------------------------------------------
+// --- Rules -------------------------------------------------------------------------------------------------
 
 TEST_F(ClusterFault, D05_RetriesOfOneCallCountOnceAcrossLeaders) {
   Make();

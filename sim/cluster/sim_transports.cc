@@ -204,8 +204,7 @@ void SimTransports::Own(std::weak_ptr<OwnedByLife> owned) {
   owned_.push_back(std::move(owned));
 }
 
-// --- Order lane
-// -----------------------------------------------------------------------------------------------
+// --- Order lane --------------------------------------------------------------------------------------------
 
 void SimTransports::Send(const GroupId& group, const raft::Peer& to, raft::Message message) {
   if (all_.Find(to.id) == nullptr) {
@@ -255,8 +254,7 @@ void SimTransports::ReceiveSnapshot(const PeerId& from, const node::SnapshotOffe
                                });
 }
 
-// --- Byte lane: calls
-// -----------------------------------------------------------------------------------------
+// --- Byte lane: calls --------------------------------------------------------------------------------------
 
 template <typename Reply>
 void SimTransports::Call(const PeerId& to, env::Duration deadline, env::Executor* reply_on,
@@ -372,8 +370,7 @@ void SimTransports::Fetch(const raft::Peer& to, const GroupId& group, const Uplo
       std::move(done));
 }
 
-// --- Byte lane: streams
-// ---------------------------------------------------------------------------------------
+// --- Byte lane: streams ------------------------------------------------------------------------------------
 
 std::unique_ptr<node::ByteSink> SimTransports::Open(env::Executor* home, const raft::Peer& to,
                                                     const node::StreamHeader& header,

@@ -93,8 +93,8 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
              uint64_t count, env::Executor* reply_on, Done<Bytes> done) override;
 
  private:
-  // Runs `ask` at `to` with a function that carries the answer back; the first answer, or the deadline, ends
-  // it.
+  // Runs `ask` at `to` with a function that carries the answer back;
+  // the first answer, or the deadline, ends it.
   template <typename Reply>
   void Call(const PeerId& to, env::Duration deadline, env::Executor* reply_on,
             std::function<void(SimTransports& there, Answer<Reply>)> ask, Done<Reply> done);

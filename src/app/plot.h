@@ -1,9 +1,9 @@
 // The charts of `sluice bench --plot FILE.svg`: what each round measured, and latencies by percentile.
 //
-//   std::string svg = DrawPlot("sluice bench echo", {{.title = "Round trips", .kind =
-//   Chart::Kind::kPercentiles,
-//                                                     .series = {{"stream", seconds}, {"plain TCP",
-//                                                     limit}}}});
+//   Chart chart = {.title = "Round trips",
+//                  .kind = Chart::Kind::kPercentiles,
+//                  .series = {{"stream", seconds}, {"plain TCP", limit}}};
+//   std::string svg = DrawPlot("sluice bench echo", {chart});
 //
 // Pure functions; any thread. Charts whose series are all empty are left out.
 #pragma once

@@ -1,13 +1,20 @@
 // Tagged fields for durable records and entries, in protobuf's wire format, without protobuf.
 //
-//   FieldWriter out;  out.PutText(1, name);  out.PutVarint(2, length);   // fields with default values are
-//   left out FieldReader in(record); while (in.Next()) { if (in.tag() == 1) name = in.text(); else if
-//   (in.tag() == 2) length = in.varint(); } if (!in.ok()) return DataLoss;
+//   FieldWriter out;
+//   out.PutText(1, name);
+//   out.PutVarint(2, length);   // fields with default values are left out
+//
+//   FieldReader in(record);
+//   while (in.Next()) {
+//     if (in.tag() == 1) name = in.text();
+//     if (in.tag() == 2) length = in.varint();
+//   }
+//   if (!in.ok()) return DataLoss;
 //
 // Records written this way can be read by any protobuf library and extended by new fields; readers skip
 // fields that they do not know. Only varint (0) and length-delimited (2) fields are used; a reader skips
-// fixed ones. A reader never allocates, and refuses anything truncated or over-long. Threading: one thread at
-// a time.
+// fixed ones. A reader never allocates, and refuses anything truncated or over-long.
+// Threading: one thread at a time.
 #pragma once
 
 #include <cstdint>

@@ -3,8 +3,8 @@
 //   RETURN_IF_ERROR(InspectBlobs(files, dir, [](const InspectedBlob& blob) { print(blob); }));
 //
 // Blocks and reads every byte; changes nothing. Not on a folder that a server has open: what it finds may
-// move. A file that does not verify is a finding, not an error; an error means that a folder could not be
-// listed.
+// move. A file that does not verify is a finding, not an error;
+// an error means that a folder could not be listed.
 #pragma once
 
 #include <functional>

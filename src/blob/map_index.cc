@@ -1,5 +1,5 @@
-// An ordered map in memory with checkpoints: the index of the simulator, where RocksDB's threads would make
-// seeds irreproducible.
+// An ordered map in memory with checkpoints: the index of the simulator,
+// where RocksDB's threads would make seeds irreproducible.
 #include <map>
 #include <mutex>
 #include <utility>

@@ -7,8 +7,8 @@
 // write. With compute_digest each accepted run goes on to a hashing thread, and its appends are answered
 // after both have it: that is what slows a sender down to the slower of the two. The queue holds
 // StoreOptions::queue_bytes, counted from the call to its answer; a call beyond is answered
-// RESOURCE_EXHAUSTED. Ownership: the store and callers share a Stage; its tasks keep it alive. `place`
-// outlives every call.
+// RESOURCE_EXHAUSTED. Ownership: the store and callers share a Stage; its tasks keep it alive.
+// `place` outlives every call.
 #pragma once
 
 #include <atomic>

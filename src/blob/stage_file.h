@@ -55,8 +55,8 @@ class StageFile {
   absl::Status Write(uint64_t offset, const Bytes& data);
   absl::Status AppendRecord(std::string record);
 
-  std::shared_ptr<env::File>
-      data_;  // shared with the hashing thread, which may still read after the stage is dropped
+  // Shared with the hashing thread, which may still read after the stage is dropped.
+  std::shared_ptr<env::File> data_;
   std::unique_ptr<env::File> side_;
   ChunkList chunks_;
   uint64_t side_bytes_ = 0;

@@ -123,8 +123,8 @@ class FolderStore final : public Store, public StagePlace {
   const std::string dir_;
   const std::string stage_dir_;
 
-  // Locks are taken in the order of declaration. The first two are held over file operations, mutex_ never
-  // is.
+  // Locks are taken in the order of declaration. The first two are held over file operations,
+  // mutex_ never is.
   std::mutex names_mutex_;                                        // creations and removals of stages
   std::mutex links_mutex_;                                        // links and syncs of folders
   std::set<std::string> unsynced_ ABSL_GUARDED_BY(links_mutex_);  // content folders
@@ -133,8 +133,8 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status sync_failure_ ABSL_GUARDED_BY(links_mutex_);
   std::mutex mutex_;
   std::map<UploadId, std::shared_ptr<Stage>> stages_ ABSL_GUARDED_BY(mutex_);  // ordered: Stages() is
-  std::map<UploadId, std::shared_ptr<Stage>> dropped_
-      ABSL_GUARDED_BY(mutex_);  // their files still to be removed
+  // Their files are still to be removed.
+  std::map<UploadId, std::shared_ptr<Stage>> dropped_ ABSL_GUARDED_BY(mutex_);
   std::set<UploadId> damaged_ ABSL_GUARDED_BY(mutex_);
   uint64_t space_credit_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
@@ -142,8 +142,8 @@ class FolderStore final : public Store, public StagePlace {
   Counter& damage_counter_ =
       NewCounter("sluice_blob_damaged_chunks_total", "Chunks that did not match their checksum");
 
-  // Last, so that their tasks end before what they use; blob threads end before the hashing threads they post
-  // to.
+  // Last, so that their tasks end before what they use;
+  // blob threads end before the hashing threads they post to.
   Threads disk_;
   Threads read_;
   Threads hash_;
@@ -224,8 +224,8 @@ absl::Status FolderStore::RecoverStage(const UploadId& id) {
   const std::string side_path = PathsOf(id).side;
   RETURN_IF_ERROR(files_.SyncDir(ContentDir(id)));
   {
-    // Records of a killed process may be in the page cache only, and after a failed sync never reach the
-    // device.
+    // Records of a killed process may be in the page cache only,
+    // and after a failed sync never reach the device.
     ASSIGN_OR_RETURN(auto side, files_.Open(side_path, {}));
     RETURN_IF_ERROR(side->Sync());
     side->DropCache();
@@ -265,8 +265,8 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
       RETURN_IF_ERROR(files_.MakeDirs(ContentDir(id)));
       made_folders_.insert(ContentDir(id));
     }
-    if (old_sides_.contains(id))
-      RETURN_IF_ERROR(SyncFolders());  // its link still depends on the old side file
+    // Its link still depends on the old side file.
+    if (old_sides_.contains(id)) RETURN_IF_ERROR(SyncFolders());
     std::lock_guard lock(mutex_);
     if (stages_.contains(id)) {
       return absl::AlreadyExistsError(fmt::format("upload {} has a stage", id.ToHex()));
@@ -325,8 +325,8 @@ bool FolderStore::Drop(const Stage* stage) {
   return true;
 }
 
-// Under names_mutex_. Whoever needs the names gone first removes them: the blob thread, a new Create, or
-// SyncLinks.
+// Under names_mutex_. Whoever needs the names gone first removes them:
+// the blob thread, a new Create, or SyncLinks.
 absl::Status FolderStore::RemoveDropped(const UploadId& id) {
   {
     std::lock_guard lock(mutex_);

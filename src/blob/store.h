@@ -58,8 +58,8 @@ class Store {
   // Turns the sealed stage into content. Fine if it is content already. NOT_FOUND if there is neither;
   // FAILED_PRECONDITION if the stage is not sealed. Durable after SyncLinks.
   virtual absl::Status Link(const UploadId& id) = 0;
-  // Makes all links and removals so far durable. Call it before the index entry that relies on them is
-  // flushed.
+  // Makes all links and removals so far durable. Call it before the index entry
+  // that relies on them is flushed.
   virtual absl::Status SyncLinks() = 0;
   // The state of a sealed stage or content; nullopt if there is none or it is open.
   virtual absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) = 0;
@@ -77,8 +77,8 @@ class Store {
   };
   virtual Stats stats() = 0;
 
-  // Contents found damaged by reads since the last call, at most kDamagedMax of them: the caller has them
-  // replaced.
+  // Contents found damaged by reads since the last call, at most kDamagedMax of them:
+  // the caller has them replaced.
   static constexpr size_t kDamagedMax = 1024;
   virtual std::vector<UploadId> TakeDamaged() = 0;
 };

@@ -365,8 +365,8 @@ TEST_F(StoreTest, TornSideFileGoesBackToTheRecordBefore) {
 }
 
 TEST_F(StoreTest, FooterInThePayloadDoesNotSealAStage) {
-  // What a client could send in order to be believed after a crash: a valid footer with a digest that is not
-  // true.
+  // What a client could send in order to be believed after a crash:
+  // a valid footer with a digest that is not true.
   ChunkList chunks;
   chunks.Extend(Bytes::Copy("forged"));
   const Footer footer{Id(1), kDefaultGroup, 3, {6, chunks.Checksum(), DigestOf("something else")}};

@@ -61,8 +61,8 @@ class Upload {
   virtual const UploadSpec& spec() const = 0;
   // Appends `data` at `offset`, which must be the current length; gives the new length.
   virtual void Append(uint64_t offset, Bytes data, env::Executor* reply_on, Done<uint64_t> done) = 0;
-  // Makes everything appended so far durable, with its checksums; gives the durable length, which never
-  // decreases.
+  // Makes everything appended so far durable, with its checksums;
+  // gives the durable length, which never decreases.
   virtual void Flush(env::Executor* reply_on, Done<uint64_t> done) = 0;
   // Up to `count` bytes at `offset` of what was appended before this call, verified; also once sealed. Fewer
   // only at the end, OUT_OF_RANGE beyond it.

@@ -2,13 +2,14 @@
 //
 //   Connection connection(*ParseServers("127.0.0.1:7400,127.0.0.1:7410"));
 //   absl::Status status = connection.AtAny([&](const std::string& address) {
-//     return Ask(connection.Channel(address)); });
+//     return Ask(connection.Channel(address));
+//   });
 //
 // Threading: thread-safe; AtAny blocks. Ownership: channels live as long as the connection or their last
 // user. Failure: a call that no server answered ends within the given patience with one line that names every
 // server and what it said; it never hangs, because every call carries a deadline. A cluster whose servers all
-// refuse the connection is stopped, which is told soon; one that is there and has no leader yet is waited
-// for.
+// refuse the connection is stopped, which is told soon;
+// one that is there and has no leader yet is waited for.
 #pragma once
 
 #include <chrono>
@@ -69,8 +70,8 @@ class Connection {
   absl::Status AtAny(absl::FunctionRef<absl::Status(const std::string& address)> attempt,
                      Patience patience = {});
   // After a call that failed: the server was there, whatever it answered. If not, its channel is forgotten,
-  // so that the next attempt connects at once; gRPC's own would fail without trying until its backoff is
-  // over.
+  // so that the next attempt connects at once; gRPC's own would fail without trying
+  // until its backoff is over.
   bool Reached(const std::string& address);
   // The order in which AtAny would ask now.
   std::vector<std::string> Order() const;

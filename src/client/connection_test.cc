@@ -99,8 +99,8 @@ TEST(Connection, AServerThatIsBackAnswersTheNextCall) {
   EXPECT_TRUE(AskAnyStatus(connection, once).ok());
 }
 
-// What a call holds goes on gRPC's own thread. With the last channel that thread would end, and wait for
-// itself.
+// What a call holds goes on gRPC's own thread. With the last channel that thread would end,
+// and wait for itself.
 TEST(Connection, TheLastChannelMayGoAtTheEndOfACall) {
   struct Call {
     std::unique_ptr<grpc::GenericStub> stub;

@@ -58,8 +58,8 @@ ClientId NewClientId() {
   return id;
 }
 
-// One bidirectional call; gRPC calls it, it calls its client, and its keeper deletes it when the call is
-// over.
+// One bidirectional call; gRPC calls it, it calls its client,
+// and its keeper deletes it when the call is over.
 class RatisClient::Stream
     : public grpc::ClientBidiReactor<pb::RaftClientRequestProto, pb::RaftClientReplyProto> {
  public:
@@ -241,8 +241,8 @@ void RatisClient::MoveLocked(const std::string& address, Duration pause) {
   stream_->Cancel();
 }
 
-// The call is about to be over: nothing may be written to it any more, because it goes as soon as its hold
-// does.
+// The call is about to be over: nothing may be written to it any more,
+// because it goes as soon as its hold does.
 void RatisClient::OnReadsEnded(Stream* stream) {
   std::lock_guard lock(mutex_);
   if (stream == stream_) reads_ended_ = true;

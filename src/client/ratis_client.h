@@ -1,5 +1,5 @@
-// A Raft client of one group: writes, reads, watches and FORWARDs, many in flight, retried until one leader
-// answers.
+// A Raft client of one group: writes, reads, watches and FORWARDs, many in flight,
+// retried until one leader answers.
 //
 //   RatisClient client(connection, {.group = group});
 //   client.Send(Call::Write(Bytes::Copy("INCREMENT")), [](absl::StatusOr<RatisClient::Reply> reply) { ... });

@@ -7,8 +7,8 @@
 //
 // Threading: Send, SendFile and Drain block and may be called from one thread at a time; callbacks run on the
 // connection's own thread. Failure: the first error (a refusal by the server, a broken connection, a server
-// that is silent for `silence`) is kept, given to every callback that waits, and returned by every later
-// call.
+// that is silent for `silence`) is kept, given to every callback that waits,
+// and returned by every later call.
 #pragma once
 
 #include <condition_variable>

@@ -1,7 +1,6 @@
 // The first packet of a stream: who receives the bytes first, who passes them on to whom, and what they are.
 //
-//   ratis::common::RaftClientRequestProto header = StreamHeader(client, call, group, primary, members, route,
-//   message);
+//   ratis::common::RaftClientRequestProto header = StreamHeader(stream, group, primary, message);
 //
 // Pure functions; any thread. The same message, byte for byte, is the content of FORWARD.
 #pragma once

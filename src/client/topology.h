@@ -1,5 +1,5 @@
-// What a server tells about itself and its groups, and its names, as plain structs: the client side of
-// sluice.Admin.
+// What a server tells about itself and its groups, and its names, as plain structs:
+// the client side of sluice.Admin.
 //
 //   ASSIGN_OR_RETURN(ServerStatus status, AskStatus(connection, "127.0.0.1:7400"));
 //   ASSIGN_OR_RETURN(ServerStatus any, AskAnyStatus(connection));

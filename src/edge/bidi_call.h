@@ -1,7 +1,10 @@
 // The server's end of a bidirectional call: reads that never race with the end, writes through a WriteQueue.
 //
-//   class Call final : public BidiCall<Request, Reply> { void OnReadDone(bool ok) override { ...; Read(); }
-//   }; call.Write(std::move(reply));  call.End([] { return grpc::Status::OK; });
+//   class Call final : public BidiCall<Request, Reply> {
+//     void OnReadDone(bool ok) override { ...; Read(); }
+//   };
+//   call.Write(std::move(reply));
+//   call.End([] { return grpc::Status::OK; });
 //
 // Threading: Read, Write, End may be called from any thread at any time, also after the call is over (then
 // they do nothing). Ownership: the derived class keeps itself alive until OnDone (OpenCalls), and beyond

@@ -1,5 +1,5 @@
-// node::ByteTransport of an edge: sinks by DataStream, fetches by ByteStream, the rest by the peer service
-// (D-06).
+// node::ByteTransport of an edge: sinks by DataStream, fetches by ByteStream,
+// the rest by the peer service (D-06).
 //
 //   ByteLane lane(&peer_calls);  lane.Plug(&sinks, &fetcher);  host->Start(&peers, &lane);
 //

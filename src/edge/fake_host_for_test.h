@@ -1,5 +1,5 @@
-// A node::Host without consensus, for tests of edges: requests are kept or answered by the test, messages are
-// recorded.
+// A node::Host without consensus, for tests of edges: requests are kept or answered by the test,
+// messages are recorded.
 //
 //   FakeHost host("n0", {group});  host.on_submit = [](auto request, auto reply) { reply({...}); };
 //

@@ -7,8 +7,8 @@
 // that it works on is freed under it (seen in gRPC 1.51: "prior > 0"). So one channel never goes: it leads
 // nowhere, and one call on it has failed.
 //
-// Threading: any thread. Ownership: what is kept is never freed. Failure: none. Header only, because client
-// does not link edge.
+// Threading: any thread. Ownership: what is kept is never freed. Failure: none.
+// Header only, because client does not link edge.
 #pragma once
 
 #include <grpcpp/channel.h>

@@ -1,8 +1,11 @@
 // Outgoing calls under way: counted, bounded, and cancelled together when the server stops.
 //
-//   auto context = in_flight.Begin();  if (context == nullptr) return;    // stopping, or too many
-//   stub->async()->requestVote(context.get(), &q, &r, [&, context](grpc::Status s) { ...;
-//   in_flight.End(context.get()); });
+//   auto context = in_flight.Begin();
+//   if (context == nullptr) return;   // stopping, or too many
+//   stub->async()->requestVote(context.get(), &q, &r, [&, context](grpc::Status s) {
+//     ...
+//     in_flight.End(context.get());
+//   });
 //
 // Threading: any thread. A context lives until its End.
 #pragma once
@@ -49,8 +52,8 @@ class InFlight {
   std::mutex mutex_;
   std::condition_variable none_;
   bool stopping_ = false;
-  std::unordered_map<grpc::ClientContext*, std::shared_ptr<grpc::ClientContext>>
-      calls_;  // shared with the call
+  // Shared with the call.
+  std::unordered_map<grpc::ClientContext*, std::shared_ptr<grpc::ClientContext>> calls_;
 };
 
 }  // namespace sluice::edge

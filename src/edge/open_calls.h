@@ -1,10 +1,9 @@
-// The streaming calls that a service has open: they are kept alive here until OnDone, counted, and ended
-// together.
+// The streaming calls that a service has open: they are kept alive here until OnDone,
+// counted, and ended together.
 //
 //   auto call = std::make_shared<Call>(...);
 //   if (!open_.Add(call)) return Refuse<Request, Reply>(grpc::Status(RESOURCE_EXHAUSTED, "..."));
-//   void OnDone() override { open_.Remove(this); }          // destroys the call unless somebody else holds
-//   it
+//   void OnDone() override { open_.Remove(this); }   // destroys the call unless somebody else holds it
 //
 // Threading: any thread; ForEach visits a copy, so the visitor may take locks of the calls.
 #pragma once

@@ -27,8 +27,8 @@ class PeerLinks {
  private:
   const int message_bytes_max_;
   std::mutex mutex_;
-  std::map<std::pair<std::string, Use>, std::shared_ptr<grpc::Channel>>
-      channels_;  // shared: gRPC's own handle
+  // Shared: gRPC's own handle.
+  std::map<std::pair<std::string, Use>, std::shared_ptr<grpc::Channel>> channels_;
 };
 
 }  // namespace sluice::edge

@@ -1,5 +1,5 @@
-// Everything of one server that faces the network: the gRPC services on one port, and the transports to other
-// servers.
+// Everything of one server that faces the network: the gRPC services on one port,
+// and the transports to other servers.
 //
 //   ASSIGN_OR_RETURN(auto host, node::Host::Open(...));
 //   ASSIGN_OR_RETURN(auto server, edge::Server::Create(host.get(), options));

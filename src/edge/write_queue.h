@@ -1,10 +1,10 @@
-// Outgoing messages of one gRPC stream: bounded in bytes, one write at a time, drained before the stream
-// ends.
+// Outgoing messages of one gRPC stream: bounded in bytes, one write at a time,
+// drained before the stream ends.
 //
 //   WriteQueue<Reply> queue(8u << 20, [this](const Reply* r, grpc::WriteOptions o) { StartWrite(r, o); });
-//   if (!queue.Push(std::move(reply))) ...;          // full or ending: slow down, drop, or end the call
+//   if (!queue.Push(std::move(reply))) ...;            // full or ending: slow down, drop, or end the call
 //   void OnWriteDone(bool ok) override { queue.OnWriteDone(ok); }
-//   queue.End([this] { Finish(grpc::Status::OK); }); // once, after the last write
+//   queue.End([this] { Finish(grpc::Status::OK); });   // once, after the last write
 //
 // Threading: every method may be called from any thread. The message that is being written stays at the front
 // until OnWriteDone, so an answer of the peer may well arrive before it. `start` and the end callback are
@@ -32,8 +32,8 @@ class WriteQueue {
 
   WriteQueue(uint64_t bytes_max, Start start) : bytes_max_(bytes_max), start_(std::move(start)) {}
 
-  // False, and the message is dropped, when the queue is full or ending. An empty queue takes a message of
-  // any size.
+  // False, and the message is dropped, when the queue is full or ending.
+  // An empty queue takes a message of any size.
   bool Push(Message message) {
     const uint64_t bytes = message.ByteSizeLong();
     std::unique_lock lock(mutex_);
@@ -129,8 +129,8 @@ class WriteQueue {
   const uint64_t bytes_max_;
   Start start_;
   mutable std::mutex mutex_;
-  std::deque<Item>
-      items_;  // guarded by mutex_, as is all below; deque: the front does not move when others join
+  // Guarded by mutex_, as is all below. A deque: the front does not move when others join.
+  std::deque<Item> items_;
   uint64_t bytes_ = 0;
   bool writing_ = false;
   bool ending_ = false;

@@ -15,8 +15,8 @@ TEST(Crew, ALoopGoesOnBesideCodeThatWaitsForIt) {
   std::promise<bool> result;
   asio::post(crew->context(), [&] {
     Crew::Foreign foreign(crew.get(), nullptr);
-    brought.get_future()
-        .wait();  // only the loop itself brings it; nobody said AboutToBlock: the watch finds it
+    // Only the loop itself brings it; nobody said AboutToBlock: the watch finds it.
+    brought.get_future().wait();
     result.set_value(crew->RunsHere());
   });
   crew->Post([&] { brought.set_value(); });

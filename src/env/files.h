@@ -36,8 +36,8 @@ class File {
   virtual absl::Status WriteDurably(uint64_t offset, const Bytes& data) = 0;
   // Makes everything written so far durable (fdatasync: data and size).
   virtual absl::Status Sync() = 0;
-  // Asks the kernel to start writing the range to the device, without waiting. A hint: no durability, no
-  // error.
+  // Asks the kernel to start writing the range to the device, without waiting.
+  // A hint: no durability, no error.
   virtual void StartWriteback(uint64_t offset, uint64_t count) = 0;
   virtual absl::StatusOr<uint64_t> Size() = 0;
   virtual absl::Status Truncate(uint64_t size) = 0;
@@ -79,8 +79,8 @@ class Files {
   // Names (not paths) in the folder, sorted.
   virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
   virtual absl::StatusOr<bool> Exists(const std::string& path) = 0;
-  // Takes an exclusive lock between processes; FAILED_PRECONDITION naming the path if another holds it
-  // (F-19).
+  // Takes an exclusive lock between processes; FAILED_PRECONDITION naming the path
+  // if another holds it (F-19).
   virtual absl::StatusOr<std::unique_ptr<FileLock>> LockFile(const std::string& path) = 0;
   virtual absl::StatusOr<uint64_t> FreeBytes(const std::string& path) = 0;
 };

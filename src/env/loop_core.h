@@ -1,8 +1,10 @@
-// What the real loops share: a queue of posts and one of timers on an io_context. Who runs the context is
-// theirs.
+// What the real loops share: a queue of posts and one of timers on an io_context.
+// Who runs the context is theirs.
 //
-//   class MyLoop final : public LoopCore<Loop> { ... context().run() on a thread ...; bool RunsHere() const
-//   override };
+//   class MyLoop final : public LoopCore<Loop> {
+//     ... context().run() on a thread ...
+//     bool RunsHere() const override;
+//   };
 //
 // Asio may run a post from its own thread before an earlier post from another; the order that Executor
 // promises is kept by a queue of our own, drained by one asio handler at a time. Timers live in one ordered

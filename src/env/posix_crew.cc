@@ -225,8 +225,8 @@ void Watch::Main() {
     idle_looks = look() ? 0 : idle_looks + 1;
     if (idle_looks < kIdleLooks) continue;
     asleep_.store(true, std::memory_order_seq_cst);
-    if (!look())
-      changed_.wait(lock, [this] { return !asleep_.load(); });  // after saying so, lest one is missed
+    // After saying so, lest one is missed.
+    if (!look()) changed_.wait(lock, [this] { return !asleep_.load(); });
     asleep_.store(false);
     idle_looks = 0;
   }

@@ -239,8 +239,8 @@ class PosixFile final : public File {
     return absl::OkStatus();
   }
 
-  // Writes all of `data`, however many chunks it has and however little each call takes. Returns an errno or
-  // 0.
+  // Writes all of `data`, however many chunks it has and however little each call takes.
+  // Returns an errno or 0.
   int WriteVector(uint64_t offset, const Bytes& data, int flags) {
     std::vector<iovec> pieces;
     data.ForEachChunk([&](std::string_view chunk) {

@@ -4,8 +4,8 @@
 //   while (encoder.Fits(payload.size())) offset = encoder.Add(header, payload);
 //   file->WriteDurably(where, encoder.Finish());
 //
-// One thread at a time. Finish() lends the encoder's own buffer: it is used again when nobody refers to the
-// bytes any more.
+// One thread at a time. Finish() lends the encoder's own buffer:
+// it is used again when nobody refers to the bytes any more.
 #pragma once
 
 #include <memory>
@@ -32,8 +32,8 @@ class BatchEncoder {
   void Begin(const Place& place);
   // True if a record with this payload still fits.
   bool Fits(uint64_t payload_bytes) const;
-  // Adds a record that Fits; payload_bytes and payload_crc are filled in. Returns its offset from the batch's
-  // start.
+  // Adds a record that Fits; payload_bytes and payload_crc are filled in.
+  // Returns its offset from the batch's start.
   uint64_t Add(RecordHeader header, const Bytes& payload);
   bool empty() const { return blocks_.empty(); }
   uint64_t data_blocks() const { return blocks_.size(); }

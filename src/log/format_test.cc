@@ -17,8 +17,8 @@ namespace {
 
 constexpr char kGolden[] = SLUICE_SOURCE_DIR "/src/log/testdata/segment.hex";
 
-// A batch with each kind of record, one of them over two blocks; then a hard-state block. Runs of zeros are
-// left out.
+// A batch with each kind of record, one of them over two blocks; then a hard-state block.
+// Runs of zeros are left out.
 std::string GoldenText() {
   BatchEncoder encoder(4096);
   encoder.Begin({.generation = 3,

@@ -1,5 +1,5 @@
-// The durable log of all groups on one device: entries in recycled segments, hard state in two alternating
-// copies.
+// The durable log of all groups on one device: entries in recycled segments,
+// hard state in two alternating copies.
 //
 //   ASSIGN_OR_RETURN(auto log, Log::Open(files, executors, dir, identity, options));
 //   GroupState state = log->TakeRecovered(group);
@@ -60,8 +60,8 @@ struct GroupState {
   // Damage that is not a torn tail (D-21): the last entry known to have been held; `entries` ends before the
   // first damaged one. Index INT64_MAX when the damaged blocks do not tell.
   std::optional<TermIndex> promised_last;
-  // True if the damage is the very end of the log (a group of one cuts it with a warning), false if valid
-  // blocks follow.
+  // True if the damage is the very end of the log (a group of one cuts it with a warning),
+  // false if valid blocks follow.
   bool damage_at_end = false;
 };
 
@@ -81,8 +81,8 @@ class Log {
   // The recovered state of a group, once; empty for a group that is new.
   virtual GroupState TakeRecovered(const GroupId& group) = 0;
 
-  // Makes the batch durable, then posts `done` to `reply_on`. Batches of one group become durable in call
-  // order.
+  // Makes the batch durable, then posts `done` to `reply_on`.
+  // Batches of one group become durable in call order.
   virtual void Append(AppendBatch batch, env::Executor* reply_on, Done done) = 0;
   // The same, but false when queue or disk have no room for the batch now (F-12): then nothing has changed,
   // batch and `done` are as they were, and the caller tries again. Keeps the order of what it holds back.
@@ -91,18 +91,18 @@ class Log {
   // room for what a group has to write for itself; half of that room is for entries that free space.
   virtual absl::Status HasRoom(uint64_t bytes, bool frees_space = false) const = 0;
   // Entries [from, end), as many from the start as fit into `bytes_max` (at least one). Served from memory
-  // when they are recent: then `done` still comes by Post. OUT_OF_RANGE: compacted. DATA_LOSS: damaged on
-  // disk (F-15).
+  // when they are recent: then `done` still comes by Post. OUT_OF_RANGE: compacted.
+  // DATA_LOSS: damaged on disk (F-15).
   virtual void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
                     ReadDone done) = 0;
   // The same from memory only, at once; fewer entries (maybe none) if some are not there. Any thread.
   virtual std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,
                                               uint64_t bytes_max) = 0;
-  // Entries up to `upto` are no longer needed (their effects are durable elsewhere). Frees segments in the
-  // background.
+  // Entries up to `upto` are no longer needed (their effects are durable elsewhere).
+  // Frees segments in the background.
   virtual void Compact(const GroupId& group, TermIndex upto) = 0;
-  // Drops the group's whole log and restarts it after `at` (a snapshot was installed, durably). Ordered with
-  // Append.
+  // Drops the group's whole log and restarts it after `at` (a snapshot was installed, durably).
+  // Ordered with Append.
   virtual void Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) = 0;
   // Forgets the group.
   virtual void Drop(const GroupId& group) = 0;

@@ -1,5 +1,5 @@
-// Arbitrary bytes as segments and as hard state: recovery never crashes, and never allocates more than it was
-// given.
+// Arbitrary bytes as segments and as hard state: recovery never crashes,
+// and never allocates more than it was given.
 //
 // The first byte chooses: raw bytes as one segment, or bytes as the records of well-formed blocks (the fuzzer
 // cannot guess checksums), walked with some blocks spoilt.

@@ -1,8 +1,8 @@
 // Prepares segments ahead of use and takes emptied ones back.
 //
-//   SegmentPool pool(files, dir, options, recovered);
-//   ASSIGN_OR_RETURN(bool done, pool.PrepareStep());     // again and again until done; a step is at most 1
-//   MiB PreparedSegment segment = pool.TakePrepared();
+//   SegmentPool pool(files, dir, options, next_generation, spares);
+//   ASSIGN_OR_RETURN(bool done, pool.PrepareStep());   // again and again until done; a step is at most 1 MiB
+//   PreparedSegment segment = pool.TakePrepared();
 //
 // A prepared segment is written in full, has its name and generation, and both are durable. One thread at a
 // time (the log's I/O executor). RESOURCE_EXHAUSTED from a step: nothing is left behind, try again later.

@@ -1,5 +1,5 @@
-// What a `blob` group's log says: this upload exists under this name; this name is gone; this upload never
-// will be.
+// What a `blob` group's log says: this upload exists under this name; this name is gone;
+// this upload never will be.
 //
 //   Bytes data = EncodeBlobCommand({.op = BlobOp::kPublish, .name = "a", .upload = id, ...});
 //

@@ -95,8 +95,8 @@ std::optional<NameRecord> DecodeName(std::string_view name, std::string_view rec
   return found;
 }
 
-// Whether two contents are the same bytes as far as can be told: by digest if both have one, else by length
-// and checksum.
+// Whether two contents are the same bytes as far as can be told: by digest if both have one,
+// else by length and checksum.
 bool SameBytes(const blob::Sealed& a, const blob::Sealed& b) {
   if (a.length != b.length) return false;
   if (a.digest && b.digest) return *a.digest == *b.digest;

@@ -105,8 +105,7 @@ void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool as
   });
 }
 
-// --- Lookups
-// ----------------------------------------------------------------------------------------------------
+// --- Lookups -----------------------------------------------------------------------------------------------
 
 void NodeHost::LookupNow(Slot* slot, const std::string& name, Done<Found> done) {
   auto answer = std::make_shared<Done<Found>>(std::move(done));
@@ -196,8 +195,8 @@ void NodeHost::OpenFound(Slot* slot, Found found, Done<Reading> done) {
     };
     if (local.ok() && (*local)->length() == reading.info.length) {
       reading.source = std::make_shared<RepairingSource>(std::move(*local), remote, damaged);
-    } else if (absl::IsResourceExhausted(
-                   local.status())) {  // no descriptor left says nothing of the copy (F-14)
+    } else if (absl::IsResourceExhausted(local.status())) {
+      // No descriptor left says nothing of the copy (F-14).
       return done(local.status());
     } else {
       // Said to be here and is not, or not whole: it is repaired, and read from a holder meanwhile (F-24).

@@ -1,8 +1,8 @@
 // The `counter` state machine of Ratis' examples: write INCREMENT answers the new value, read GET the value,
 // each as an int32 in big endian.
 //
-// Mode `ratis`: Java's CounterClient and Java members work with it. Also the smallest sample of a
-// StateMachine.
+// Mode `ratis`: Java's CounterClient and Java members work with it.
+// Also the smallest sample of a StateMachine.
 #pragma once
 
 #include "sluice/state_machine.h"

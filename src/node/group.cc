@@ -143,8 +143,7 @@ void Group::HandOver() {
   Pump();
 }
 
-// --- Effects
-// ------------------------------------------------------------------------------------------------
+// --- Effects -----------------------------------------------------------------------------------------------
 
 void Group::Pump() {
   if (pumping_) return;
@@ -364,8 +363,7 @@ ClientReply Group::Stopped() const {
   return reply;
 }
 
-// --- Applying
-// -----------------------------------------------------------------------------------------------
+// --- Applying ----------------------------------------------------------------------------------------------
 
 void Group::MaybeApply() {
   if (applying_ || installing_ || stopped_ || !failed_.ok()) return;
@@ -423,8 +421,8 @@ void Group::ApplyBatch(std::vector<raft::Entry> entries) {
   });
 }
 
-// A leader that cannot apply answers nobody: after an election timeout it lets another one lead, if there is
-// another voter.
+// A leader that cannot apply answers nobody: after an election timeout it lets another one lead,
+// if there is another voter.
 void Group::MaybeGiveUpLead() {
   const env::Instant now = parts_.clock->MonotonicNow();
   if (!apply_refused_since_) apply_refused_since_ = now;

@@ -1,5 +1,5 @@
-// One group on this server: runs its raft::Core on one shard, carries out its effects in order, answers its
-// clients.
+// One group on this server: runs its raft::Core on one shard, carries out its effects in order,
+// answers its clients.
 //
 //   Group group(parts, recovered);
 //   group.Start(&peers);                    // then, all on the shard:
@@ -8,8 +8,8 @@
 // The only class that knows both core and log. Order of work (D-22): hard state and entries go to the log and
 // messages that need no disk leave at the same time; messages that promise something leave after the sync;
 // entries are applied when they are committed and durable here. Threading: every method on the shard, except
-// where said. Failure: when log or applier fail, the group steps down, answers kUnavailable and stays
-// readable (F-10).
+// where said. Failure: when log or applier fail, the group steps down,
+// answers kUnavailable and stays readable (F-10).
 #pragma once
 
 #include <deque>
@@ -53,8 +53,8 @@ class Group {
   void Step(const PeerId& from, raft::Message message);
   void Unreachable(const PeerId& peer);
   void Submit(ClientRequest request, ReplyFn reply);
-  // A command of this server's own or of a publish; the leader's part of Submit without the session check for
-  // kSystemClient.
+  // A command of this server's own or of a publish;
+  // the leader's part of Submit without the session check for kSystemClient.
   // `frees_space`: taken even when the disk is nearly full.
   void Propose(ClientId client, CallId call, bool data_stream, Bytes data, ReplyFn reply,
                bool frees_space = false);

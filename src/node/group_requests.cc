@@ -239,8 +239,7 @@ void Group::FailProposalsFrom(Index from) {
   }
 }
 
-// --- Reads
-// ----------------------------------------------------------------------------------------------------
+// --- Reads -------------------------------------------------------------------------------------------------
 
 void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, Index at_least) {
   if (stopped_) return done(ReplyCode::kUnavailable, absl::UnavailableError("the server is stopping"));
@@ -325,8 +324,7 @@ void Group::Query(Bytes request, ReplyFn reply) {
   });
 }
 
-// --- Watches
-// --------------------------------------------------------------------------------------------------
+// --- Watches -----------------------------------------------------------------------------------------------
 
 void Group::SubmitWatch(ClientRequest request, ReplyFn reply, std::optional<ClientReply> write) {
   constexpr size_t kWatchesMax = 65536;

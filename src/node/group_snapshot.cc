@@ -1,5 +1,5 @@
-// Snapshots of a group: one is sent to a peer that the log does not reach any more, one that came replaces
-// the state here.
+// Snapshots of a group: one is sent to a peer that the log does not reach any more,
+// one that came replaces the state here.
 
 #include "base/log.h"
 #include "node/group.h"

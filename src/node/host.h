@@ -7,8 +7,8 @@
 //
 // Threading: every method may be called from any thread. Callbacks run on the executor that the caller names;
 // where none is named, on the group's shard, which must not be blocked. Failure: a group whose disk failed
-// answers kUnavailable and stays readable; Stop() answers what is pending with kUnavailable and returns when
-// all threads are gone.
+// answers kUnavailable and stays readable; Stop() answers what is pending with kUnavailable
+// and returns when all threads are gone.
 #pragma once
 
 #include <cstdint>
@@ -127,8 +127,8 @@ struct BlobInfo {
 // Bytes of one resource, ready to be read.
 struct Reading {
   BlobInfo info;
-  std::shared_ptr<blob::Source>
-      source;  // local, proxied from a holder, or inline; falls over by itself (F-24, F-25)
+  // Local, proxied from a holder, or inline; falls over by itself (F-24, F-25).
+  std::shared_ptr<blob::Source> source;
 };
 
 class Host {
@@ -147,13 +147,12 @@ class Host {
 
   virtual const HostOptions& options() const = 0;
 
-  // --- Order lane
-  // -------------------------------------------------------------------------------------------------
+  // --- Order lane ------------------------------------------------------------------------------------------
   // NOT_FOUND if the group is not here: the message is dropped.
   virtual absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) = 0;
   virtual void Unreachable(const GroupId& group, const PeerId& peer) = 0;
-  // A snapshot that a leader brought, complete and verified, in a file under snapshot_dir(); the file is
-  // taken.
+  // A snapshot that a leader brought, complete and verified, in a file under snapshot_dir();
+  // the file is taken.
   virtual std::string snapshot_dir() const = 0;
   virtual void InstallSnapshot(const GroupId& group, const PeerId& from, Term leader_term,
                                const std::string& path, env::Executor* reply_on,
@@ -165,10 +164,9 @@ class Host {
   virtual void OnLeadershipLost(absl::AnyInvocable<void(const GroupId&)> callback) = 0;
   virtual void Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatus)> done) = 0;
 
-  // --- Byte lane
-  // -------------------------------------------------------------------------------------------------- Opens
-  // an upload that arrives on `home`. Checks of the header (group, route, name) that fail are given by the
-  // first Append, Close or Flush, and by `opened`.
+  // --- Byte lane -------------------------------------------------------------------------------------------
+  // Opens an upload that arrives on `home`. Checks of the header (group, route, name) that fail are given by
+  // the first Append, Close or Flush, and by `opened`.
   virtual std::shared_ptr<Relay> OpenRelay(StreamHeader header, env::Executor* home,
                                            absl::AnyInvocable<void(absl::Status)> opened) = 0;
   virtual void Have(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
@@ -179,8 +177,10 @@ class Host {
   virtual void Publish(PublishRequest request, ReplyFn reply) = 0;  // leader's part; kNotLeader elsewhere
   virtual void Remove(RemoveRequest request, ReplyFn reply) = 0;    // leader's part; kNotLeader elsewhere
 
-  // --- The blob machine's service, at any server (D-18, D-19): names are checked, leaders found, reads
-  // proxied -------- A small resource whole: travels inside the log entry (D-16).
+  // --- The blob machine's service, at any server (D-18, D-19) ----------------------------------------------
+  // Names are checked, leaders found, reads proxied.
+
+  // A small resource whole: travels inside the log entry (D-16).
   virtual void PutInline(const GroupId& group, BlobHeader header, Bytes data, env::Executor* reply_on,
                          Done<BlobInfo> done) = 0;
   // Opens or takes up the upload of `header.name` at this server. `offset` 0 starts anew; another one must be
@@ -196,8 +196,8 @@ class Host {
   // upload goes on only at the server that has it.
   virtual void QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
                           env::Executor* reply_on, Done<WriteStatus> done) = 0;
-  // `name` may be "sha256:HEX". NOT_FOUND; UNAVAILABLE if its bytes can be had nowhere within
-  // read_timeout_ms.
+  // `name` may be "sha256:HEX". NOT_FOUND;
+  // UNAVAILABLE if its bytes can be had nowhere within read_timeout_ms.
   virtual void OpenRead(const GroupId& group, const std::string& name, env::Executor* reply_on,
                         Done<Reading> done) = 0;
   // A sealed stage or content of this server, by id: what peers fetch.

@@ -2,8 +2,8 @@
 //
 //   ASSIGN_OR_RETURN(Identity identity, OpenIdentity(files, dir, "n0", bootstrap, random));
 //
-// Written whole and durably before anything else in the folder; format: docs/formats/identity.md. Threading:
-// plain values.
+// Written whole and durably before anything else in the folder; format: docs/formats/identity.md.
+// Threading: plain values.
 #pragma once
 
 #include <cstdint>

@@ -104,8 +104,7 @@ bool Lane::Majority(const std::vector<PeerId>& holders) const {
   return held(configuration.voters) && (!configuration.joint() || held(configuration.old_voters));
 }
 
-// --- Uploads through this server
-// ------------------------------------------------------------------------------
+// --- Uploads through this server ---------------------------------------------------------------------------
 
 absl::StatusOr<std::vector<Downstream>> Lane::CheckHeader(const StreamHeader& header) const {
   if (header.blob.name.empty()) {
@@ -421,8 +420,7 @@ void Lane::PutInline(BlobHeader header, Bytes data, blob::Sealed sealed, Done<Bl
   });
 }
 
-// --- What is held here
-// ----------------------------------------------------------------------------------------
+// --- What is held here -------------------------------------------------------------------------------------
 
 void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply> done) {
   parts_.disk->Post([store = parts_.store, upload, reply_on, done = std::move(done)]() mutable {

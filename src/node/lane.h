@@ -1,16 +1,18 @@
 // The byte lane of one `blob` group: who holds which upload, when it may be entered, what is missing here,
 // what has been forgotten.
 //
-//   lane.Publish(request, reply);        // the leader's part: only what a majority holds sealed is proposed
-//   (D-11) lane.Gather(upload, done);           // a primary's part: see to it that a majority holds it
-//   lane.Tick();                         // fetches what is missing (D-14), reclaims what was left behind
-//   (D-10)
+//   // The leader's part: only what a majority holds sealed is proposed (D-11).
+//   lane.Publish(request, reply);
+//   // A primary's part: see to it that a majority holds it.
+//   lane.Gather(upload, sealed_known, done);
+//   // Fetches what is missing (D-14), reclaims what was left behind (D-10).
+//   lane.Tick();
 //
 // Logic driven by messages, without sockets (D-06). Threading: lives on the group's shard; bytes never come
 // here. Failure: everything is retried until its deadline; the caller is then told which servers hold the
 // upload. Bounds: group_uploads_max uploads pass through at a time; pending_writes_max streams wait to be
-// entered, and as many Gathers and calls of the leader; 128 queries are passed on; beyond,
-// RESOURCE_EXHAUSTED.
+// entered, and as many Gathers and calls of the leader; 128 queries are passed on;
+// beyond, RESOURCE_EXHAUSTED.
 #pragma once
 
 #include <deque>
@@ -84,8 +86,8 @@ class Lane {
   void Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on, Done<HaveReply> done);
   void MarkDamaged(const UploadId& upload);
 
-  std::vector<raft::Peer> PeersOf(
-      const std::vector<PeerId>& first) const;  // those first, then other voters; not self
+  // Those first, then other voters; not self.
+  std::vector<raft::Peer> PeersOf(const std::vector<PeerId>& first) const;
   uint64_t missing() const { return missing_.size(); }
   Index bytes_complete() const;
   bool IsMissing(const UploadId& upload) const { return missing_.contains(upload); }

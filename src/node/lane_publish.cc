@@ -1,5 +1,5 @@
-// From holders to an entry: who holds an upload, how a majority comes to hold it, and how the leader enters
-// it (D-11, D-12).
+// From holders to an entry: who holds an upload, how a majority comes to hold it,
+// and how the leader enters it (D-11, D-12).
 
 #include <algorithm>
 
@@ -13,8 +13,8 @@ namespace sluice::node {
 namespace {
 
 constexpr size_t kSealedMax = 4096;  // remembered notices of who holds what
-// A majority must hold the upload within this time; a fetch of a large one is given longer by its own
-// progress.
+// A majority must hold the upload within this time;
+// a fetch of a large one is given longer by its own progress.
 constexpr auto kGatherTime = std::chrono::seconds(60);
 constexpr auto kLeaderRetry = std::chrono::milliseconds(50);
 
@@ -39,8 +39,8 @@ ClientReply Failure(ReplyCode code, absl::Status error) {
 
 }  // namespace
 
-// Asks every voter what it holds, counts those that agree, and orders fetches from them while they are too
-// few.
+// Asks every voter what it holds, counts those that agree,
+// and orders fetches from them while they are too few.
 struct Lane::Gathering {
   SealedUpload upload;
   bool sealed_known = false;  // length and checksum are those of the upload, else of the most frequent answer
@@ -166,8 +166,7 @@ void Lane::OrderFetches(std::shared_ptr<Gathering> gathering) {
   if (self_lacks) Fetch(gathering->upload, false, parts_.shard, fetched(parts_.options->self.id));
 }
 
-// --- A primary's end of an upload
-// -----------------------------------------------------------------------------
+// --- A primary's end of an upload --------------------------------------------------------------------------
 
 void Lane::ConfirmStream(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done) {
   Gather(std::move(upload), true,
@@ -206,8 +205,7 @@ void Lane::ConfirmWrite(SealedUpload upload, absl::AnyInvocable<void(absl::Statu
          });
 }
 
-// --- The leader's part
-// ----------------------------------------------------------------------------------------
+// --- The leader's part -------------------------------------------------------------------------------------
 
 void Lane::OnSealed(SealedUpload upload) {
   const UploadId id = upload.upload;
@@ -348,8 +346,7 @@ void Lane::Remove(RemoveRequest request, ReplyFn reply) {
                         /*frees_space=*/true);
 }
 
-// --- Any server: find the leader, retry
-// -----------------------------------------------------------------------
+// --- Any server: find the leader, retry --------------------------------------------------------------------
 
 struct Lane::LeaderCall {
   std::optional<PublishRequest> publish;

@@ -232,8 +232,8 @@ void NodeHost::Stop() {
 
 void NodeHost::DropThreads() {
   // Executors first: what they still run may use the groups. Then the log and the store, which post to
-  // executors that are gone only if they were still working, hence their own threads end before the shards
-  // do.
+  // executors that are gone only if they were still working,
+  // hence their own threads end before the shards do.
   log_.reset();
   store_.reset();
   disk_.reset();
@@ -269,8 +269,7 @@ void NodeHost::OnLeadershipLost(absl::AnyInvocable<void(const GroupId&)> callbac
   on_leadership_lost_.push_back(std::move(callback));
 }
 
-// --- Order lane
-// -----------------------------------------------------------------------------------------------
+// --- Order lane --------------------------------------------------------------------------------------------
 
 absl::Status NodeHost::Step(const GroupId& group, const PeerId& from, raft::Message message) {
   Slot* slot = Find(group);
@@ -349,8 +348,7 @@ void NodeHost::Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatu
   (*next)(0);
 }
 
-// --- Byte lane
-// ------------------------------------------------------------------------------------------------
+// --- Byte lane ---------------------------------------------------------------------------------------------
 
 std::shared_ptr<Relay> NodeHost::OpenRelay(StreamHeader header, env::Executor* home,
                                            absl::AnyInvocable<void(absl::Status)> opened) {

@@ -1,5 +1,5 @@
-// One upload passing through this server: written to its stage and passed on to its successors while it
-// arrives.
+// One upload passing through this server: written to its stage
+// and passed on to its successors while it arrives.
 //
 //   auto relay = host.OpenRelay(header, &loop);
 //   relay->Append(0, piece, [](absl::Status answered) { ... });     // pieces of at most 256 KiB (D-07)
@@ -28,12 +28,12 @@ class Relay {
   virtual env::Executor* home() const = 0;
   // Appends a piece at `offset`, which must be where the last one ended. `done` runs when it is written here
   // and every successor that is not left behind has answered. INVALID_ARGUMENT: wrong offset. The window
-  // bounds what may be unanswered: window_bytes() of the relay; a caller that goes beyond is answered
-  // RESOURCE_EXHAUSTED.
+  // bounds what may be unanswered: window_bytes() of the relay;
+  // a caller that goes beyond is answered RESOURCE_EXHAUSTED.
   virtual void Append(uint64_t offset, Bytes piece, absl::AnyInvocable<void(absl::Status)> done) = 0;
   // Seals here and downstream. At the primary `done` gets ok only when a majority holds the upload sealed and
-  // the leader has been told (D-11); elsewhere when this server and the successors that are not left behind
-  // hold it.
+  // the leader has been told (D-11); elsewhere when this server and the successors
+  // that are not left behind hold it.
   virtual void Close(absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)> done) = 0;
   // Makes what has arrived durable here (DataStream's SYNC, ByteStream's pause); gives the durable length.
   virtual void Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) = 0;

@@ -14,8 +14,8 @@ namespace {
 constexpr size_t kCallsMax = 4096;
 // The silence of a successor is measured in ticks of a quarter of it.
 constexpr uint32_t kSilenceTicks = 4;
-// And this much longer for each server behind it: the one that is silent must be left behind by its
-// neighbour.
+// And this much longer for each server behind it:
+// the one that is silent must be left behind by its neighbour.
 constexpr uint32_t kSilenceTicksBelow = 2;
 // A successor that was taken over gets its bytes in pieces that end at multiples of this (D-07).
 constexpr uint64_t kTailPieceBytes = 256u << 10;

@@ -51,8 +51,8 @@ struct RelayParts {
   ConfirmFn confirm;  // null unless this server is the upload's primary
 };
 
-// How a successor that was taken over gets its bytes: out of the stage, a few pieces at a time, however far
-// behind it is (D-15).
+// How a successor that was taken over gets its bytes: out of the stage, a few pieces at a time,
+// however far behind it is (D-15).
 struct RelayTail {
   bool opened = false;   // its length is known
   bool reading = false;  // from the stage
@@ -72,8 +72,8 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   // With header.take_over a stage that is there is gone on with, at its length. Once. `opened` runs on home.
   void Open(absl::StatusOr<std::vector<Downstream>> successors,
             absl::AnyInvocable<void(absl::Status)> opened = nullptr);
-  // Goes on with a stage that is there, at its length. The successors are taken over: they get from the stage
-  // what they lack. Once.
+  // Goes on with a stage that is there, at its length. The successors are taken over:
+  // they get from the stage what they lack. Once.
   void Resume(std::shared_ptr<blob::Upload> upload, std::vector<Downstream> successors = {});
   // Fails the upload and leaves its stage to another relay: one that takes it over.
   void GiveWay();

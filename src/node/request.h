@@ -1,5 +1,5 @@
-// What a client asks of a group and what it is answered, in plain values: edges translate them to and from
-// protocols.
+// What a client asks of a group and what it is answered, in plain values:
+// edges translate them to and from protocols.
 //
 //   host.Submit({.group = id, .kind = RequestKind::kWrite, .client = c, .call = n, .message = bytes},
 //               [](ClientReply reply) { ... });

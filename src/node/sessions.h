@@ -1,12 +1,12 @@
-// The replies of a group's writes, by client and call, so that a retry is answered and not executed again
-// (D-05).
+// The replies of a group's writes, by client and call,
+// so that a retry is answered and not executed again (D-05).
 //
 //   if (const StoredReply* reply = sessions.Find(client, call)) return *reply;
 //   sessions.Record(client, call, {index, reply});
 //
 // Built from the log on every server, in log order; the oldest replies are forgotten beyond `replies_max`:
-// from then on a retry counts as new, as it does in Ratis after its retry cache expires. Threading: lives on
-// the group's shard.
+// from then on a retry counts as new, as it does in Ratis after its retry cache expires.
+// Threading: lives on the group's shard.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // Sources whose bytes are not simply a local file: held by other servers, inside the log, or damaged here.
 //
 //   auto remote = std::make_shared<RemoteSource>(RemoteParts{...});
-//   auto source = std::make_shared<RepairingSource>(local, [remote] { return remote; }, [] { MarkDamaged();
-//   });
+//   auto source = std::make_shared<RepairingSource>(
+//       local, [remote] { return remote; }, [] { MarkDamaged(); });
 //
 // Threading: as blob::Source, any thread; a read's work is done on the executor that it names, so payload
 // never visits a shard. Ownership: a read under way keeps what it needs; the transport outlives it. Failure:

@@ -1,8 +1,8 @@
 // What node needs from the network; edges implement it over sockets, the simulator over packets.
 //
 // Threading: every method may be called from any thread; results are posted to the executor that the caller
-// names. Nothing here is reliable: messages may be lost or late, calls end with a status after their deadline
-// at the latest.
+// names. Nothing here is reliable: messages may be lost or late,
+// calls end with a status after their deadline at the latest.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +45,8 @@ class PeerTransport {
 // How an upload travels: who receives it from the client, and who passes it to whom.
 struct Route {
   PeerId primary;
-  // successors[x]: to whom x passes the bytes on. Absent table (`given` false): the primary to every other
-  // voter.
+  // successors[x]: to whom x passes the bytes on.
+  // Absent table (`given` false): the primary to every other voter.
   bool given = false;
   std::vector<std::pair<PeerId, std::vector<PeerId>>> successors;
 };
@@ -61,12 +61,12 @@ struct StreamHeader {
   // that, and whoever sent it is fenced (D-15). The value is how much the sender has: a receiver that has
   // more (the sender lost its end in a crash) begins again. Between servers only.
   std::optional<uint64_t> take_over;
-  Bytes raw;  // the header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make
-              // and read it
+  // The header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make and read it.
+  Bytes raw;
 };
 
-// One upload's stream to one successor. Lives on the executor it was opened on; dropping it gives the stream
-// up.
+// One upload's stream to one successor. Lives on the executor it was opened on;
+// dropping it gives the stream up.
 class ByteSink {
  public:
   virtual ~ByteSink() = default;

@@ -112,8 +112,8 @@ class Cluster {
     return node;
   }
 
-  // The first `kept` batches under way still reach the disk; the rest is lost, and so are the messages to the
-  // node.
+  // The first `kept` batches under way still reach the disk;
+  // the rest is lost, and so are the messages to the node.
   void Crash(const PeerId& id, size_t kept = 0) {
     Node& node = at(id);
     for (size_t i = 0; i < std::min(kept, node.batches.size()); ++i) Write(node, node.batches[i].effects);

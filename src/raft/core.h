@@ -8,8 +8,8 @@
 // construction). A call never waits. Input from peers that cannot be right is dropped and counted, never
 // fatal; our own invariants are checked before and after every input. After: Ongaro's dissertation (pre-vote,
 // check-quorum, leadership transfer, read index) and the etcd/raft core; wire rules from Apache Ratis (first
-// entry has index 0; a new leader appends a configuration entry of its term and is ready once that is
-// committed).
+// entry has index 0; a new leader appends a configuration entry of its term
+// and is ready once that is committed).
 #pragma once
 
 #include <cstdint>
@@ -42,18 +42,18 @@ struct CoreOptions {
   uint64_t uncommitted_bytes_max = 64u << 20;
   uint32_t uncommitted_entries_max = 65536;
   // To be drawn anew for each start: it also decides where call numbers begin, and an answer to an earlier
-  // run of this server must not be taken for an answer to this one (it could release a read with an old
-  // index).
+  // run of this server must not be taken for an answer to this one (it could release a read
+  // with an old index).
   uint64_t seed = 1;
   // Where call numbers begin, for tests that print them; 0: drawn from `seed`.
   uint64_t first_call = 0;
   // False for a server whose folder was empty (F-20) or whose hard state is lost (F-08): it never votes and
-  // never campaigns, and accepts entries without promising them (AppendReply::match), so that it counts in no
-  // majority.
+  // never campaigns, and accepts entries without promising them (AppendReply::match),
+  // so that it counts in no majority.
   bool may_vote = true;
   // False in a group with Java peers: a candidate that has commits then ignores the votes of voters with an
-  // empty log, as Ratis does, because a wiped Java server votes. Ours does not (may_vote), so that an empty
-  // voter can be trusted.
+  // empty log, as Ratis does, because a wiped Java server votes. Ours does not (may_vote),
+  // so that an empty voter can be trusted.
   bool trust_empty_voters = true;
   // Reads that wait for their index; further ones are answered with ok = false.
   uint32_t reads_max = 65536;
@@ -70,8 +70,8 @@ struct EntryInfo {
 // What was found on disk.
 struct InitialState {
   HardState hard_state;
-  // The log starts after this entry (index kNoIndex: at entry 0); everything up to it is applied and
-  // committed.
+  // The log starts after this entry (index kNoIndex: at entry 0);
+  // everything up to it is applied and committed.
   TermIndex snapshot{Term{0}, kNoIndex};
   // In force at `snapshot`, or the one that the group was bootstrapped with.
   Configuration configuration;
@@ -92,9 +92,8 @@ class Core {
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
-  // --- Inputs
-  // --------------------------------------------------------------------------------------------------- One
-  // coarse tick of the shard's timer.
+  // --- Inputs ----------------------------------------------------------------------------------------------
+  // One coarse tick of the shard's timer.
   void Tick(uint32_t ticks = 1);
   // A message from a peer. `from` may be anybody: unknown peers are answered as the protocol demands.
   void Step(const PeerId& from, Message message);
@@ -102,8 +101,8 @@ class Core {
   // (see leader()). UNAVAILABLE: leadership is being transferred. RESOURCE_EXHAUSTED: too much is uncommitted
   // (never when nothing is). INVALID_ARGUMENT: no payloads.
   absl::StatusOr<Index> Propose(std::vector<Bytes> payloads);
-  // Appends a configuration entry; one may be uncommitted at a time (FAILED_PRECONDITION). Other refusals as
-  // above.
+  // Appends a configuration entry; one may be uncommitted at a time (FAILED_PRECONDITION).
+  // Other refusals as above.
   absl::StatusOr<Index> ProposeConfiguration(const Configuration& configuration);
   // Leader: brings `peer` up to date and makes it campaign. Given up after one election timeout.
   absl::Status TransferTo(const PeerId& peer);
@@ -111,12 +110,12 @@ class Core {
   void StepDown();
   // Campaign now (tests, and a group of one that wants no wait). Ignored unless this server may campaign.
   void Campaign();
-  // Asks for a read index; answered in Effects::reads with the same token, at a follower by asking the
-  // leader.
+  // Asks for a read index; answered in Effects::reads with the same token,
+  // at a follower by asking the leader.
   void RequestRead(uint64_t token);
   // Entries up to this one are durable here. To be called for each Effects::append, in order, with its last
-  // entry; a report for several at once is fine as long as none of them truncated. Ignored if the log was
-  // truncated since.
+  // entry; a report for several at once is fine as long as none of them truncated.
+  // Ignored if the log was truncated since.
   void Persisted(TermIndex upto);
   void HardStatePersisted(uint64_t version);
   // Entries up to here are applied; they can be compacted. Never beyond Effects::commit.
@@ -132,17 +131,15 @@ class Core {
   void SnapshotInstalled(TermIndex at, Configuration configuration);
   // Ask this before a snapshot replaces the log: false if the log already holds what the snapshot stands for.
   bool WantsSnapshot(TermIndex at) const;
-  // The disk failed (F-10): leader steps down; this server neither votes, campaigns nor acknowledges any
-  // more.
+  // The disk failed (F-10): leader steps down;
+  // this server neither votes, campaigns nor acknowledges any more.
   void StorageFailed();
 
-  // --- Output
-  // ---------------------------------------------------------------------------------------------------
+  // --- Output ----------------------------------------------------------------------------------------------
   bool HasEffects() const;
   Effects TakeEffects();
 
-  // --- Facts, for status, routing and tests
-  // -----------------------------------------------------------------------
+  // --- Facts, for status, routing and tests ----------------------------------------------------------------
   Role role() const;
   Term term() const;
   const PeerId& leader() const;  // empty: unknown

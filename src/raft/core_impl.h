@@ -125,8 +125,8 @@ class Core::Impl {
 
   // --- sending ---
   uint64_t NextCall() { return next_call_++; }
-  // Sends once the hard state that the message speaks of is durable, and `entry` too (kNoIndex: waits for
-  // none).
+  // Sends once the hard state that the message speaks of is durable, and `entry` too
+  // (kNoIndex: waits for none).
   void Send(Outgoing outgoing, Index entry = kNoIndex);
   void Send(const PeerId& to, Message message, Index entry = kNoIndex) {
     Send({to, std::move(message)}, entry);

@@ -55,8 +55,8 @@ struct RoleChange {
 struct Effects {
   std::optional<HardState> hard_state;
   uint64_t hard_state_version = 0;
-  // Entries to append. If the first one's index is not beyond the log's end, the log is truncated there
-  // first.
+  // Entries to append. If the first one's index is not beyond the log's end,
+  // the log is truncated there first.
   std::vector<Entry> append;
   std::vector<Outgoing> send_now;
   std::vector<OutgoingAfter> send_after;

@@ -32,8 +32,8 @@ void Core::Impl::TickElection(uint32_t ticks) {
   if (MayCampaign()) Campaign(/*pre_vote=*/true);
 }
 
-// A pre-vote names the current term, as Ratis does: it asks whether an election could be won and changes
-// nothing.
+// A pre-vote names the current term, as Ratis does:
+// it asks whether an election could be won and changes nothing.
 void Core::Impl::Campaign(bool pre_vote) {
   FailReads();
   role_ = Role::kCandidate;

@@ -1,12 +1,13 @@
-// What consensus remembers of the log: term, kind and size of each entry since the base, and the
-// configurations.
+// What consensus remembers of the log: term, kind and size of each entry since the base,
+// and the configurations.
 //
-//   table.Append(term, kind, bytes);  auto term = table.TermAt(index);  Index end = table.BatchEnd(next, 4 <<
-//   20);
+//   table.Append(term, kind, bytes, std::nullopt);
+//   auto term = table.TermAt(index);
+//   Index end = table.BatchEnd(next, 4 << 20, &bytes);
 //
 // The base is the last entry that is no longer in the log (a snapshot's, or the last compacted one). Sixteen
-// bytes an entry; payload is not here. Threading: lives on one shard with its Core. Nothing can fail: callers
-// check first.
+// bytes an entry; payload is not here. Threading: lives on one shard with its Core.
+// Nothing can fail: callers check first.
 #pragma once
 
 #include <cstdint>

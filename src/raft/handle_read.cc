@@ -1,6 +1,6 @@
 // Read index: a read is served at the commit index of its arrival, once a majority has confirmed that this
-// server still led after the arrival. Every answer to an append that was sent after it confirms it, so that
-// reads share rounds.
+// server still led after the arrival. Every answer to an append that was sent after it confirms it,
+// so that reads share rounds.
 #include <algorithm>
 #include <limits>
 

@@ -1,19 +1,25 @@
-// Plays testdata/*.txt: each line that starts with "> " is a command, what follows is the conversation it
-// causes.
+// Plays testdata/*.txt: each line that starts with "> " is a command,
+// what follows is the conversation it causes.
 //
 //   SLUICE_REWRITE=1 raft_test --gtest_filter='*Script*'    # writes the files anew; review the diff
 //
 // Commands (peers n0, n1, …; "all" where it makes sense):
 //   cluster N [learner=zID]… [priority=ID:P]…   voters n0..N-1; nothing is started before
 //   options ID [no-vote] [inflight=N] [batch=BYTES] [uncommitted=BYTES]   before `cluster`, ID "all"
-//   campaign ID | stepdown ID | tick ID|all N | propose ID N | read ID TOKEN | transfer ID TO | unreachable
-//   ID TO config ID voters=a,b learners=c             proposes a configuration deliver [FROM->TO] [N] all
-//   messages under way, also those they cause drop [FROM->TO]                             forgets messages
-//   under way; show: lists them cut FROM->TO | heal                         one way run N N ticks of all
-//   nodes, each with all messages; messages not shown hold ID | persist ID [N] | flow ID          the disk of
-//   a node waits, does N batches, goes on by itself crash ID [kept] | start ID [promised=I@T] [no-vote] |
-//   wipe ID | damage ID INDEX compact ID INDEX | snapshot FROM->TO [fail] | storage-failed ID forge FROM->TO
-//   vote|pre-vote T LAST | append T PREV COMMIT [ENTRY]… | append-reply T CALL RESULT NEXT MATCH state
+//   campaign ID | stepdown ID | tick ID|all N | propose ID N | read ID TOKEN
+//   transfer ID TO | unreachable ID TO
+//   config ID voters=a,b learners=c          proposes a configuration
+//   deliver [FROM->TO] [N]                   all messages under way, also those they cause
+//   drop [FROM->TO]                          forgets messages under way; show: lists them
+//   cut FROM->TO | heal                      one way
+//   run N                                    N ticks of all nodes, each with all messages; messages not shown
+//   hold ID | persist ID [N] | flow ID       the disk of a node waits, does N batches, goes on by itself
+//   crash ID [kept] | start ID [promised=I@T] [no-vote] | wipe ID | damage ID INDEX
+//   compact ID INDEX | snapshot FROM->TO [fail] | storage-failed ID
+//   forge FROM->TO vote|pre-vote T LAST
+//   forge FROM->TO append T PREV COMMIT [ENTRY]…
+//   forge FROM->TO append-reply T CALL RESULT NEXT MATCH
+//   state
 #include <gtest/gtest.h>
 
 #include <cstdlib>

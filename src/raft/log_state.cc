@@ -119,8 +119,8 @@ void Core::Impl::SnapshotInstalled(TermIndex at, Configuration configuration) {
   SLUICE_CHECK(role_ != Role::kLeader) << "snapshot " << at.index.value << " at a leader";
   const TermIndex dropped{*log_.TermAt(durable_), durable_};
   // Where the old log agrees with the snapshot, what followed may have been acknowledged and is gone: as
-  // after damage on disk. Where it does not agree, what followed was never committed, whatever its term: no
-  // promise.
+  // after damage on disk. Where it does not agree, what followed was never committed,
+  // whatever its term: no promise.
   if (log_.Contains(at) && dropped > at && (!promised_last_ || *promised_last_ < dropped)) {
     promised_last_ = dropped;
   }

@@ -5,8 +5,8 @@
 //
 // kProbe: one append in flight, looking for the last entry that both logs share. kReplicate: a pipeline of
 // appends, bounded by count and bytes. kSnapshot: what the peer needs is compacted; only heartbeats until a
-// snapshot arrived. Threading: lives on one shard with its Core. Replies that match nothing under way change
-// nothing.
+// snapshot arrived. Threading: lives on one shard with its Core.
+// Replies that match nothing under way change nothing.
 #pragma once
 
 #include <algorithm>
@@ -50,8 +50,8 @@ class ReplicaProgress {
   void Acknowledged(uint64_t call, Index next, Index match);
   // The peer accepted the heartbeat `call`.
   void HeartbeatAcknowledged(uint64_t call);
-  // The peer does not have what `call` named as previous; it suggests `hint`. False: nothing under way has
-  // this call.
+  // The peer does not have what `call` named as previous; it suggests `hint`.
+  // False: nothing under way has this call.
   bool Mismatch(uint64_t call, Index hint);
 
   // Back to looking for the shared end, starting at `next`.

@@ -1,6 +1,6 @@
 // Whole clusters under random faults, by seed: loss, reordering, duplication, cuts, crashes that lose what
-// was not synced, compaction. First safety under faults; then the faults end, and a leader must commit what
-// is proposed.
+// was not synced, compaction. First safety under faults;
+// then the faults end, and a leader must commit what is proposed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -94,8 +94,8 @@ class RandomRun {
     cluster_.Start(options, damaged ? promised_last_ : std::nullopt).hold_disk = Chance(70);
   }
 
-  // One server at a time has a disk that lost something: all (F-20), or a tail that it had promised to keep
-  // (F-04).
+  // One server at a time has a disk that lost something:
+  // all (F-20), or a tail that it had promised to keep (F-04).
   void HurtDisk(Node& node) {
     if (configuration_.voters.size() < 3 || !wiped_.empty()) return;
     if (!damaged_.empty() && damaged_ != node.id) {
@@ -196,8 +196,8 @@ class RandomRun {
   uint64_t proposals_ = 0;
 };
 
-// F-47 and the rules of Raft; a broken build that commits one entry early (SLUICE_BREAK=commit-early) fails
-// here.
+// F-47 and the rules of Raft; a broken build that commits one entry early
+// (SLUICE_BREAK=commit-early) fails here.
 TEST(RaftRandom, F04_F20_F47_SafeUnderFaultsAndAliveAfterThem) {
   size_t committed = 0;
   int hurt = 0;

@@ -16,8 +16,8 @@
 
 namespace sluice::raft {
 
-// A server of a group. Addresses are "host:port" text that consensus never reads; empty means "same as
-// address".
+// A server of a group. Addresses are "host:port" text that consensus never reads;
+// empty means "same as address".
 struct Peer {
   PeerId id;
   std::string address;
@@ -53,8 +53,8 @@ absl::Status CheckConfiguration(const Configuration& configuration);
 enum class EntryKind : uint8_t {
   kCommand = 0,        // payload belongs to node
   kConfiguration = 1,  // payload is EncodeConfiguration(); in force from the moment it is appended
-  kMetadata =
-      2,  // written by Java leaders: payload is the commit index as 8 bytes little endian; never applied
+  // Written by Java leaders: payload is the commit index as 8 bytes little endian; never applied.
+  kMetadata = 2,
 };
 
 struct Entry {

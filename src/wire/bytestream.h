@@ -1,7 +1,7 @@
 // google.bytestream messages that carry payload, parsed and built without copying it, and its metadata keys.
 //
-//   ASSIGN_OR_RETURN(WriteRequest request, ParseWriteRequest(message));   // message: the slices of a gRPC
-//   buffer call.Write(EncodeReadResponse(data));
+//   ASSIGN_OR_RETURN(WriteRequest request, ParseWriteRequest(message));   // the slices of a gRPC buffer
+//   call.Write(EncodeReadResponse(data));
 //
 // What comes out refers to the memory that went in. Pure functions; any thread. INVALID_ARGUMENT for bytes
 // that protobuf would refuse too, and for names above kNameBytesMax; unknown fields are skipped. Offsets and

@@ -7,16 +7,19 @@
 //     absl::StatusOr<bool> more = decoder.Next(&event);
 //     if (!more.ok()) { reply to decoder.failed_packet() if there is one; close the connection; }
 //     if (!*more) break;                       // feed again
-//     event.kind == RequestEvent::Kind::kPiece ? Write(event.header, event.offset, event.data, event.last) :
-//     ...
+//     if (event.kind == RequestEvent::Kind::kPiece) {
+//       Write(event.header, event.offset, event.data, event.last);
+//     } else {
+//       ...
+//     }
 //   }
 //   socket.Write(EncodeReply(reply));
 //
 // A data packet comes out in pieces of exactly piece_bytes while its rest still arrives (the last is what is
 // left), however the input was cut; it is never buffered whole. A header packet comes out whole. Payload is
 // passed on by reference to the memory that was fed; only packet headers are copied. A caller that reads
-// small segments should fill one slab with several of them: a slab stays alive as long as one of its bytes is
-// held here.
+// small segments should fill one slab with several of them:
+// a slab stays alive as long as one of its bytes is held here.
 //
 // Threading: one thread at a time. Bounds: at most what was fed and not taken, plus one piece or one header.
 // Failure: INVALID_ARGUMENT for malformed bytes, RESOURCE_EXHAUSTED for a packet above a limit. A decoder
@@ -63,8 +66,8 @@ struct DataStreamLimits {
 struct RequestEvent {
   enum class Kind : uint8_t {
     kPacket,  // a data packet begins; `header` is all there is
-    kPiece,   // `data` belongs at `offset` of the stream; `last` ends the packet. An empty packet has one
-              // piece
+    // `data` belongs at `offset` of the stream; `last` ends the packet. An empty packet has one piece.
+    kPiece,
     kStreamHeader,  // a header packet; `data` is its serialised RaftClientRequestProto
   };
   Kind kind = Kind::kPacket;
@@ -125,9 +128,9 @@ struct DataStreamReply {
   PacketHeader header;  // client, type, stream and offset of the request
   uint64_t bytes_written = 0;
   bool success = false;
-  std::string
-      commit_infos;  // from EncodeCommitInfos, or empty; opaque so that a reply per packet costs little
-  Bytes body;        // a serialised RaftClientReplyProto for failures; data for read streams
+  // From EncodeCommitInfos, or empty; opaque so that a reply per packet costs little.
+  std::string commit_infos;
+  Bytes body;  // a serialised RaftClientReplyProto for failures; data for read streams
 };
 
 // Client side, and the side that forwards.

@@ -2,8 +2,11 @@
 //
 //   FlatSource source{text};
 //   uint32_t tag;
-//   while (ReadTag(source, &tag)) { if (tag == 0x08) ReadVarint(source, &v) ... else SkipField(source, tag)
-//   ... } return source.AtEnd();      // ReadTag also stops at malformed input
+//   while (ReadTag(source, &tag)) {
+//     if (tag == 0x08) ReadVarint(source, &v) ...
+//     else SkipField(source, tag) ...
+//   }
+//   return source.AtEnd();   // ReadTag also stops at malformed input
 //
 // Accepts and refuses the same bytes as the protobuf parser, including its limits: tags and lengths of at
 // most five bytes, groups nested at most a hundred deep. A source is used by one thread and borrows its

@@ -1,5 +1,5 @@
-// Conventions of the Ratis protocol above its messages: ids, "no index", replies and exceptions that Java
-// accepts.
+// Conventions of the Ratis protocol above its messages:
+// ids, "no index", replies and exceptions that Java accepts.
 //
 //   ASSIGN_OR_RETURN(GroupId group, ParseGroupId(request.raft_group_id().id()));
 //   call.Write(SuccessReply(request, self, message, index));

@@ -1,5 +1,5 @@
-// Names as ByteStream's clients write them: ordinary names, digests, and those that belong to the remote
-// cache.
+// Names as ByteStream's clients write them: ordinary names, digests,
+// and those that belong to the remote cache.
 //
 //   ASSIGN_OR_RETURN(ResourceName name, ParseResourceName(request.resource_name));
 //   if (name.kind == ResourceName::Kind::kRemoteCache) return Unimplemented();

@@ -1,5 +1,5 @@
-// Fuzzes the routing table. Checked beside the sanitizers: an accepted table is a tree that survives a round
-// trip.
+// Fuzzes the routing table. Checked beside the sanitizers:
+// an accepted table is a tree that survives a round trip.
 #include "wire/routing.h"
 
 #include <cstdlib>

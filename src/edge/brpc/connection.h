@@ -6,8 +6,8 @@
 //
 // What arrives is read, parsed and handed to handlers on one thread of the crew, without a switch of threads;
 // what is written leaves from whoever comes first: the thread that handled what arrived, when it is done with
-// all of it; another thread at once if the connection is quiet; else the loop, with everything that has
-// gathered.
+// all of it; another thread at once if the connection is quiet;
+// else the loop, with everything that has gathered.
 //
 // Threading: any thread, except Start. Ownership: shared by its socket's operations, its streams, its calls
 // and its owner. Bounds: those of wire::brpc::StreamsOptions; calls under way. Failure: a broken connection
@@ -89,8 +89,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Start();
   // Ends it: calls and streams fail with this. Their readers are told on the calling thread or another.
   void Lose(int code, const std::string& text);
-  // The same, and waits until every reader and caller was told. Not on a thread of the crew: there it does
-  // not wait.
+  // The same, and waits until every reader and caller was told.
+  // Not on a thread of the crew: there it does not wait.
   void LoseAndWait(int code, const std::string& text);
   bool lost() const { return lost_.load(); }
 

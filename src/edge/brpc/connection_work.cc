@@ -23,8 +23,8 @@ constexpr size_t kPiecesMax = 512;         // of one call of the socket
 constexpr size_t kTurnBytes = 256 << 10;   // written before the loop looks for what has arrived
 // Another thread writes by itself, instead of waking the loop, if nobody else did for so long.
 constexpr std::chrono::microseconds kQuiet{50};
-constexpr size_t kBatchesAtOnce =
-    256;  // of handlers' messages, before the loop's other connections get a turn
+// Of handlers' messages, before the loop's other connections get a turn.
+constexpr size_t kBatchesAtOnce = 256;
 constexpr std::chrono::seconds kFirstFrameTimeout{10};
 constexpr std::chrono::milliseconds kBudgetTick{10};
 constexpr std::chrono::milliseconds kCloseTick{20};
@@ -167,8 +167,8 @@ bool Connection::SendSome(size_t* all_bytes, int* error) {
     next_piece_ = 0;
   }
   if (static_cast<size_t>(n) < bytes) return false;
-  // What the kernel has and could not send is time that everything written later waits: it gets no more than
-  // this.
+  // What the kernel has and could not send is time that everything written later waits:
+  // it gets no more than this.
   int unsent = 0;
   return ioctl(fd_, SIOCOUTQNSD, &unsent) != 0 || unsent < kUnsentHighBytes;
 }

@@ -1,5 +1,5 @@
-// A foreign peer made by hand against a real RpcServer: silence, crowds, and frames that ask for what they
-// must not get.
+// A foreign peer made by hand against a real RpcServer:
+// silence, crowds, and frames that ask for what they must not get.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,12 +1,12 @@
-// A baidu_std peer made of a blocking socket and hand-made frames, for tests: what it sends and takes are
-// bytes.
+// A baidu_std peer made of a blocking socket and hand-made frames, for tests:
+// what it sends and takes are bytes.
 //
 //   RawPeer peer = RawPeer::Connect(server.port());
 //   peer.Send(Request(7, "echo", {.id = 3}));
 //   EXPECT_EQ(peer.Word(), "CLOSE 3<0");              // the next frame, as stream_words.h writes it
 //
-// Threading: one thread. Failure: a read that gets nothing for ten seconds gives "SILENCE"; the end of the
-// connection is "END".
+// Threading: one thread. Failure: a read that gets nothing for ten seconds gives "SILENCE";
+// the end of the connection is "END".
 #pragma once
 
 #include <arpa/inet.h>

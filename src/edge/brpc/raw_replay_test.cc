@@ -1,6 +1,6 @@
 // Conversations of real brpc peers over a real socket, with an RpcServer and with a Channel in the place of
-// one of them. Ids, correlation and the moment of FEEDBACK are each side's own; the rest is compared byte for
-// byte.
+// one of them. Ids, correlation and the moment of FEEDBACK are each side's own;
+// the rest is compared byte for byte.
 #include <gtest/gtest.h>
 
 #include <future>
@@ -82,8 +82,8 @@ class RawReplay : public ::testing::TestWithParam<const char*> {
       last = *parsed.stream.consumed;
     }
   }
-  // What that side reported in the capture, and may report here: as much by the end, if it is open long
-  // enough.
+  // What that side reported in the capture, and may report here:
+  // as much by the end, if it is open long enough.
   void CheckFeedback(bool client, const Ids& to_ids) {
     std::map<int64_t, int64_t> most;
     for (const CapturedFrame& frame : frames_) {

@@ -1,5 +1,5 @@
-// A foreign server made by hand against a real Channel: what the client takes for an answer, what it refuses,
-// what it says.
+// A foreign server made by hand against a real Channel: what the client takes for an answer,
+// what it refuses, what it says.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -276,8 +276,8 @@ TEST_F(StreamClient, EarlyWritesAreDroppedWithAFailedOpeningAndSentInOrderElse) 
   EXPECT_EQ(peer_->Word(), fmt::format("DATA 50<{} four", mine_));
 }
 
-// A brpc server may forget to report the first message: who has filled the window with it would wait for
-// ever.
+// A brpc server may forget to report the first message:
+// who has filled the window with it would wait for ever.
 TEST_F(StreamClient, AWindowThatTheFirstMessageFillsOpensOnceWithoutFeedback) {
   Start(1, 10'000, {.max_buf_size = 2});
   ASSERT_TRUE(peer_->Send(Accepted()));

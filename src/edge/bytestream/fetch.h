@@ -1,7 +1,8 @@
 // Reads sealed uploads of other servers by ByteStream.Read (D-06).
 //
 //   auto fetcher = std::make_unique<ByteStreamFetcher>(&server->links());
-//   server->bytes().Plug(sinks, fetcher.get());   server->Add(std::move(fetcher));
+//   server->bytes().Plug(sinks, fetcher.get());
+//   server->Add(std::move(fetcher));
 //
 // Threading: any thread; results on the executor that the caller names. Failure: exactly the bytes asked for,
 // or an error within kDeadlineMs. Bounds: kFetchesMax at once, kFetchBytesMax each.

@@ -1,10 +1,10 @@
 // What a call asks for: the group and the resource, from metadata and name.
 //
-//   ASSIGN_OR_RETURN(GroupId group, GroupOf(*context));   ASSIGN_OR_RETURN(auto header, HeaderFor(name,
-//   *context));
+//   ASSIGN_OR_RETURN(GroupId group, GroupOf(*context));
+//   ASSIGN_OR_RETURN(auto header, HeaderFor(name, *context));
 //
-// Pure functions; any thread. INVALID_ARGUMENT for illegal names and metadata, UNIMPLEMENTED for names of the
-// remote cache.
+// Pure functions; any thread. INVALID_ARGUMENT for illegal names and metadata,
+// UNIMPLEMENTED for names of the remote cache.
 #pragma once
 
 #include <grpcpp/server_context.h>

@@ -1,5 +1,5 @@
-// One ByteStream.Write under way: messages are checked where they arrive, gathered, and fed to the upload's
-// relay.
+// One ByteStream.Write under way: messages are checked where they arrive, gathered,
+// and fed to the upload's relay.
 //
 //   auto call = std::make_shared<WriteCall>(host, &lane, context, &response);  call->Begin();
 //

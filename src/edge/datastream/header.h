@@ -1,5 +1,5 @@
-// The header that opens a stream: a RaftClientRequestProto with a sluice.BlobHeader inside, and what node
-// makes of it.
+// The header that opens a stream: a RaftClientRequestProto with a sluice.BlobHeader inside,
+// and what node makes of it.
 //
 //   ASSIGN_OR_RETURN(node::StreamHeader header, DecodeStreamHeader(packet, raw));
 //   socket.Write(EncodeStreamHeader(header));       // header.raw if it came over DataStream

@@ -1,7 +1,7 @@
 // The DataStream port: uploads of clients, and of the servers before this one in a chain.
 //
-//   auto part = std::make_unique<DataStreamServer>(host, LanesOf(*server), DataStreamOptions{.listen =
-//   "..."}); server->Add(std::move(part));
+//   DataStreamOptions options{.listen = "..."};
+//   server->Add(std::make_unique<DataStreamServer>(host, LanesOf(*server), options));
 //
 // Threading: made, started and stopped on the server's thread. Connections are dealt to the lanes in turn; a
 // connection, its streams and their relays live on one lane. Ownership: host and lanes must outlive Stop().

@@ -1,7 +1,8 @@
 // Streams of uploads to other servers, over pooled DataStream connections.
 //
 //   auto sinks = std::make_unique<DataStreamSinks>(LanesOf(*server), options.successor_silence_ms);
-//   server->bytes().Plug(sinks.get(), fetcher);   server->Add(std::move(sinks));
+//   server->bytes().Plug(sinks.get(), fetcher);
+//   server->Add(std::move(sinks));
 //
 // Threading: Open from any thread; a sink lives on its home. If that is a lane, its connection is there too
 // and nothing hops; otherwise lane 0 carries it. Ownership: lanes must outlive Stop(); sinks may outlive it.

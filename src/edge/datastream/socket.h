@@ -1,8 +1,11 @@
 // What both ends of a DataStream connection share: addresses, receive memory, gathered writes.
 //
-//   SlabReader in(pool);   socket.async_read_some(in.Space(), [&](auto error, size_t n) { Feed(in.Take(n));
-//   }); Outbox out;  out.Add(packet);  socket.async_write_some(out.Buffers(), [&](auto error, size_t n) {
-//   out.Sent(n); });
+//   SlabReader in(pool);
+//   socket.async_read_some(in.Space(), [&](auto error, size_t n) { Feed(in.Take(n)); });
+//
+//   Outbox out;
+//   out.Add(packet);
+//   socket.async_write_some(out.Buffers(), [&](auto error, size_t n) { out.Sent(n); });
 //
 // Threading: a SlabPool may be used by any thread; the rest by the connection's loop. What is read is passed
 // on by reference to its slab, which returns to the pool when the last byte of it is dropped.

@@ -1,5 +1,5 @@
-// A fake host whose uploads are strings in memory and, if a sink factory is given, passed on to one
-// successor.
+// A fake host whose uploads are strings in memory and, if a sink factory is given,
+// passed on to one successor.
 //
 //   StreamHost host("n0");  host.sinks = &sinks;  host.next = peer;
 //

@@ -4,8 +4,8 @@
 //   if (call->Accept(controller)) call->Begin();
 //
 // Threading: see FileStream; all state is the lane's. Failure: the result carries the status of the source;
-// DATA_LOSS if it gives fewer bytes than it promised. Bounds: kReadsAhead reads of kDataBytes, and the
-// window.
+// DATA_LOSS if it gives fewer bytes than it promised.
+// Bounds: kReadsAhead reads of kDataBytes, and the window.
 #pragma once
 
 #include <deque>

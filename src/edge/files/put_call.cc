@@ -231,8 +231,8 @@ void PutCall::OnPublished(absl::StatusOr<node::BlobInfo> info) {
       !header_.name.empty() ? header_.name : "sha256:" + info->digest.value_or(Sha256()).ToHex();
   host_->Stat(*group_, name, lane(),
               [self = Self(this), info = *info](const absl::StatusOr<node::BlobInfo>& found) mutable {
-                if (found.ok())
-                  info.holders = found->holders;  // it is stored, whether they can be told or not
+                // It is stored, whether they can be told or not.
+                if (found.ok()) info.holders = found->holders;
                 self->Answer(absl::OkStatus(), info);
               });
 }

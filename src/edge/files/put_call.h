@@ -1,5 +1,5 @@
-// One Put under way: records in order, fed to the upload's relay, or kept until the blob is known to be
-// small.
+// One Put under way: records in order, fed to the upload's relay,
+// or kept until the blob is known to be small.
 //
 //   auto call = std::make_shared<PutCall>(host, group, lane, place);
 //   if (call->Accept(controller)) ...      // it goes on by itself

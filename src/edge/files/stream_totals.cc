@@ -11,8 +11,8 @@ namespace {
 
 struct Known {
   std::mutex mutex;
-  absl::flat_hash_set<std::shared_ptr<brpc::StreamEnd>> open
-      ABSL_GUARDED_BY(mutex);  // shared with the library
+  // Shared with the library.
+  absl::flat_hash_set<std::shared_ptr<brpc::StreamEnd>> open ABSL_GUARDED_BY(mutex);
   StreamTotals ended ABSL_GUARDED_BY(mutex);
 };
 

@@ -1,5 +1,5 @@
-// Calls of sluice's own peer service to other servers: everything of node::ByteTransport that carries no
-// payload.
+// Calls of sluice's own peer service to other servers:
+// everything of node::ByteTransport that carries no payload.
 //
 //   PeerCalls calls(&links);  calls.Have(peer, group, upload, &executor, done);  calls.Stop();
 //

@@ -3,8 +3,8 @@
 //   PeerService service(host, &loop);  builder.RegisterService(&service);
 //
 // Threading: gRPC's threads; answers come over `executor`. A call that names another server as its target
-// (metadata kTargetKey) is refused with FAILED_PRECONDITION: an address that was reused must not answer for
-// its predecessor.
+// (metadata kTargetKey) is refused with FAILED_PRECONDITION:
+// an address that was reused must not answer for its predecessor.
 #pragma once
 
 #include "env/executor.h"

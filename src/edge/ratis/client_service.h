@@ -1,14 +1,13 @@
 // RaftClientProtocolService: the two streams over which Ratis clients write, read and watch.
 //
 //   ClientService service(host, &loop);  builder.RegisterService(&service);
-//   service.Stop();                      // refuses new calls; running requests are answered, then calls end
-//   UNAVAILABLE
+//   service.Stop();   // refuses new calls; running requests are answered, then calls end UNAVAILABLE
 //
 // Threading: gRPC's threads parse and submit; replies are written from the group's shard or from gRPC's
 // threads, one at a time per call. Ownership: calls own themselves through OpenCalls; the service must live
 // until the grpc::Server is shut down, the host's callbacks may come later. Bounds: kRequestsMax and
-// kRequestBytesMax per call: reading pauses beyond them; an ordered call whose gap does not close within them
-// ends with an error.
+// kRequestBytesMax per call: reading pauses beyond them;
+// an ordered call whose gap does not close within them ends with an error.
 #pragma once
 
 #include <memory>
@@ -44,8 +43,8 @@ class ClientService final : public ::ratis::grpc::RaftClientProtocolService::Cal
   node::Host* const host_;
   const std::shared_ptr<CommitBoard> board_;  // shared with calls whose replies are still due
   const std::shared_ptr<MessageStreams> messages_;
-  const std::shared_ptr<OpenCalls<ClientCall>>
-      calls_;  // shared with the host's leadership callback and the calls
+  // Shared with the host's leadership callback and the calls.
+  const std::shared_ptr<OpenCalls<ClientCall>> calls_;
 };
 
 }  // namespace sluice::edge::ratis

@@ -4,8 +4,8 @@
 //   ToProto(configuration, entry->mutable_configuration_entry());
 //
 // Everything that comes from the wire is checked here: INVALID_ARGUMENT for what cannot be right,
-// UNIMPLEMENTED for what only Java servers understand. "No index" travels as 2^64-1. Pure functions; any
-// thread.
+// UNIMPLEMENTED for what only Java servers understand. "No index" travels as 2^64-1.
+// Pure functions; any thread.
 #pragma once
 
 #include <string_view>

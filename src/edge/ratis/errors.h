@@ -3,8 +3,8 @@
 //   if (auto failure = FillReply(context, std::move(reply), &proto)) Finish(EndCall(context_, *failure));
 //
 // The 55-byte constant, the class names and the rule "INTERNAL, description, trailer exception-type" are what
-// a Java client decodes; anything else it takes for a broken connection and retries. Pure functions; any
-// thread.
+// a Java client decodes; anything else it takes for a broken connection and retries.
+// Pure functions; any thread.
 #pragma once
 
 #include <grpcpp/server_context.h>

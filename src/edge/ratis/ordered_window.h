@@ -1,10 +1,10 @@
-// The server's side of Ratis' sliding window: requests are processed, and answered, in the order of their
-// numbers.
+// The server's side of Ratis' sliding window: requests are processed, and answered,
+// in the order of their numbers.
 //
-//   ASSIGN_OR_RETURN(auto ready, window.Receive(seq, is_first, std::move(request), bytes));  // submit these,
-//   in order for (Reply& r : window.Replied(seq, std::move(reply))) Write(r);                        // these
-//   may leave now for (Request& r : window.HalfClose()) AlreadyClosed(r);                                 //
-//   these never run
+//   ASSIGN_OR_RETURN(auto ready, window.Receive(seq, is_first, std::move(request), bytes));
+//   for (auto& next : ready) Submit(next.seq, std::move(next.request));   // these, in order
+//   for (Reply& r : window.Replied(seq, std::move(reply))) Write(r);      // these may leave now
+//   for (Request& r : window.HalfClose()) AlreadyClosed(r);               // these never run
 //
 // Numbers start with the first request marked as such; what arrives before it waits. Bounded: more than
 // `kept_max` waiting requests or `bytes_max` waiting bytes, or a number further ahead than `kept_max`, is

@@ -1,5 +1,5 @@
-// Requests of other servers that wait for this server's consensus to answer: token => what to do with the
-// answer.
+// Requests of other servers that wait for this server's consensus to answer:
+// token => what to do with the answer.
 //
 //   uint64_t token = table.Add(this, [call](std::optional<raft::Message> reply) { ... });   // 0: full
 //   host->Step(group, from, raft::VoteRequest{.call = token, ...});

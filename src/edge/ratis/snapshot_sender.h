@@ -1,5 +1,5 @@
-// Brings one snapshot file to a follower in chunks: at most kUnansweredChunks unanswered, MD5 with the last
-// one.
+// Brings one snapshot file to a follower in chunks: at most kUnansweredChunks unanswered,
+// MD5 with the last one.
 //
 //   StartSnapshotSender(plan, std::move(stub), &in_flight, &disk, &files, [](absl::Status done) { ... });
 //

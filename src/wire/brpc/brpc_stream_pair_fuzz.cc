@@ -16,8 +16,8 @@ void Require(bool ok) {
   if (!ok) std::abort();
 }
 
-// Takes choices from the input; when that is used up, a fixed sequence goes on, so that the end is always
-// reached.
+// Takes choices from the input; when that is used up, a fixed sequence goes on,
+// so that the end is always reached.
 class Choices {
  public:
   explicit Choices(std::string_view input) : input_(input) {}

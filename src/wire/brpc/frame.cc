@@ -53,8 +53,8 @@ bool MayBeMagic(std::string_view front) {
   return kCallMagic.starts_with(magic) || kStreamMagic.starts_with(magic);
 }
 
-// The meta of DATA exactly as brpc writes it: 08 <to> 10 <from> 18 03 20 <continues>. False for anything
-// else.
+// The meta of DATA exactly as brpc writes it: 08 <to> 10 <from> 18 03 20 <continues>.
+// False for anything else.
 bool ParsePlainData(std::string_view raw, StreamMeta* meta) {
   FlatSource source{raw};
   uint64_t to = 0;

@@ -1,5 +1,5 @@
-// The frames of a baidu_std connection, without I/O: bytes in, calls and pieces of stream messages out, and
-// back.
+// The frames of a baidu_std connection, without I/O:
+// bytes in, calls and pieces of stream messages out, and back.
 //
 //   FrameReader reader;
 //   reader.Feed({slab, n}, slab_owner);
@@ -13,8 +13,8 @@
 // A frame is "PRPC" (a call or its answer) or "STRM" (a piece of a stream's message, or a word about a
 // stream), body size and meta size (32 bits, big-endian), meta, payload. The payload of a STRM frame comes
 // out while its rest still arrives, in pieces that refer to the memory that was fed (small ones are copied: a
-// few bytes must not pin a slab); a PRPC frame comes out whole. Next never waits for more than 12 bytes and a
-// meta.
+// few bytes must not pin a slab); a PRPC frame comes out whole.
+// Next never waits for more than 12 bytes and a meta.
 //
 // Threading: one thread at a time. Bounds: one meta, and one PRPC frame of at most frame_bytes_max, which
 // grows as it arrives. Failure: INVALID_ARGUMENT for bytes that are no frame, RESOURCE_EXHAUSTED for a frame
@@ -64,8 +64,8 @@ bool ParseStreamMeta(std::string_view raw, StreamMeta* meta);
 
 struct FrameLimits {
   uint32_t frame_bytes_max = 64u << 20;  // body of one frame; brpc's own default
-  uint32_t skip_bytes_max =
-      1u << 30;  // body of a STRM frame that is skipped instead of ending the connection
+  // Body of a STRM frame that is skipped instead of ending the connection.
+  uint32_t skip_bytes_max = 1u << 30;
   uint32_t stream_meta_bytes_max = 4u << 10;
 };
 
@@ -91,8 +91,8 @@ class FrameReader {
 
   // `data` stays valid as long as `owner` has a holder. Everything fed before was taken by Next.
   void Feed(std::string_view data, std::shared_ptr<const void> owner);
-  // The same for bytes that own themselves, in any number of pieces. For tests and for frames inside
-  // messages.
+  // The same for bytes that own themselves, in any number of pieces.
+  // For tests and for frames inside messages.
   void Feed(const Bytes& data);
 
   // False when more input is needed.

@@ -66,8 +66,8 @@ absl::StatusOr<CallBody> OpenBody(const CallFrame& frame, size_t body_bytes_max)
 Bytes EncodeCall(RpcMeta meta, const Bytes& message, const Bytes& attachment,
                  CompressType compress = CompressType::kNone, ChecksumType checksum = ChecksumType::kNone);
 
-// `raw` packed, and unpacked to at most `bytes_max`. Failure: as of OpenBody; nothing is allocated for a
-// promise.
+// `raw` packed, and unpacked to at most `bytes_max`. Failure: as of OpenBody;
+// nothing is allocated for a promise.
 Bytes Compress(CompressType type, const Bytes& raw);
 absl::StatusOr<Bytes> Decompress(CompressType type, const Bytes& packed, size_t bytes_max);
 // brpc's masked CRC32C of what is on the wire: 4 bytes, big-endian.

@@ -156,8 +156,8 @@ TEST(BrpcCall, F61_MetasThatAreNone) {
 
 TEST(BrpcCall, F61_MetasThatAreOdd) {
   EXPECT_TRUE(DecodeCall("", Bytes()).ok());
-  EXPECT_TRUE(
-      DecodeCall(SomeRequest().SerializeAsString() + "\xa2\x06\x02hi"s, Bytes()).ok());  // unknown field
+  // An unknown field.
+  EXPECT_TRUE(DecodeCall(SomeRequest().SerializeAsString() + "\xa2\x06\x02hi"s, Bytes()).ok());
   EXPECT_TRUE(DecodeCall(SomeRequest().SerializeAsString() + "\x18\x00\x18\x02"s, Bytes()).ok());
   RpcMeta meta = SomeRequest();
   meta.mutable_request()->set_service_name("\xff\xfe");  // no UTF-8; proto2 does not mind

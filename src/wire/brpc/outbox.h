@@ -7,8 +7,8 @@
 //   queue.PullTurn({.to = 7, .from = 3, .segment_bytes = 64 << 10, .turn_bytes = 64 << 10}, &output);
 //
 // Threading: one thread at a time; an Output may be written and cleared on another thread than the queue's.
-// Ownership: Pull hands buffers and references over to the Output. Bounds: the owner's; `charged_bytes` is
-// the memory held.
+// Ownership: Pull hands buffers and references over to the Output.
+// Bounds: the owner's; `charged_bytes` is the memory held.
 #pragma once
 
 #include <cstdint>
@@ -50,8 +50,8 @@ class OutQueue {
   bool empty() const { return begin_ == items_.size(); }
   uint64_t charged_bytes() const { return charged_bytes_; }
 
-  // Room for `bytes` in one piece, until the next call. Buffers grow from small ones up to
-  // `buffer_bytes_max`.
+  // Room for `bytes` in one piece, until the next call.
+  // Buffers grow from small ones up to `buffer_bytes_max`.
   char* Reserve(size_t bytes, size_t buffer_bytes_max) {
     if (!empty()) {
       Item& tail = items_.back();

@@ -206,8 +206,8 @@ void Streams::AddControl(const StreamMeta& meta) {
   });
 }
 
-// Our own end of a connected stream: the last word about what was consumed, and CLOSE behind what was
-// written.
+// Our own end of a connected stream: the last word about what was consumed,
+// and CLOSE behind what was written.
 void Streams::AddClose(StreamState* stream) {
   if (stream->owes_feedback) {
     ForgetFeedback(stream);

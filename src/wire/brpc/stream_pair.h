@@ -7,8 +7,8 @@
 //   EXPECT_EQ(pair.violation(), "");
 //
 // Every choice, from windows to where the bytes are cut, is made by the function. The part of the edge
-// (calls, one handler for each stream) is played in a few lines. Threading: one thread. Failure: `violation`
-// says the first.
+// (calls, one handler for each stream) is played in a few lines. Threading: one thread.
+// Failure: `violation` says the first.
 #pragma once
 
 #include <fmt/format.h>

@@ -1,7 +1,8 @@
 // Frames of streams as short lines, for tests: what leaves and what arrives can be read and compared.
 //
-//   EXPECT_THAT(Words(SentBy(streams)), ElementsAre("DATA 7<3 hello", "FEEDBACK 7<3 =26", "CLOSE 7<3", "RST
-//   7")); Deliver(streams, Frame("DATA", 3, 7, "ab", {.goes_on = true}));
+//   EXPECT_THAT(Words(SentBy(streams)),
+//               ElementsAre("DATA 7<3 hello", "FEEDBACK 7<3 =26", "CLOSE 7<3", "RST 7"));
+//   Deliver(streams, Data(3, 7, "ab", true));
 //
 // Threading: none. Failure: bytes that are no frames give the line "BROKEN".
 #pragma once

@@ -1,6 +1,6 @@
 // All streams of one connection as pure rules: who may send how much, whose turn it is, what is answered, who
-// is told what. No sockets, no clock, no threads: two of these joined by their bytes are a whole
-// conversation.
+// is told what. No sockets, no clock, no threads:
+// two of these joined by their bytes are a whole conversation.
 //
 //   Streams streams(options, &budget);
 //   streams.Add(&mine);  ... the opening call ...  streams.Connect(&mine, {.remote_id = 7, ...});
@@ -55,13 +55,14 @@ struct StreamsOptions {
   uint32_t streams_max = 65'536;  // Add says no beyond it
   uint32_t segment_bytes = 64 << 10;
   uint32_t turn_bytes = 64 << 10;
-  uint64_t message_bytes_max = 128ull << 20;   // a longer message fails its stream
-  uint64_t received_bytes_max = 128ull << 20;  // of this connection; beyond it no FEEDBACK leaves, and beyond
-                                               // twice as much `congested` says to stop reading
-  uint64_t unsent_bytes_max = 64ull << 20;     // of this connection; beyond it writes are kFull
-  uint64_t unconsumed_bytes_max =
-      32ull << 20;                      // sent and not reported as consumed, over all streams; beyond it the
-                                        // windows shrink to min_window_bytes (D: brpc's adaptive windows)
+  uint64_t message_bytes_max = 128ull << 20;  // a longer message fails its stream
+  // Of this connection; beyond it no FEEDBACK leaves,
+  // and beyond twice as much `congested` says to stop reading.
+  uint64_t received_bytes_max = 128ull << 20;
+  uint64_t unsent_bytes_max = 64ull << 20;  // of this connection; beyond it writes are kFull
+  // Sent and not reported as consumed, over all streams; beyond it the windows shrink to min_window_bytes
+  // (D: brpc's adaptive windows).
+  uint64_t unconsumed_bytes_max = 32ull << 20;
   uint32_t feedback_bytes = 256 << 10;  // a busy receiver reports at least this often
   uint32_t copy_bytes_max = 4 << 10;    // messages up to this are framed into a common buffer at once
   // Server: a CLOSE waits for a sign that the peer knows its stream, see AgeCloses. A brpc client that finds
@@ -191,8 +192,8 @@ class Streams {
   // the answer, for each stream of the call; server: right after SendAnswer, so that nothing overtakes the
   // answer. A stream that has ended meanwhile tells the peer so.
   void Connect(StreamState* stream, const Peer& peer);
-  // The opening call is over, well or not, and the application knows it: what arrives, and the end, may be
-  // handed out.
+  // The opening call is over, well or not, and the application knows it:
+  // what arrives, and the end, may be handed out.
   void Release(StreamState* stream);
   // Local end. Nothing is said to a peer that never was connected. What has arrived is still handed out, then
   // the end; but nothing of a stream whose opening never came to an answer.
@@ -208,15 +209,15 @@ class Streams {
 
   enum class Written : uint8_t { kWritten, kFull, kClosed, kNoReader };
   Written Write(StreamState* stream, const Bytes& message);
-  // Takes a message that was promised before Add, whatever room there is: right after Add, within the
-  // stream's window.
+  // Takes a message that was promised before Add, whatever room there is:
+  // right after Add, within the stream's window.
   void Accept(StreamState* stream, const Bytes& message);
   // True if there is room for a message now; remembers otherwise that somebody wants to know (NextWritable).
   // A stream that has ended has none, and is given by NextWritable at once.
   bool HasRoom(StreamState* stream);
   // Allows one write beyond the window to a peer that has never reported anything, once: brpc servers may
-  // lose their first FEEDBACK, and say the total with the next one, which needs a next message. True if that
-  // helps now.
+  // lose their first FEEDBACK, and say the total with the next one, which needs a next message.
+  // True if that helps now.
   bool GrantSlack(StreamState* stream);
   // Appends a whole PRPC frame, which leaves before everything that is written to streams from now on.
   void SendFrame(Bytes frame);
@@ -232,8 +233,8 @@ class Streams {
   uint64_t unsent_bytes() const { return unsent_.here(); }
   // Calls, answers and words about streams among it: nothing here bounds them, the caller must.
   uint64_t control_bytes() const { return control_.charged_bytes(); }
-  // Lets every CLOSE go that has waited since the last time; true if some wait on. Every 20 ms or so while
-  // HoldsCloses.
+  // Lets every CLOSE go that has waited since the last time; true if some wait on.
+  // Every 20 ms or so while HoldsCloses.
   bool AgeCloses();
   bool HoldsCloses() const { return !held_closes_.empty(); }
   // Adds up to about `bytes_max` to `out`. False when there was nothing.
@@ -241,23 +242,23 @@ class Streams {
 
   // --- Receiving ---
 
-  // One FrameEvent of kind kStream, whose body is taken. Gives the answer to an opening call when this piece
-  // made it whole.
+  // One FrameEvent of kind kStream, whose body is taken.
+  // Gives the answer to an opening call when this piece made it whole.
   std::optional<OpeningAnswer> Receive(FrameEvent& event);
   std::optional<OpeningAnswer> Receive(FrameEvent&& event) { return Receive(event); }
-  // A stream that the peer ended before its opening call was answered: the caller fails the call. Once for
-  // each.
+  // A stream that the peer ended before its opening call was answered: the caller fails the call.
+  // Once for each.
   StreamState* NextUnanswered();
   // Takes out at most `most` whole messages of a stream that NextReady gave, oldest first, behind `messages`.
-  // True when nothing more will come after them: then `stream->end_code` says why, and the caller tells its
-  // handler.
+  // True when nothing more will come after them: then `stream->end_code` says why,
+  // and the caller tells its handler.
   bool TakeMessages(StreamState* stream, size_t most, std::vector<Bytes>* messages);
   // Messages of `bytes` payload were consumed: credit for the peer.
   void Consumed(StreamState* stream, uint64_t bytes);
   // The caller is done with a stream that NextReady gave; it becomes ready again if there is more.
   void Delivered(StreamState* stream);
-  // A stream that has messages, or its end, for a handler; each is given to one caller at a time, in fair
-  // order.
+  // A stream that has messages, or its end, for a handler;
+  // each is given to one caller at a time, in fair order.
   StreamState* NextReady();
   bool HasReady() const { return !ready_.empty(); }
   // A stream of which a write was refused, or that HasRoom was asked for, and that has room or has ended now.
@@ -265,8 +266,8 @@ class Streams {
   bool HasWritable() const { return !writable_.empty(); }
 
   // More has arrived and waits than there may be: do not read from the socket until this is false again. If
-  // nothing of it can be handed out (unfinished messages only), the stream with the most of it is failed, so
-  // it always ends.
+  // nothing of it can be handed out (unfinished messages only), the stream with the most of it is failed,
+  // so it always ends.
   bool Congested();
   // Looks again at what waits for the process' budget. Every 10 ms or so while WaitsForBudget.
   void Tick();
@@ -371,8 +372,8 @@ class Streams {
   size_t resets_waiting_ = 0;
   Ring<StreamOutbox, &StreamOutbox::link> turns_;
   Ring<StreamOutbox, &StreamOutbox::link> early_;  // their streams are not connected
-  absl::flat_hash_map<int64_t, StreamOutbox*>
-      closing_;  // by local id: the stream is gone, CLOSE waits behind data
+  // By local id: the stream is gone, CLOSE waits behind data.
+  absl::flat_hash_map<int64_t, StreamOutbox*> closing_;
   struct HeldClose {
     int64_t to;
     bool aged = false;
