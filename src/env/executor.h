@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "env/clock.h"
@@ -32,6 +33,13 @@ class Executor {
   // True on the executor's own thread (in the simulator: while one of its tasks runs).
   virtual bool RunsHere() const = 0;
 };
+
+// Runs `task` now where it is the executor's own thread, else posts it.
+template <typename F>
+void Dispatch(Executor& executor, F task) {
+  if (executor.RunsHere()) return task();
+  executor.Post(std::move(task));
+}
 
 // Makes executors; owns none of them.
 class Executors {

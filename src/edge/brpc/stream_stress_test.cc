@@ -44,6 +44,7 @@ class Reader : public StreamInputHandler {
       EXPECT_EQ(text.find_first_not_of(text.back(), sizeof(uint64_t)), std::string::npos) << "whole";
       EXPECT_EQ(text.back(), static_cast<char>(next_ * 31 + text.size() - sizeof(uint64_t)));
       ++next_;
+      // A handler that blocks, so that the loop goes to another thread: nothing waits for this to be over.
       if (random_() % 400 == 0)
         std::this_thread::sleep_for(std::chrono::milliseconds(3));  // tidy-allow: it blocks
       if (closes_at_ != 0 && next_ == closes_at_) StreamClose(id);
@@ -242,6 +243,7 @@ TEST(StreamStress, ChannelsThatGoInTheMiddleEndTheirStreamsFirst) {
         }
       });
     }
+    // The channel goes at any moment of what the others do; whichever it is, the rest holds.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));  // tidy-allow: at any moment
     channel.reset();
     EXPECT_EQ(watcher.closed(), all.size()) << "the channel waits for the ends";

@@ -139,6 +139,18 @@ class StreamTest : public testing::Test {
     EXPECT_EQ(response, "open");
     return id;
   }
+  // The code of a call that opens a stream, which it names.
+  int CodeOfOpening(StreamInputHandler* handler, StreamId* id, const Bytes& request = {},
+                    int64_t timeout_ms = 10'000) {
+    StreamOptions options;
+    options.handler = handler;
+    Controller controller;
+    controller.set_timeout_ms(timeout_ms);
+    EXPECT_EQ(StreamCreate(id, controller, &options), 0);
+    Bytes response;
+    channel_->Call(kService, kMethod, controller, request, &response);
+    return controller.ErrorCode();
+  }
 
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<Channel> channel_;
@@ -237,14 +249,8 @@ TEST_F(StreamTest, AServerThatAcceptsNoStreamFailsTheCall) {
     done();
   });
   Recorder recorder;
-  Controller controller;
-  StreamId id;
-  StreamOptions options;
-  options.handler = &recorder;
-  ASSERT_EQ(StreamCreate(&id, controller, &options), 0);
-  Bytes response;
-  channel_->Call(kService, kMethod, controller, Bytes(), &response);
-  EXPECT_EQ(controller.ErrorCode(), 1003);
+  StreamId id = kInvalidStreamId;
+  EXPECT_EQ(CodeOfOpening(&recorder, &id), 1003);
   EXPECT_EQ(recorder.AwaitClosed(), 1003);
   EXPECT_EQ(StreamWrite(id, Bytes::Copy("x")), EINVAL);
 }
@@ -294,13 +300,7 @@ TEST_F(StreamTest, F58_ACallThatIsTooLargeFailsAloneAndSaysSo) {
   EXPECT_THAT(failure_of(large, CompressType::kSnappy), testing::Pair(1003, testing::_))
       << "the server will not unpack it";
   StreamId id = kInvalidStreamId;
-  StreamOptions options;
-  options.handler = &here;
-  Controller controller;
-  ASSERT_EQ(StreamCreate(&id, controller, &options), 0);
-  Bytes response;
-  channel_->Call(kService, kMethod, controller, large, &response);
-  EXPECT_EQ(controller.ErrorCode(), 1003);
+  EXPECT_EQ(CodeOfOpening(&here, &id, large), 1003);
   here.AwaitClosed(1);  // its stream, and not the other one
   EXPECT_EQ(StreamWrite(other, Bytes::Copy("goes on")), 0);
   EXPECT_THAT(failure_of(Bytes::Copy("small")), testing::Pair(0, ""));
@@ -327,14 +327,8 @@ TEST_F(StreamTest, AServerThatIsNotThereIsRefusedForCallAndStream) {
   other.Stop();
   channel_ = *Channel::Create("127.0.0.1:" + std::to_string(port));
   Recorder recorder;
-  Controller controller;
-  StreamId id;
-  StreamOptions options;
-  options.handler = &recorder;
-  ASSERT_EQ(StreamCreate(&id, controller, &options), 0);
-  Bytes response;
-  channel_->Call(kService, kMethod, controller, Bytes(), &response);
-  EXPECT_EQ(controller.ErrorCode(), ECONNREFUSED) << controller.ErrorText();
+  StreamId id = kInvalidStreamId;
+  EXPECT_EQ(CodeOfOpening(&recorder, &id), ECONNREFUSED);
   EXPECT_EQ(recorder.AwaitClosed(), ECONNREFUSED);
 }
 
@@ -346,15 +340,8 @@ TEST_F(StreamTest, ACallThatIsNotAnsweredTimesOutWithItsStream) {
     held.push_back(std::move(done));
   });
   Recorder recorder;
-  Controller controller;
-  controller.set_timeout_ms(50);
-  StreamId id;
-  StreamOptions options;
-  options.handler = &recorder;
-  ASSERT_EQ(StreamCreate(&id, controller, &options), 0);
-  Bytes response;
-  channel_->Call(kService, kMethod, controller, Bytes(), &response);
-  EXPECT_EQ(controller.ErrorCode(), 1008) << controller.ErrorText();
+  StreamId id = kInvalidStreamId;
+  EXPECT_EQ(CodeOfOpening(&recorder, &id, {}, 50), 1008);
   EXPECT_EQ(recorder.AwaitClosed(), 1008);
   absl::MutexLock lock(&mutex);
   for (Done& done : held) done();

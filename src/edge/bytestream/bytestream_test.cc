@@ -16,20 +16,6 @@ namespace {
 
 namespace pb = ::google::bytestream;
 
-class MemorySource final : public blob::Source {
- public:
-  explicit MemorySource(std::string data) : data_(std::move(data)) {}
-  uint64_t length() const override { return data_.size() + missing; }
-  void Read(uint64_t offset, uint64_t count, env::Executor* on, blob::Upload::Done<Bytes> done) override {
-    const std::string part = offset < data_.size() ? data_.substr(offset, count) : "";
-    on->Post([done = std::move(done), part]() mutable { done(Bytes::Copy(part)); });
-  }
-  uint64_t missing = 0;  // promised and not there
-
- private:
-  const std::string data_;
-};
-
 // Names, and uploads that can be taken up again at their length.
 class NamesHost : public StreamHost {
  public:

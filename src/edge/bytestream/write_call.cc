@@ -139,9 +139,8 @@ void WriteCall::Feed(Bytes data) {
 template <typename T>
 auto WriteCall::OnLane(void (WriteCall::*then)(T)) {
   return [self = shared_from_this(), then](auto result) {
-    if (self->lane_->RunsHere()) return ((*self).*then)(std::move(result));
-    self->lane_->Post(
-        [self, then, result = std::move(result)]() mutable { ((*self).*then)(std::move(result)); });
+    env::Dispatch(*self->lane_,
+                  [self, then, result = std::move(result)]() mutable { ((*self).*then)(std::move(result)); });
   };
 }
 
@@ -158,12 +157,6 @@ void WriteCall::OnOpened(absl::StatusOr<std::shared_ptr<node::Relay>> relay) {
   Pump();
 }
 
-// An upload that was taken up again may live on another lane.
-void WriteCall::OnRelayHome(env::Task task) {
-  if (relay_->home()->RunsHere()) return task();
-  relay_->home()->Post(std::move(task));
-}
-
 void WriteCall::Pump() {
   if (relay_ == nullptr || Gone()) return;
   while (!pieces_.empty() && (in_flight_ == 0 || in_flight_ + pieces_.front().size() <= window_bytes_)) {
@@ -173,12 +166,14 @@ void WriteCall::Pump() {
     const uint64_t at = std::exchange(appended_, appended_ + size);
     in_flight_ += size;
     auto answered = [self = shared_from_this(), size](absl::Status status) {
-      if (self->lane_->RunsHere()) return self->OnAppended(size, status);
-      self->lane_->Post([self, size, status = std::move(status)] { self->OnAppended(size, status); });
+      env::Dispatch(*self->lane_,
+                    [self, size, status = std::move(status)] { self->OnAppended(size, status); });
     };
-    OnRelayHome([relay = relay_, at, piece = std::move(piece), answered = std::move(answered)]() mutable {
-      relay->Append(at, std::move(piece), std::move(answered));
-    });
+    // An upload that was taken up again may live on another lane.
+    env::Dispatch(*relay_->home(),
+                  [relay = relay_, at, piece = std::move(piece), answered = std::move(answered)]() mutable {
+                    relay->Append(at, std::move(piece), std::move(answered));
+                  });
     if (Gone()) return;
   }
   if (!pieces_.empty() || in_flight_ > 0 || last_step_) return;
@@ -205,8 +200,9 @@ void WriteCall::FinishUpload() {
 
 // The pause of a write: what has arrived becomes durable, so that the size told never decreases.
 void WriteCall::FlushUpload() {
-  OnRelayHome(
-      [relay = relay_, answer = OnLane(&WriteCall::Answer)]() mutable { relay->Flush(std::move(answer)); });
+  env::Dispatch(*relay_->home(), [relay = relay_, answer = OnLane(&WriteCall::Answer)]() mutable {
+    relay->Flush(std::move(answer));
+  });
 }
 
 void WriteCall::PutWhole() {

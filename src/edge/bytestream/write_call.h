@@ -64,7 +64,6 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void PutWhole();
   void Answer(absl::StatusOr<uint64_t> committed);
   bool Gone() const { return answered_; }
-  void OnRelayHome(env::Task task);
   template <typename T>
   auto OnLane(void (WriteCall::*then)(T));
 

@@ -23,20 +23,6 @@ inline Sha256 DigestOf(const std::string& data) {
   builder.Update(data);
   return builder.Finish();
 }
-class MemorySource final : public blob::Source {
- public:
-  explicit MemorySource(std::string data) : data_(std::move(data)) {}
-  uint64_t length() const override { return data_.size() + missing; }
-  void Read(uint64_t offset, uint64_t count, env::Executor* on, blob::Upload::Done<Bytes> done) override {
-    const std::string part = offset < data_.size() ? data_.substr(offset, count) : "";
-    on->Post([done = std::move(done), part]() mutable { done(Bytes::Copy(part)); });
-  }
-  uint64_t missing = 0;  // promised and not there
-
- private:
-  const std::string data_;
-};
-
 // Names in memory, with the checks of a real host.
 class FilesHost : public StreamHost {
  public:

@@ -180,11 +180,6 @@ void PutCall::OnOpened(absl::StatusOr<std::shared_ptr<node::Relay>> relay) {
   Pump();
 }
 
-void PutCall::OnRelayHome(env::Task task) {
-  if (relay_->home()->RunsHere()) return task();
-  relay_->home()->Post(std::move(task));
-}
-
 void PutCall::Pump() {
   while (!Over() && !pieces_.empty()) {
     const uint64_t size = pieces_.front().data.size();
@@ -195,11 +190,12 @@ void PutCall::Pump() {
     const uint64_t at = std::exchange(appended_, appended_ + size);
     in_flight_ += size;
     auto answered = [self = Self(this), size, credit = piece.credit](absl::Status status) {
-      if (self->lane()->RunsHere()) return self->OnAppended(size, credit, status);
-      self->lane()->Post(
-          [self, size, credit, status = std::move(status)] { self->OnAppended(size, credit, status); });
+      env::Dispatch(*self->lane(), [self, size, credit, status = std::move(status)] {
+        self->OnAppended(size, credit, status);
+      });
     };
-    OnRelayHome([relay = relay_, at, data = std::move(piece.data), answered = std::move(answered)]() mutable {
+    env::Dispatch(*relay_->home(), [relay = relay_, at, data = std::move(piece.data),
+                                    answered = std::move(answered)]() mutable {
       relay->Append(at, std::move(data), std::move(answered));
     });
   }
@@ -217,7 +213,8 @@ void PutCall::OnAppended(uint64_t size, uint64_t credit, const absl::Status& sta
 
 void PutCall::FinishUpload() {
   if (header_.expected_digest)
-    OnRelayHome([relay = relay_, digest = *header_.expected_digest] { relay->ExpectDigest(digest); });
+    env::Dispatch(*relay_->home(),
+                  [relay = relay_, digest = *header_.expected_digest] { relay->ExpectDigest(digest); });
   host_->FinishWrite(relay_, lane(), [self = Self(this)](absl::StatusOr<node::BlobInfo> info) {
     self->OnPublished(std::move(info));
   });
@@ -259,7 +256,7 @@ void PutCall::Answer(const absl::Status& status, const node::BlobInfo& info) {
     if (info.digest) result.set_digest(std::string(info.digest->AsBytes()));
     for (const PeerId& holder : info.holders) result.add_holders(holder.value);
   } else if (relay_ != nullptr && !finished_) {
-    OnRelayHome([relay = relay_] { relay->Abort(); });  // nobody can go on with it
+    env::Dispatch(*relay_->home(), [relay = relay_] { relay->Abort(); });  // nobody can go on with it
   }
   for (const Piece& piece : pieces_) untold_ += piece.credit;
   Credit(std::exchange(untold_, 0));

@@ -48,7 +48,6 @@ class PutCall final : public FileStream {
   void FinishUpload();
   void OnPublished(absl::StatusOr<node::BlobInfo> info);
   void Answer(const absl::Status& status, const node::BlobInfo& info = {});
-  void OnRelayHome(env::Task task);
   bool Over() const { return ended() || gone(); }
 
   node::Host* const host_;
