@@ -404,7 +404,7 @@ TEST_F(ClusterFault, D15_D20_F35_WriteThatGoesOnAfterACrashTakesTheOthersWithIt)
   AwaitContent(1);
   EXPECT_THAT(Contents(1), testing::ElementsAre(testing::EndsWith(id))) << "it began again";
   ExpectWhole();
-  for (const size_t other : {0, 2}) EXPECT_EQ(cluster_->transports(other).fetches(), 0u) << other;
+  for (const size_t other : {0u, 2u}) EXPECT_EQ(cluster_->transports(other).fetches(), 0u) << other;
 }
 
 TEST_F(ClusterFault, F28_D20_WriteThatMetAFullDiskGoesOnOnceThereIsRoom) {
