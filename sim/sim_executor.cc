@@ -19,8 +19,8 @@ constexpr double kLongDelayChance = 0.02;
 
 class SimExecutor final : public env::Executor {
  public:
-  SimExecutor(World& world, Process& process)
-      : world_(world), process_(process), number_(++process.last_number_) {
+  SimExecutor(World& world, Process& process, std::string name)
+      : world_(world), process_(process), name_(std::move(name)), number_(++process.last_number_) {
     process_.executors_.emplace(number_, this);
   }
 
@@ -79,7 +79,9 @@ class SimExecutor final : public env::Executor {
     scheduled_ = true;
     SeededRandom& random = world_.random();
     const uint64_t delay_ns = random.Below(random.Chance(kLongDelayChance) ? kLongDelayNs : kShortDelayNs);
-    next_ = world_.After(std::chrono::nanoseconds(delay_ns), [this] {
+    const auto slow = process_.slow_.find(name_);
+    const env::Duration extra = slow == process_.slow_.end() ? env::Duration{} : slow->second;
+    next_ = world_.After(std::chrono::nanoseconds(delay_ns) + extra, [this] {
       scheduled_ = false;
       RunNext();
       ScheduleNext();
@@ -98,6 +100,7 @@ class SimExecutor final : public env::Executor {
 
   World& world_;
   Process& process_;
+  const std::string name_;
   const uint64_t number_;
   std::deque<std::pair<env::TimerId, env::Task>> queue_;  // timers that are due stand here too
   std::map<env::TimerId, std::pair<EventId, env::Task>> timers_;
@@ -117,8 +120,8 @@ void Process::Kill() {
   }
 }
 
-std::unique_ptr<env::Executor> SimExecutors::NewExecutor(const std::string&) {
-  return std::make_unique<SimExecutor>(world_, process_);
+std::unique_ptr<env::Executor> SimExecutors::NewExecutor(const std::string& name) {
+  return std::make_unique<SimExecutor>(world_, process_, name);
 }
 
 }  // namespace sluice::sim

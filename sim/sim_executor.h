@@ -11,6 +11,7 @@
 // and Process must outlive the executors made for them.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -32,6 +33,9 @@ class Process {
   // destroyed: that is for their owner, and what they post then is ignored.
   void Kill();
   bool alive() const { return alive_; }
+  // Each task of the executor of this name starts so much later: a slow disk, as the simulator's own calls
+  // take no time.
+  void SlowDown(const std::string& executor, env::Duration by) { slow_[executor] = by; }
 
  private:
   friend class SimExecutor;
@@ -39,6 +43,7 @@ class Process {
   // By number: the order must not depend on addresses.
   std::set<std::pair<uint64_t, SimExecutor*>> executors_;
   uint64_t last_number_ = 0;
+  std::map<std::string, env::Duration> slow_;
 };
 
 class SimExecutors final : public env::Executors {

@@ -100,6 +100,7 @@ absl::Status Cluster::Start(size_t index) {
   LogInfo("{} starts", server.peer.id.value);
   ++server.life;
   server.process = std::make_unique<Process>();
+  for (const auto& [executor, by] : server.slow) server.process->SlowDown(executor, by);
   server.executors = std::make_unique<SimExecutors>(world_, *server.process);
   server.random = std::make_unique<SeededRandom>(random_.Fork());
   auto host = node::Host::Open(OptionsOf(index),
@@ -149,6 +150,12 @@ void Cluster::PowerLoss(size_t server) {
   LogInfo("{} loses power", id(server).value);
   EndProcess(*servers_[server]);
   disk(server).Crash(random_.Next64());
+}
+
+void Cluster::SlowDown(size_t index, const std::string& executor, env::Duration by) {
+  Server& server = *servers_[index];
+  server.slow[executor] = by;
+  if (server.process != nullptr) server.process->SlowDown(executor, by);
 }
 
 void Cluster::Wipe(size_t server) {

@@ -65,6 +65,9 @@ class Cluster {
   void StartAll();                    // CHECKs that each starts
   void Kill(size_t server);           // kill -9: the machine stays up
   void PowerLoss(size_t server);      // and unsynced data is kept, cut or lost by seed
+  // Each task of the server's executor of this name ("apply", "disk", "log-write") starts so much later, in this
+  // life and the next ones; 0 ends it.
+  void SlowDown(size_t server, const std::string& executor, env::Duration by);
   void Wipe(size_t server);  // and the disk is empty afterwards; such a server starts without --bootstrap
   bool up(size_t server) const { return servers_[server]->host != nullptr; }
   // Changes with each start and end of the server's process.
@@ -103,6 +106,7 @@ class Cluster {
     raft::Peer peer;
     std::unique_ptr<SimFiles> disk;
     bool wiped = false;
+    std::map<std::string, env::Duration> slow;
     uint64_t life = 0;
     std::unique_ptr<Process> process;
     std::unique_ptr<SimExecutors> executors;

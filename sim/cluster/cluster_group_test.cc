@@ -159,6 +159,39 @@ TEST_F(ClusterGroup, TooManyWritesAreRefusedAndEachIsAnswered) {
   EXPECT_EQ(answers_[node::ReplyCode::kOk], 11) << "the room came back";
 }
 
+// The new leader has the call in its log, and is slow to apply it: until then it cannot know that the call
+// that comes again is the same.
+TEST_F(ClusterGroup, K4_D05_ARetryAtALeaderThatHasNotAppliedTheFirstRunsOnce) {
+  ClusterOptions options;
+  options.host.election_timeout_min_ms = 900;  // longer than applying takes
+  options.host.election_timeout_max_ms = 1500;
+  Make(options);
+  for (size_t i = 0; i < 3; ++i) cluster_->SlowDown(i, "apply", milliseconds(300));
+  for (uint64_t call = 1; call <= 4; ++call) {
+    const size_t old = LeaderOf(kCounter);
+    // It reaches both logs, and the leader dies before it hears that.
+    for (const PeerId& other : AllBut(old)) cluster_->network().Cut(other, cluster_->id(old));
+    Submit(old, node::RequestKind::kWrite, call);
+    cluster_->RunFor(milliseconds(100));
+    cluster_->Kill(old);
+    cluster_->network().Heal();
+    // Whoever leads hears it again and again.
+    answers_.clear();
+    for (int i = 0; i < 500 && answers_[node::ReplyCode::kOk] == 0; ++i) {
+      for (size_t other = 0; other < 3; ++other) {
+        if (other != old) Submit(other, node::RequestKind::kWrite, call);
+      }
+      cluster_->RunFor(milliseconds(20));
+    }
+    EXPECT_GT(answers_[node::ReplyCode::kLeaderNotReady], 0) << "it was ready at once: nothing is shown";
+    Restart(old);
+    ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+    const auto count = clients_->CounterNow(old);
+    ASSERT_TRUE(count.ok()) << count.status();
+    EXPECT_EQ(*count, static_cast<int64_t>(call));
+  }
+}
+
 TEST_F(ClusterGroup, ReadAfterWritesSeesThoseWithoutAnAnswer) {
   Make();
   const size_t leader = LeaderOf(kCounter);

@@ -143,6 +143,11 @@ void Group::HandOver() {
   Pump();
 }
 
+bool Group::ready() const {
+  return core_->ready() && applied_.index >= core_->own_first() &&
+         (facts_known_ || parts_.spec.mode == GroupMode::kRatis);
+}
+
 // --- Effects -----------------------------------------------------------------------------------------------
 
 void Group::Pump() {

@@ -68,8 +68,9 @@ class Group {
 
   const GroupSpec& spec() const { return parts_.spec; }
   bool leads() const { return core_->role() == raft::Role::kLeader; }
-  // Leads, and takes writes: an entry of its term is committed, and the log says what the group is (D-01).
-  bool ready() const { return core_->ready() && (facts_known_ || parts_.spec.mode == GroupMode::kRatis); }
+  // Leads, and takes writes: it has applied an entry of its term, so that it knows the reply to every call
+  // that it inherited in the log (D-05); and the log says what the group is (D-01).
+  bool ready() const;
   const PeerId& leader() const { return core_->leader(); }
   const raft::Configuration& configuration() const { return core_->configuration(); }
   Index applied() const { return applied_.index; }

@@ -143,7 +143,7 @@ std::optional<ClientReply> Group::AnswerAtOnce(const Proposal& proposal) const {
   }
   if (ready()) return std::nullopt;
   return Failure(ReplyCode::kLeaderNotReady,
-                 absl::UnavailableError("the leader has not committed an entry of its term yet"));
+                 absl::UnavailableError("the leader has not applied an entry of its term yet"));
 }
 
 // RESOURCE_EXHAUSTED when the write may not wait too; `taken` bytes are on their way to the log.

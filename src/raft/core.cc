@@ -220,6 +220,7 @@ Role Core::role() const { return impl_->role_; }
 Term Core::term() const { return impl_->hard_state_.term; }
 const PeerId& Core::leader() const { return impl_->leader_; }
 bool Core::ready() const { return impl_->ready(); }
+Index Core::own_first() const { return impl_->role_ == Role::kLeader ? impl_->own_first_ : kNoIndex; }
 Index Core::commit() const { return impl_->commit_; }
 TermIndex Core::last() const { return impl_->log_.last(); }
 Index Core::durable() const { return impl_->durable_; }

@@ -144,6 +144,7 @@ class Core {
   Term term() const;
   const PeerId& leader() const;  // empty: unknown
   bool ready() const;            // leader whose own term's first entry is committed
+  Index own_first() const;       // a leader's first entry of its term; kNoIndex elsewhere
   Index commit() const;
   TermIndex last() const;
   Index durable() const;      // own entries up to here are durable

@@ -24,8 +24,10 @@ TTL = "3s"  # of stages that make no progress
 
 
 class Cluster:
-    def __init__(self, program, folder, base_port):
+    def __init__(self, program, folder, base_port, options=(), environment=None):
         self.program = program
+        self.options = list(options)
+        self.environment = environment
         self.folder = folder
         self.ports = [base_port + 10 * i for i in range(3)]
         self.servers = [None] * 3
@@ -40,10 +42,11 @@ class Cluster:
     def start(self, i, bootstrap=False):
         peers = ",".join(f"n{k}@{self.address(k)}" for k in range(3))
         command = [self.program, "serve", "--id", f"n{i}", "--listen", self.address(i), "--peers", peers,
-                   "--data", str(self.folder / f"n{i}"), "--upload-idle-ttl-ms", TTL]
+                   "--data", str(self.folder / f"n{i}"), "--upload-idle-ttl-ms", TTL, *self.options]
         if bootstrap:
             command.append("--bootstrap")
-        self.servers[i] = subprocess.Popen(command, stdout=self.logs[i], stderr=self.logs[i])
+        self.servers[i] = subprocess.Popen(command, stdout=self.logs[i], stderr=self.logs[i],
+                                           env=self.environment)
 
     def kill(self, i):
         self.servers[i].send_signal(signal.SIGKILL)
@@ -57,11 +60,11 @@ class Cluster:
         except ValueError:
             return None
 
-    def leader(self):
+    def leader(self, group_id=None):
         for i in range(3):
             status = self.status(i)
             for group in (status or {}).get("groups", []):
-                if group.get("leader"):
+                if group.get("leader") and group_id in (None, group["id"]):
                     return int(group["leader"][1:])
         return None
 
