@@ -12,7 +12,6 @@
 namespace sluice::sim {
 namespace {
 
-constexpr uint64_t kBlockBytes = 4096;
 constexpr uint64_t kDefaultCapacityBytes = uint64_t{1} << 40;
 
 // Whether a mutating call happens: as asked, while the power goes, or not at all.
@@ -173,8 +172,8 @@ class SimFile final : public env::File {
     return disk_->Write(*node_, path_, offset, data, false);
   }
   absl::Status WriteDurably(uint64_t offset, const Bytes& data) override {
-    SLUICE_CHECK(offset % kBlockBytes == 0 && data.size() % kBlockBytes == 0)
-        << path_ << ": " << data.size() << " bytes at " << offset << " are not whole blocks";
+    SLUICE_CHECK(offset % env::kSectorBytes == 0 && data.size() % env::kSectorBytes == 0)
+        << path_ << ": " << data.size() << " bytes at " << offset << " are not whole sectors";
     std::lock_guard lock(disk_->mutex);
     RETURN_IF_ERROR(MayWrite("write"));
     return disk_->Write(*node_, path_, offset, data, true);

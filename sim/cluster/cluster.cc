@@ -149,7 +149,14 @@ void Cluster::Kill(size_t server) {
 void Cluster::PowerLoss(size_t server) {
   LogInfo("{} loses power", id(server).value);
   EndProcess(*servers_[server]);
-  disk(server).Crash(random_.Next64());
+  disk(server).Crash(random_.Next64(), {.sector_bytes = options_.sector_bytes});
+}
+
+void Cluster::PowerLossInWrite(const std::vector<size_t>& servers) {
+  for (const size_t server : servers) disk(server).HaltAt(disk(server).operations() + 1);
+  RunUntil([&] { return std::ranges::all_of(servers, [&](size_t i) { return disk(i).halted(); }); },
+           milliseconds(200));
+  for (const size_t server : servers) PowerLoss(server);
 }
 
 void Cluster::SlowDown(size_t index, const std::string& executor, env::Duration by) {

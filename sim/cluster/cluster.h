@@ -34,6 +34,7 @@ struct ClusterOptions {
   size_t servers = 3;
   bool blobs = true;
   bool counter = true;
+  uint32_t sector_bytes = 512;  // what the disks write whole when power fails
   // Timeouts, windows, time-to-live; ids, folders and groups are filled in.
   node::HostOptions host = SmallHostOptions();
 
@@ -68,6 +69,8 @@ class Cluster {
   // Each task of the server's executor of this name ("apply", "disk", "log-write") starts so much later, in this
   // life and the next ones; 0 ends it.
   void SlowDown(size_t server, const std::string& executor, env::Duration by);
+  // The power of these fails at once, each in the middle of its next file operation if it comes soon enough.
+  void PowerLossInWrite(const std::vector<size_t>& servers);
   void Wipe(size_t server);  // and the disk is empty afterwards; such a server starts without --bootstrap
   bool up(size_t server) const { return servers_[server]->host != nullptr; }
   // Changes with each start and end of the server's process.

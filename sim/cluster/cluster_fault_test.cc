@@ -39,6 +39,30 @@ TEST_F(ClusterFault, F06_EntryDamagedEverywhereIsNeverDroppedSilently) {
   }
 }
 
+// Blocks of the log are larger than what this disk writes whole: every server may keep a part of a block.
+TEST_F(ClusterFault, F02_K9_PowerLossOfAllInMidWriteElectsAgain) {
+  for (const uint32_t sector_bytes : {512u, 4096u}) {
+    for (uint64_t seed = 1; seed <= 12; ++seed) {
+      ClusterOptions options;
+      options.sector_bytes = sector_bytes;
+      options.counter = false;
+      Make(options, seed);
+      for (uint64_t round = 0; round < 4; ++round) {
+        for (uint64_t i = 0; i < 8; ++i) {
+          clients_->Put({.server = i % 3,
+                         .name = fmt::format("a{}-{}", round, i),
+                         .content = MakeContent(200 + 900 * i, i)});
+        }
+        cluster_->RunFor(milliseconds(cluster_->random().Below(6)));
+        cluster_->PowerLossInWrite({0, 1, 2});
+        for (size_t i = 0; i < 3; ++i) Restart(i);
+        ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << "seed " << seed << "\n" << cluster_->Describe();
+      }
+      ExpectWhole();
+    }
+  }
+}
+
 TEST_F(ClusterFault, F12_FullDiskRefusesWritesServesReadsAndGoesOn) {
   ClusterOptions options;
   options.servers = 1;

@@ -51,6 +51,7 @@ class RandomRun {
     const size_t sizes[] = {1, 3, 3, 3, 3, 5};
     options.servers = sizes[random.Below(6)];
     options.host.shards = static_cast<uint32_t>(random.Between(1, 2));
+    options.sector_bytes = random.Chance(0.7) ? 512 : 4096;
     return options;
   }
   size_t Any() { return random_.Below(cluster_.size()); }
@@ -136,7 +137,7 @@ class RandomRun {
 
   void ServerFault() {
     const size_t server = Any();
-    switch (random_.Below(8)) {
+    switch (random_.Below(9)) {
       case 0:
       case 1:
         if (cluster_.up(server)) cluster_.Kill(server);
@@ -154,7 +155,14 @@ class RandomRun {
           if (cluster_.up(i)) cluster_.PowerLoss(i);
         }
         break;
-      case 6:
+      case 6: {
+        std::vector<size_t> running;
+        for (size_t i = 0; i < cluster_.size(); ++i) {
+          if (cluster_.up(i) && !cluster_.disk(i).halted()) running.push_back(i);
+        }
+        return cluster_.PowerLossInWrite(running);
+      }
+      case 7:
         return DamageBlob();
       default:
         return DamageLog();

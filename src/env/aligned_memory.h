@@ -12,6 +12,7 @@ namespace sluice::env {
 
 // What O_DIRECT wants offsets, sizes and memory to be multiples of.
 inline constexpr size_t kBlockBytes = 4096;
+inline constexpr size_t kSectorBytes = 512;  // the smallest unit of a device
 
 constexpr size_t WholeBlocks(size_t size) { return (size + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
 

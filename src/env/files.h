@@ -32,7 +32,7 @@ class File {
   virtual absl::Status WriteAt(uint64_t offset, const Bytes& data) = 0;
   // Writes all of `data` at `offset` and makes it durable before it returns (RWF_DSYNC; with
   // OpenOptions::direct, O_DIRECT where the file system allows it). `offset` and `data.size()` are multiples
-  // of kBlockBytes. The file's size must already cover the range for this to be one device write.
+  // of kSectorBytes. The file's size must already cover the range for this to be one device write.
   virtual absl::Status WriteDurably(uint64_t offset, const Bytes& data) = 0;
   // Makes everything written so far durable (fdatasync: data and size).
   virtual absl::Status Sync() = 0;

@@ -113,8 +113,8 @@ class PosixFile final : public File {
   }
 
   absl::Status WriteDurably(uint64_t offset, const Bytes& data) override {
-    SLUICE_CHECK(offset % kBlockBytes == 0 && data.size() % kBlockBytes == 0)
-        << path_ << ": " << data.size() << " bytes at " << offset << " are not whole blocks";
+    SLUICE_CHECK(offset % kSectorBytes == 0 && data.size() % kSectorBytes == 0)
+        << path_ << ": " << data.size() << " bytes at " << offset << " are not whole sectors";
     for (size_t done = 0; done < data.size() && direct_fd_.valid();) {
       const Bytes piece = data.Slice(done, kDirectBytesMax);
       ASSIGN_OR_RETURN(const bool written, WriteDirectly(offset + done, piece));
@@ -277,7 +277,7 @@ class PosixFile final : public File {
   // False when this file system refuses O_DIRECT or RWF_DSYNC: nothing is promised then about the range.
   absl::StatusOr<bool> WriteDirectly(uint64_t offset, const Bytes& data) {
     if (aligned_bytes_ < data.size()) {
-      aligned_ = AllocateAligned(data.size());
+      aligned_ = AllocateAligned(WholeBlocks(data.size()));
       if (aligned_ == nullptr) return PosixError("allocate for", path_, ENOMEM);
       aligned_bytes_ = data.size();
     }
@@ -289,9 +289,9 @@ class PosixFile final : public File {
       });
       if (n < 0 && (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)) return false;
       if (n < 0) return PosixError("write", path_, errno);
-      const size_t whole_blocks = static_cast<size_t>(n) / kBlockBytes * kBlockBytes;
-      if (whole_blocks == 0) return PosixError("write", path_, EIO);
-      done += whole_blocks;
+      const size_t whole_sectors = static_cast<size_t>(n) / kSectorBytes * kSectorBytes;
+      if (whole_sectors == 0) return PosixError("write", path_, EIO);
+      done += whole_sectors;
     }
     return true;
   }

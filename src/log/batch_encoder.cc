@@ -22,12 +22,12 @@ void BatchEncoder::Begin(const Place& place) {
 }
 
 uint64_t BatchEncoder::BlocksFor(uint64_t payload_bytes, size_t block_bytes) {
-  const uint64_t body = block_bytes - kBlockHeaderBytes;
+  const uint64_t body = block_bytes - BlockBodyOffset(block_bytes);
   return (kRecordHeaderBytes + payload_bytes + body - 1) / body;
 }
 
 bool BatchEncoder::Fits(uint64_t payload_bytes) const {
-  const uint64_t body = block_bytes_ - kBlockHeaderBytes;
+  const uint64_t body = block_bytes_ - BlockBodyOffset(block_bytes_);
   const uint64_t here = room() < kRecordHeaderBytes ? 0 : room();
   const uint64_t needed = kRecordHeaderBytes + payload_bytes;
   const uint64_t more = needed <= here ? 0 : (needed - here + body - 1) / body;
@@ -38,7 +38,7 @@ void BatchEncoder::OpenBlock() {
   CloseBlock();
   const size_t start = block_end_;
   block_end_ = start + block_bytes_;
-  cursor_ = start + kBlockHeaderBytes;
+  cursor_ = start + BlockBodyOffset(block_bytes_);
   if (buffer_->size() < block_end_) buffer_->resize(std::max(block_end_, buffer_->size() * 2));
   blocks_.emplace_back();
 }
@@ -78,13 +78,13 @@ Bytes BatchEncoder::Finish() {
   CloseBlock();
   const size_t first = place_.segment_header ? block_bytes_ : 0;
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    EncodeBlockHeader({.used = blocks_[i].used,
-                       .generation = place_.generation,
-                       .sequence = place_.sequence + i,
-                       .position = static_cast<uint32_t>(i),
-                       .count = static_cast<uint32_t>(blocks_.size()),
-                       .first_record = blocks_[i].first_record},
-                      at(first + i * block_bytes_), block_bytes_);
+    SealBlock({.used = blocks_[i].used,
+               .generation = place_.generation,
+               .sequence = place_.sequence + i,
+               .position = static_cast<uint32_t>(i),
+               .count = static_cast<uint32_t>(blocks_.size()),
+               .first_record = blocks_[i].first_record},
+              at(first + i * block_bytes_), block_bytes_);
   }
   return Bytes::Wrap(buffer_->data(), block_end_, [keep = buffer_] {});
 }

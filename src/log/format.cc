@@ -30,6 +30,16 @@ T Get(std::string_view bytes, size_t offset) {
   return value;
 }
 
+// Low half: the generation; high half: a checksum, so that damage does not look like another generation.
+uint64_t StampOf(uint64_t generation, size_t sector) {
+  char text[8];
+  Put<uint32_t>(text, 0, static_cast<uint32_t>(generation));
+  Put<uint32_t>(text, 4, static_cast<uint32_t>(sector));
+  return (uint64_t{Crc32c({text, sizeof(text)})} << 32) | static_cast<uint32_t>(generation);
+}
+// Where a block keeps the bytes that the stamp of a sector took the place of.
+char* StandIn(char* block, size_t sector) { return block + kBlockHeaderBytes + kStampBytes * (sector - 1); }
+
 }  // namespace
 
 void EncodeSegmentHeader(const SegmentHeader& header, char* out) {
@@ -53,9 +63,10 @@ std::optional<SegmentHeader> DecodeSegmentHeader(std::string_view bytes) {
                        .first_sequence = Get<uint64_t>(bytes, 40)};
 }
 
-void EncodeBlockHeader(const BlockHeader& header, char* block, size_t block_bytes) {
+void SealBlock(const BlockHeader& header, char* block, size_t block_bytes) {
+  const size_t body = BlockBodyOffset(block_bytes);
   Put<uint32_t>(block, 0, kBlockMagic);
-  Put<uint32_t>(block, 8, Crc32c({block + kBlockHeaderBytes, block_bytes - kBlockHeaderBytes}));
+  Put<uint32_t>(block, 8, Crc32c({block + body, block_bytes - body}));
   Put<uint32_t>(block, 12, header.used);
   Put<uint64_t>(block, 16, header.generation);
   Put<uint64_t>(block, 24, header.sequence);
@@ -64,6 +75,40 @@ void EncodeBlockHeader(const BlockHeader& header, char* block, size_t block_byte
   Put<uint32_t>(block, 40, header.first_record);
   Put<uint32_t>(block, 44, 0);
   Put<uint32_t>(block, 4, Crc32c({block + 8, kBlockHeaderBytes - 8}));
+  for (size_t sector = 1; sector < block_bytes / kSectorBytes; ++sector) {
+    char* at = block + sector * kSectorBytes;
+    std::memcpy(StandIn(block, sector), at, kStampBytes);
+    Put<uint64_t>(at, 0, StampOf(header.generation, sector));
+  }
+}
+
+bool UnsealBlock(const BlockHeader& header, char* block, size_t block_bytes) {
+  bool whole = true;
+  for (size_t sector = 1; sector < block_bytes / kSectorBytes; ++sector) {
+    char* at = block + sector * kSectorBytes;
+    const bool stamped = Get<uint64_t>({at, kStampBytes}, 0) == StampOf(header.generation, sector);
+    if (stamped) std::memcpy(at, StandIn(block, sector), kStampBytes);
+    whole = whole && stamped;
+  }
+  return whole;
+}
+
+bool HasOldSector(std::string_view block, uint64_t generation) {
+  for (size_t sector = 0; sector < block.size() / kSectorBytes; ++sector) {
+    const std::string_view bytes = block.substr(sector * kSectorBytes, kSectorBytes);
+    if (bytes.find_first_not_of('\0') == std::string_view::npos) {
+      return true;
+    }
+    if (sector == 0) {
+      const std::optional<BlockHeader> header = DecodeBlockHeader(block, block.size());
+      if (header && header->generation < generation) return true;
+      continue;
+    }
+    const uint64_t stamp = Get<uint64_t>(bytes, 0);
+    const auto of = static_cast<uint32_t>(stamp);
+    if (of < static_cast<uint32_t>(generation) && stamp == StampOf(of, sector)) return true;
+  }
+  return false;
 }
 
 std::optional<BlockHeader> DecodeBlockHeader(std::string_view bytes, size_t block_bytes) {
@@ -76,16 +121,17 @@ std::optional<BlockHeader> DecodeBlockHeader(std::string_view bytes, size_t bloc
                            .position = Get<uint32_t>(bytes, 32),
                            .count = Get<uint32_t>(bytes, 36),
                            .first_record = Get<uint32_t>(bytes, 40)};
-  const bool sane = header.used >= kBlockHeaderBytes && header.used <= block_bytes &&
-                    header.position < header.count && header.sequence >= header.position &&
-                    (header.first_record == 0 ||
-                     (header.first_record >= kBlockHeaderBytes && header.first_record < header.used));
+  const size_t body = BlockBodyOffset(block_bytes);
+  const bool sane =
+      header.used >= body && header.used <= block_bytes && header.position < header.count &&
+      header.sequence >= header.position &&
+      (header.first_record == 0 || (header.first_record >= body && header.first_record < header.used));
   if (!sane) return std::nullopt;
   return header;
 }
 
 bool BlockBodyIsValid(const BlockHeader& header, std::string_view block) {
-  return header.body_crc == Crc32c(block.substr(kBlockHeaderBytes));
+  return header.body_crc == Crc32c(block.substr(BlockBodyOffset(block.size())));
 }
 
 void EncodeRecordHeader(const RecordHeader& header, char* out) {

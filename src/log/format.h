@@ -1,6 +1,6 @@
 // The bytes of the log on disk: headers of segments, blocks and records, and a hard-state block.
 //
-//   EncodeBlockHeader(header, block, block_bytes);        // checksums what the block holds
+//   SealBlock(header, block, block_bytes);        // checksums what the block holds, stamps its sectors
 //   std::optional<BlockHeader> header = DecodeBlockHeader({block, kBlockHeaderBytes});
 //
 // Page: docs/formats/log.md. Pure functions; a decoder answers nullopt for anything that its encoder cannot
@@ -18,15 +18,17 @@
 
 namespace sluice::log {
 
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr size_t kSegmentHeaderBytes = 48;
 inline constexpr size_t kBlockHeaderBytes = 48;
+inline constexpr size_t kSectorBytes = 512;  // what any device writes whole
+inline constexpr size_t kStampBytes = 8;     // of each sector of a block but the first
 inline constexpr size_t kRecordHeaderBytes = 56;
 inline constexpr size_t kStateMarkBytes = 40;
 inline constexpr size_t kHardStateBlockBytes = 4096;
-inline constexpr size_t kHardStateBytesMax = 512;  // a sector: written whole by any device
-inline constexpr size_t kBlockBytesMin = 4096;
-inline constexpr size_t kBlockBytesMax = 65536;
+inline constexpr size_t kHardStateBytesMax = kSectorBytes;
+inline constexpr size_t kBlockBytesMin = kSectorBytes;
+inline constexpr size_t kBlockBytesMax = 16384;
 inline constexpr uint64_t kSegmentBytesMax = 1u << 30;
 
 struct SegmentHeader {
@@ -51,10 +53,20 @@ struct BlockHeader {
   // Everything before this sequence was durable when the block was written.
   uint64_t synced_to() const { return sequence - position; }
 };
-// Fills in the header of a complete block, and its body_crc.
-void EncodeBlockHeader(const BlockHeader& header, char* block, size_t block_bytes);
+// Where the body of a block begins: behind its header and what the stamps stand in for.
+constexpr size_t BlockBodyOffset(size_t block_bytes) {
+  return kBlockHeaderBytes + kStampBytes * (block_bytes / kSectorBytes - 1);
+}
+// Fills in the header of a complete block and its body_crc, and stamps its sectors.
+void SealBlock(const BlockHeader& header, char* block, size_t block_bytes);
+// Puts back what the stamps stand in for. False: a sector has another stamp; what it held is not put back.
+bool UnsealBlock(const BlockHeader& header, char* block, size_t block_bytes);
+// True if a sector of the block shows that the block was never written whole in this generation: it is of an
+// older one, or zeros.
+bool HasOldSector(std::string_view block, uint64_t generation);
 // nullopt also when the fields contradict each other. The body is not looked at.
 std::optional<BlockHeader> DecodeBlockHeader(std::string_view bytes, size_t block_bytes);
+// Of an unsealed block.
 bool BlockBodyIsValid(const BlockHeader& header, std::string_view block);
 
 enum class RecordKind : uint8_t { kEntry = 1, kCopy = 2, kCompact = 3, kRestart = 4, kDrop = 5, kState = 6 };

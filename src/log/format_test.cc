@@ -69,9 +69,8 @@ TEST(LogFormat, GoldenFile) {
 
 TEST(LogFormat, EveryFlippedBitOfAHeaderIsNoticed) {
   std::string block(4096, 'p');
-  EncodeBlockHeader(
-      {.used = 4096, .generation = 2, .sequence = 9, .position = 1, .count = 3, .first_record = 48},
-      block.data(), block.size());
+  SealBlock({.used = 4096, .generation = 2, .sequence = 9, .position = 1, .count = 3, .first_record = 104},
+            block.data(), block.size());
   std::string record(kRecordHeaderBytes, '\0');
   EncodeRecordHeader({}, record.data());
   RecordHeader header;
@@ -98,8 +97,36 @@ TEST(LogFormat, EveryFlippedBitOfAHeaderIsNoticed) {
   for (size_t bit = 0; bit < kSegmentHeaderBytes * 8; ++bit) {
     EXPECT_FALSE(DecodeSegmentHeader(flipped(segment, bit))) << bit;
   }
-  EXPECT_TRUE(BlockBodyIsValid(*DecodeBlockHeader(block, 4096), block));
-  EXPECT_FALSE(BlockBodyIsValid(*DecodeBlockHeader(block, 4096), flipped(block, 4096 * 8 - 1)));
+  std::string open = block;
+  ASSERT_TRUE(UnsealBlock(*DecodeBlockHeader(block, 4096), open.data(), open.size()));
+  EXPECT_EQ(open.substr(104), std::string(4096 - 104, 'p'));
+  EXPECT_TRUE(BlockBodyIsValid(*DecodeBlockHeader(block, 4096), open));
+  EXPECT_FALSE(BlockBodyIsValid(*DecodeBlockHeader(block, 4096), flipped(open, 4096 * 8 - 1)));
+}
+
+// Each sector of a block tells by itself whether it was written, and damage never looks like "it was not".
+TEST(LogFormat, F02_K9_ASectorThatWasNotWrittenIsToldFromADamagedOne) {
+  const auto sealed = [](uint64_t generation, char text) {
+    std::string block(4096, text);
+    SealBlock(
+        {.used = 4096, .generation = generation, .sequence = 9, .position = 0, .count = 1, .first_record = 0},
+        block.data(), block.size());
+    return block;
+  };
+  const std::string block = sealed(3, 'n');
+  EXPECT_FALSE(HasOldSector(block, 3));
+  for (const std::string& before : {std::string(4096, '\0'), sealed(2, 'o')}) {
+    for (size_t sector = 0; sector < 8; ++sector) {
+      std::string torn = block;
+      torn.replace(sector * 512, 512, before, sector * 512, 512);
+      EXPECT_TRUE(HasOldSector(torn, 3)) << sector;
+    }
+  }
+  for (size_t bit = 0; bit < block.size() * 8; ++bit) {
+    std::string damaged = block;
+    damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ (1 << bit % 8));
+    ASSERT_FALSE(HasOldSector(damaged, 3)) << bit;
+  }
 }
 
 TEST(LogFormat, NamesAreParsedExactly) {

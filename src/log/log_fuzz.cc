@@ -15,6 +15,7 @@ namespace sluice::log {
 namespace {
 
 constexpr size_t kBlock = 4096;
+constexpr size_t kBody = BlockBodyOffset(kBlock);
 
 void Walk(std::string data) {
   absl::StatusOr<ScannedSegment> segment = JudgeSegment(std::move(data), "fuzz", 7, kBlock, {});
@@ -34,12 +35,12 @@ std::string Blocks(std::string_view input) {
     const uint8_t flags = static_cast<uint8_t>(input[0]);
     const uint32_t count = 1u + static_cast<uint8_t>(input[1]) % 4;
     const uint32_t position = static_cast<uint8_t>(input[2]) % count;
-    const size_t used = std::min<size_t>(kBlock - kBlockHeaderBytes, static_cast<uint8_t>(input[3]) * 17u);
+    const size_t used = std::min<size_t>(kBlock - kBody, static_cast<uint8_t>(input[3]) * 17u);
     input.remove_prefix(4);
     std::string block(kBlock, '\0');
     const std::string_view body = input.substr(0, used);
-    std::copy(body.begin(), body.end(), block.begin() + kBlockHeaderBytes);
-    for (size_t at = kBlockHeaderBytes; at + kRecordHeaderBytes <= kBlockHeaderBytes + body.size();) {
+    std::copy(body.begin(), body.end(), block.begin() + kBody);
+    for (size_t at = kBody; at + kRecordHeaderBytes <= kBody + body.size();) {
       const uint8_t small = static_cast<uint8_t>(block[at]);
       RecordHeader header;
       header.kind = static_cast<RecordKind>(1 + small % 6);
@@ -52,13 +53,13 @@ std::string Blocks(std::string_view input) {
       EncodeRecordHeader(header, &block[at]);
       at += kRecordHeaderBytes + header.payload_bytes;
     }
-    EncodeBlockHeader({.used = static_cast<uint32_t>(kBlockHeaderBytes + body.size()),
-                       .generation = flags % 8 == 0 ? 6u : 7u,
-                       .sequence = sequence++,
-                       .position = position,
-                       .count = count,
-                       .first_record = body.empty() ? 0 : static_cast<uint32_t>(kBlockHeaderBytes)},
-                      block.data(), kBlock);
+    SealBlock({.used = static_cast<uint32_t>(kBody + body.size()),
+               .generation = flags % 8 == 0 ? 6u : 7u,
+               .sequence = sequence++,
+               .position = position,
+               .count = count,
+               .first_record = body.empty() ? 0 : static_cast<uint32_t>(kBody)},
+              block.data(), kBlock);
     input.remove_prefix(body.size());
     if ((flags & 0x30) == 0x30) block[flags] = static_cast<char>(~block[flags]);
     if ((flags & 0xc0) == 0xc0) block[2000] = static_cast<char>(~block[2000]);

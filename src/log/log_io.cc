@@ -114,7 +114,8 @@ absl::StatusOr<Bytes> DurableLog::ReadRecord(const SegmentUse& segment, const Gr
   const uint64_t start = slot.place.offset / block_bytes * block_bytes;
   const uint64_t in_block = slot.place.offset - start;
   const uint64_t needed = kRecordHeaderBytes + slot.bytes;
-  const uint64_t body = block_bytes - kBlockHeaderBytes;
+  const uint64_t body_offset = BlockBodyOffset(block_bytes);
+  const uint64_t body = block_bytes - body_offset;
   const uint64_t here = block_bytes - in_block;
   const uint64_t blocks = 1 + (needed <= here ? 0 : (needed - here + body - 1) / body);
   const auto damaged = [&](std::string_view what) {
@@ -130,8 +131,11 @@ absl::StatusOr<Bytes> DurableLog::ReadRecord(const SegmentUse& segment, const Gr
   for (uint64_t n = 0; n < blocks; ++n) {
     const std::string_view block = std::string_view(raw).substr(n * block_bytes, block_bytes);
     const std::optional<BlockHeader> header = DecodeBlockHeader(block, block_bytes);
-    if (!header || header->generation != slot.place.generation) return damaged("a block is damaged");
-    const uint64_t skip = n == 0 ? in_block : kBlockHeaderBytes;
+    if (!header || header->generation != slot.place.generation ||
+        !UnsealBlock(*header, raw.data() + n * block_bytes, block_bytes)) {
+      return damaged("a block is damaged");
+    }
+    const uint64_t skip = n == 0 ? in_block : body_offset;
     record.append(block.substr(skip, needed - record.size()));
   }
   const std::optional<RecordHeader> header = DecodeRecordHeader(record);

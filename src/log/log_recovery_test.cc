@@ -300,7 +300,7 @@ TEST(LogRecovery, F07_UnreadableLastBlock) {
 }
 
 TEST(LogRecovery, F08_HardStateSurvivesDamageToEitherCopy) {
-  for (const uint64_t copy : {0, 1}) {
+  for (const uint64_t copy : {uint64_t{0}, uint64_t{1}}) {
     sim::SimFiles disk;
     {
       SimLog log(disk);

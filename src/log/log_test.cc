@@ -88,12 +88,12 @@ TEST(Log, OneSyncedWriteForWhatArrivedMeanwhile) {
   log.Settle();
   const auto before = disk.counts();
   int answered = 0;
-  for (int64_t i = 1; i <= 20; ++i) {
+  for (int64_t i = 1; i <= 15; ++i) {
     log->Append({.group = kOther, .hard_state = std::nullopt, .entries = EntriesAt(kOther, i - 1, 1, 1)},
                 log.shard(), [&](absl::Status done) { answered += done.ok(); });
   }
   log.Settle();
-  EXPECT_EQ(answered, 20);
+  EXPECT_EQ(answered, 15);
   EXPECT_EQ(disk.counts().durable_writes - before.durable_writes, 1u);
   EXPECT_EQ(disk.counts().writes, before.writes);
   EXPECT_EQ(disk.counts().syncs, before.syncs);

@@ -130,7 +130,7 @@ bool DurableLog::BeginBatch(uint64_t first_payload_bytes) {
 
 uint64_t DurableLog::StateMarkBlocks() const {
   const uint64_t in_a_block =
-      (options_.block_bytes - kBlockHeaderBytes) / (kRecordHeaderBytes + kStateMarkBytes);
+      (options_.block_bytes - BlockBodyOffset(options_.block_bytes)) / (kRecordHeaderBytes + kStateMarkBytes);
   return written_.size() / in_a_block + 1;
 }
 

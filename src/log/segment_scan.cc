@@ -38,7 +38,7 @@ class Walker {
 
   // A block that tells nothing: it may have held only a part of a payload.
   void SkipBlock() {
-    const size_t body = segment_.block_bytes - kBlockHeaderBytes;
+    const size_t body = segment_.block_bytes - BlockBodyOffset(segment_.block_bytes);
     if (pending_ && left_ >= body) {
       left_ -= static_cast<uint32_t>(body);
       broken_ = true;
@@ -55,7 +55,7 @@ class Walker {
   void WalkBlock(const BlockHeader& header) {
     const std::string_view block = segment_.block(number_).substr(0, header.used);
     if (header.position == 0) EndPending(/*whole=*/false);
-    size_t offset = kBlockHeaderBytes;
+    size_t offset = BlockBodyOffset(segment_.block_bytes);
     if (pending_) {
       offset += Take(block.substr(offset));
       if (pending_) return;
@@ -178,25 +178,25 @@ absl::StatusOr<ScannedSegment> JudgeSegment(std::string data, const std::string&
     const std::string_view block = segment.block(n);
     const std::optional<BlockHeader> found = DecodeBlockHeader(block, segment.block_bytes);
     const bool bad = std::find(unreadable.begin(), unreadable.end(), n) != unreadable.end();
-    if (bad || (found && found->generation > generation) || (!found && !IsZero(block))) {
-      segment.all_old = false;
-    } else if (!found || found->generation < generation) {
-      segment.blocks[n] = BlockState::kOld;
-    } else {
-      segment.all_old = false;
+    // One sector that is still what it was: the write of this block never came to its end.
+    const bool old = !bad && HasOldSector(block, generation);
+    if (old) segment.blocks[n] = BlockState::kOld;
+    if (!bad && found && found->generation == generation) {
       if (!segment.first_sequence && found->sequence + 1 >= n)
         segment.first_sequence = found->sequence + 1 - n;
       if (!segment.first_sequence || found->sequence != segment.sequence_of(n) || found->position >= n)
         continue;
       used = true;
       segment.headers[n] = found;
-      segment.blocks[n] = BlockBodyIsValid(*found, block) ? BlockState::kValid : BlockState::kBroken;
+      const bool whole =
+          UnsealBlock(*found, segment.data.data() + n * segment.block_bytes, segment.block_bytes);
+      if (old) continue;
+      segment.blocks[n] = whole && BlockBodyIsValid(*found, block) ? BlockState::kValid : BlockState::kBroken;
     }
   }
   if (count > 0) {
     const bool old_header = (header && header->generation < generation) || IsZero(segment.block(0));
     segment.blocks[0] = ours ? BlockState::kValid : old_header ? BlockState::kOld : BlockState::kUnreadable;
-    segment.all_old = segment.all_old && old_header;
   }
   if (!used) segment.first_sequence.reset();
   return segment;

@@ -17,6 +17,7 @@
 
 namespace sluice::log {
 
+// kOld: never written whole, a torn block too.
 enum class BlockState : uint8_t { kOld, kValid, kBroken, kUnreadable };
 
 struct ScannedSegment {
@@ -26,9 +27,8 @@ struct ScannedSegment {
   size_t block_bytes = 0;
   std::string data;
   std::vector<BlockState> blocks;                   // by block number; 0 is the segment header
-  std::vector<std::optional<BlockHeader>> headers;  // of valid and broken blocks
+  std::vector<std::optional<BlockHeader>> headers;  // where right and of this generation
   std::optional<uint64_t> first_sequence;           // nullopt: never used
-  bool all_old = true;                              // nothing but zeros and older generations
 
   uint64_t sequence_of(uint64_t block) const { return first_sequence.value_or(0) + block - 1; }
   std::string_view block(uint64_t number) const {
