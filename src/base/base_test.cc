@@ -1,8 +1,13 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <functional>
 #include <string>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/crc32c.h"
 #include "base/digest.h"
 #include "base/ids.h"
@@ -74,6 +79,85 @@ TEST(Bytes, SlicesShareAndReleaseOnce) {
 TEST(Log, PrintableEscapesAndCuts) {
   EXPECT_EQ(Printable("a\nb"), "a\\nb");
   EXPECT_LT(Printable(std::string(1 << 20, 'x')).size(), 140u);
+}
+
+// Runs `body` in a process of its own whose standard output is a pipe. Gives its exit status, and what it
+// wrote, of which nothing was read before its end unless `read` says so.
+struct Ended {
+  int status = 0;
+  std::string out;
+};
+Ended RunWithPipe(bool read_at_once, const std::function<void()>& body) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    dup2(ends[1], STDOUT_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+    alarm(20);  // what hangs is killed
+    body();
+    exit(7);
+  }
+  close(ends[1]);
+  Ended ended;
+  if (!read_at_once) waitpid(pid, &ended.status, 0);
+  char buffer[4096];
+  for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) > 0;) {
+    ended.out.append(buffer, static_cast<size_t>(got));
+  }
+  if (read_at_once) waitpid(pid, &ended.status, 0);
+  close(ends[0]);
+  return ended;
+}
+
+TEST(Log, K17_APipeThatNobodyReadsHoldsUpNobody) {
+  const Ended ended = RunWithPipe(false, [] {
+    for (int i = 0; i < 200'000; ++i) LogInfo("line {}", i);
+  });
+  EXPECT_TRUE(WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == 7) << ended.status;
+  EXPECT_NE(ended.out.find("line 0\n"), std::string::npos);
+}
+
+TEST(Log, K17_LinesAreWrittenInOrderBeforeTheEnd) {
+  const Ended ended = RunWithPipe(true, [] {
+    for (int i = 0; i < 1000; ++i) LogInfo("line {}", i);
+  });
+  EXPECT_TRUE(WIFEXITED(ended.status));
+  size_t at = 0;
+  for (int i = 0; i < 1000; ++i) {
+    at = ended.out.find(fmt::format("line {}\n", i), at);
+    ASSERT_NE(at, std::string::npos) << i;
+  }
+}
+
+TEST(Log, K17_WhatWasDroppedIsCounted) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const Ended ended = RunWithPipe(true, [&ends] {
+    // Nobody reads until all is said.
+    const int out = dup(STDOUT_FILENO);
+    dup2(ends[1], STDOUT_FILENO);
+    for (int i = 0; i < 200'000; ++i) LogInfo("line {}", i);
+    dup2(out, STDOUT_FILENO);
+    char rest[1 << 16];
+    (void)!read(ends[0], rest, sizeof rest);
+    (void)!read(ends[0], rest, sizeof rest);
+    EXPECT_TRUE(FlushLog(std::chrono::seconds(10)));
+  });
+  close(ends[0]);
+  close(ends[1]);
+  EXPECT_NE(ended.out.find(" log lines were dropped"), std::string::npos);
+  EXPECT_NE(ended.out.find("line 199999\n"), std::string::npos);  // the newest are kept
+}
+
+TEST(Log, K17_AFailedCheckFlushesAndAborts) {
+  const Ended ended = RunWithPipe(true, [] {
+    LogInfo("the last line");
+    SLUICE_CHECK(1 + 1 == 3) << "as planned";
+  });
+  EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGABRT) << ended.status;
+  EXPECT_NE(ended.out.find("the last line"), std::string::npos);
 }
 
 }  // namespace
