@@ -1,7 +1,6 @@
 // `sluice serve`: one server, until it is told to end.
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include "app/units.h"
 #include "base/log.h"
 #include "edge/whole_server.h"
+#include "env/descriptors.h"
 
 namespace sluice::app {
 namespace {
@@ -98,13 +98,6 @@ absl::StatusOr<edge::WholeServerOptions> ServerOptionsOf(const Settings& setting
   return options;
 }
 
-void RaiseFileLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 // TERM and INT are read by this thread and interrupt no other.
 int BlockedSignals() {
   sigset_t set;
@@ -124,7 +117,7 @@ void WaitForSignal(int signals) {
 absl::Status Serve(Settings* settings) {
   RETURN_IF_ERROR(settings->Resolve());
   ASSIGN_OR_RETURN(edge::WholeServerOptions options, ServerOptionsOf(*settings));
-  RaiseFileLimit();
+  RETURN_IF_ERROR(env::RaiseDescriptorLimit());
   const int signals = BlockedSignals();  // before any thread starts
   ASSIGN_OR_RETURN(const auto server, edge::WholeServer::Start(std::move(options)));
   WaitForSignal(signals);

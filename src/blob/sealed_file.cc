@@ -64,10 +64,10 @@ absl::StatusOr<Footer> ReadFooter(env::File& file, const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<SealedFile>> SealedFile::Open(env::Files& files, const std::string& path,
                                                              uint64_t direct_read_bytes) {
-  ASSIGN_OR_RETURN(auto file, files.Open(path, {.read_only = true}));
+  ASSIGN_OR_RETURN(auto file, files.Open(path, {.read_only = true, .for_client = true}));
   ASSIGN_OR_RETURN(Footer footer, ReadFooter(*file, path));
   if (direct_read_bytes > 0 && footer.sealed.length >= direct_read_bytes) {
-    ASSIGN_OR_RETURN(file, files.Open(path, {.direct = true, .read_only = true}));
+    ASSIGN_OR_RETURN(file, files.Open(path, {.direct = true, .read_only = true, .for_client = true}));
   }
   std::string list(4 * ChunkCount(footer.sealed.length), '\0');
   ASSIGN_OR_RETURN(const size_t got, file->ReadAt(footer.sealed.length, list.data(), list.size()));

@@ -25,9 +25,9 @@ absl::Status CheckLastChunk(env::File& data, const ChunkList& chunks, const std:
 
 absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, const StagePaths& paths,
                                                              const UploadSpec& spec, size_t run_bytes) {
-  ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {.create = true}));
+  ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {.create = true, .for_client = true}));
   ASSIGN_OR_RETURN(std::shared_ptr<env::File> data,
-                   files.Open(paths.data, {.create = true, .run_bytes = run_bytes}));
+                   files.Open(paths.data, {.create = true, .run_bytes = run_bytes, .for_client = true}));
   RETURN_IF_ERROR(side->Truncate(0));
   RETURN_IF_ERROR(data->Truncate(0));
   std::unique_ptr<StageFile> stage(new StageFile(std::move(data), std::move(side)));
@@ -37,8 +37,9 @@ absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, 
 
 absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Reopen(env::Files& files, const StagePaths& paths,
                                                              SideState side_state, size_t run_bytes) {
-  ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {}));
-  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data, files.Open(paths.data, {.run_bytes = run_bytes}));
+  ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {.for_client = true}));
+  ASSIGN_OR_RETURN(std::shared_ptr<env::File> data,
+                   files.Open(paths.data, {.run_bytes = run_bytes, .for_client = true}));
   const uint64_t length = side_state.durable.length();
   ASSIGN_OR_RETURN(const uint64_t data_bytes, data->Size());
   if (data_bytes < length) {

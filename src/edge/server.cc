@@ -2,7 +2,6 @@
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
@@ -84,10 +83,10 @@ void Server::Add(std::unique_ptr<Part> part) { parts_.push_back(std::move(part))
 
 absl::Status Server::Listen() {
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
+  ASSIGN_OR_RETURN(listener_, GrpcListener::Bind(*lanes_[0], options_.listen));
+  listener_->Attach(builder);
   builder.SetMaxReceiveMessageSize(options_.message_bytes_max);
   builder.SetMaxSendMessageSize(options_.message_bytes_max);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second server on the port must be told
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   builder.RegisterService(&services_->client);
   builder.RegisterService(&services_->server);
@@ -98,11 +97,9 @@ absl::Status Server::Listen() {
     for (grpc::Service* service : part->services()) builder.RegisterService(service);
   }
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr || port_ == 0) {
-    server_.reset();
-    return absl::UnavailableError(fmt::format(
-        "cannot listen on {}: the port is in use, or the address is not of this machine", options_.listen));
-  }
+  if (server_ == nullptr) return absl::UnavailableError("gRPC does not start");
+  port_ = listener_->port();
+  listener_->Start();
   for (const std::unique_ptr<Part>& part : parts_) {
     RETURN_IF_ERROR(part->Start());
     ++parts_started_;
@@ -126,6 +123,7 @@ void Server::Stop(std::chrono::milliseconds grace) {
   peers_.Stop();
   peer_calls_.Stop();
   replies_.Stop();
+  listener_.reset();
   if (server_ == nullptr) return;
   server_->Shutdown(std::chrono::system_clock::now() + grace);
   server_->Wait();

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "edge/byte_lane.h"
+#include "edge/grpc_listener.h"
 #include "edge/peer/peer_calls.h"
 #include "edge/peer_links.h"
 #include "edge/ratis/peer_transport.h"
@@ -93,6 +94,7 @@ class Server {
   std::unique_ptr<Services> services_;
   std::vector<std::unique_ptr<Part>> parts_;
   size_t parts_started_ = 0;
+  std::unique_ptr<GrpcListener> listener_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
   bool drained_ = false;

@@ -1,13 +1,17 @@
 #include "edge/server.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <thread>
+
+#include <asio/buffer.hpp>
 
 #include "edge/fake_host_for_test.h"
 #include "edge/peer/peer_service.h"
@@ -661,6 +665,36 @@ TEST_F(TwoServersTest, D03_AnotherServerAtTheAddressIsRefused) {
   grpc::ClientContext second;
   ASSERT_TRUE(stub->Hello(&second, hello, &answer).ok());
   EXPECT_FALSE(answer.accepted());
+}
+
+// gRPC's own listener gives up for ever when an accept fails.
+TEST_F(ServerTest, K17_F14_AMomentWithoutDescriptorsDoesNotEndThePort) {
+  // Made before there are none left.
+  asio::io_context context;
+  asio::ip::tcp::socket early(context);
+  early.open(asio::ip::tcp::v4());
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  const rlimit small{500, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &small), 0);
+  std::vector<int> hoard;
+  for (int fd; (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;) hoard.push_back(fd);
+  EXPECT_EQ(errno, EMFILE);
+  std::error_code error;
+  early.connect({asio::ip::make_address("127.0.0.1"), static_cast<uint16_t>(server_->port())}, error);
+  EXPECT_FALSE(error) << error.message();  // the kernel takes it; the server cannot
+  // One free descriptor is of the reserve: what it accepts with it is refused, and that shows that it tried.
+  close(hoard.back());
+  hoard.pop_back();
+  char byte;
+  early.read_some(asio::buffer(&byte, 1), error);
+  EXPECT_TRUE(error) << "closed by the server";
+  for (const int fd : hoard) close(fd);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  pb::RaftClientReplyProto reply;
+  context_.set_wait_for_ready(true);
+  const grpc::Status status = Once(Write(5, "a"), &reply);
+  EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -16,6 +17,7 @@
 
 #include "base/check.h"
 #include "env/clock.h"
+#include "env/descriptors.h"
 #include "env/files.h"
 #include "env/loop.h"
 #include "env/random.h"
@@ -157,6 +159,37 @@ TEST(Loop, CarriesSocketsBesideItsTasks) {
   EXPECT_TRUE(sockets->served_on_loop);
   loop->Post([&] { sockets.reset(); });  // on their own thread, before the loop
   loop.reset();
+}
+
+TEST(Descriptors, K17_F14_TheLastOnesAreNotForClients) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const rlimit small{300, 300};
+    if (setrlimit(RLIMIT_NOFILE, &small) != 0 || !RaiseDescriptorLimit().ok()) _exit(1);
+    std::vector<std::unique_ptr<File>> open;
+    const auto fill = [&](bool for_client) {
+      while (true) {
+        auto file = RealFiles().Open("/dev/null", {.read_only = true, .for_client = for_client});
+        if (!file.ok()) return absl::IsResourceExhausted(file.status());
+        open.push_back(*std::move(file));
+      }
+    };
+    if (!fill(true)) _exit(2);
+    const size_t clients = open.size();
+    if (clients < 200) _exit(3);
+    if (!fill(false)) _exit(4);
+    // Some of the numbers may have been taken before.
+    if (open.size() + 8 < clients + DescriptorReserve()) _exit(5);
+    const rlimit tiny{64, 64};
+    setrlimit(RLIMIT_NOFILE, &tiny);
+    const absl::Status told = RaiseDescriptorLimit();
+    if (told.ok() || told.message().find("64") == std::string_view::npos) _exit(6);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace

@@ -55,6 +55,8 @@ struct OpenOptions {
   // runs of this size, a multiple of kBlockBytes. For bulk: a copy less, and the cache keeps what is read.
   // ReadAt, Size and Sync see what waits in memory; another open file sees it after Sync.
   size_t run_bytes = 0;
+  // RESOURCE_EXHAUSTED when only the reserve of descriptors is left (F-14).
+  bool for_client = false;
 };
 
 // Held from LockFile until destruction.

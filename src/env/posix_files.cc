@@ -16,6 +16,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "base/check.h"
+#include "env/descriptors.h"
 #include "env/files.h"
 #include "env/write_run.h"
 
@@ -328,6 +329,11 @@ class PosixFiles final : public Files {
       const int access = options.read_only ? O_RDONLY : O_RDWR;
       direct_fd = Descriptor(Retry([&] { return open(path.c_str(), O_CLOEXEC | access | O_DIRECT); }));
       if (!direct_fd.valid() && errno != EINVAL) return PosixError("open", path, errno);
+    }
+    if (options.for_client && IsOfReserve(std::max(fd.get(), direct_fd.get()))) {
+      return absl::ResourceExhaustedError(
+          fmt::format("open {}: of {} descriptors the last {} are not for clients", path, DescriptorLimit(),
+                      DescriptorReserve()));
     }
     return std::make_unique<PosixFile>(path, std::move(fd), std::move(direct_fd), options);
   }

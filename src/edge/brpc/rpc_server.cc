@@ -14,6 +14,7 @@
 #include "base/metrics.h"
 #include "base/strings.h"
 #include "edge/brpc/server_call.h"
+#include "env/descriptors.h"
 
 namespace sluice {
 namespace {
@@ -234,6 +235,7 @@ void RpcServer::Inner::Accept() {
 }
 
 void RpcServer::Inner::Admit(env::Crew* crew, Tcp::socket socket) {
+  if (env::IsOfReserve(socket.native_handle())) return Refused().Increment();  // F-14
   auto connection = std::make_shared<Connection>(crew, std::move(socket), OptionsOf(options), this);
   {
     std::lock_guard lock(mutex);

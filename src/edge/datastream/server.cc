@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "edge/datastream/socket.h"
 #include "env/clock.h"
+#include "env/descriptors.h"
 
 namespace sluice::edge::datastream {
 namespace {
@@ -95,7 +96,12 @@ std::shared_ptr<Connection> DataStreamServer::Admit(asio::ip::tcp::socket socket
   std::error_code unknown;
   const auto from = socket.remote_endpoint(unknown);
   std::string address = unknown ? std::string("?") : from.address().to_string();
-  if (const absl::Status admitted = context_->Admit(address); !admitted.ok()) {
+  absl::Status admitted;
+  if (env::IsOfReserve(socket.native_handle())) {
+    admitted = absl::ResourceExhaustedError("only the reserve of descriptors is left (F-14)");
+  }
+  if (admitted.ok()) admitted = context_->Admit(address);
+  if (!admitted.ok()) {
     context_->refused_counter.Increment();
     // One line a second: how many are refused is in the hands of strangers.
     const int64_t now = env::RealClock().MonotonicNow().count();
