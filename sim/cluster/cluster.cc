@@ -1,6 +1,7 @@
 #include "sim/cluster/cluster.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -320,6 +321,39 @@ bool Cluster::AwaitNoStages(env::Duration limit) {
         return true;
       },
       limit);
+}
+
+std::vector<std::string> Cluster::LostSpace(size_t server) {
+  // By their file names: one page of 100,000 names holds all that a test writes.
+  auto known = std::make_shared<std::optional<std::set<std::string>>>();
+  host(server).List(kBlobs, "", "", 100'000, lane(server),
+                    [known](absl::StatusOr<std::vector<node::BlobInfo>> infos) {
+                      if (!infos.ok()) return;
+                      known->emplace();
+                      for (const node::BlobInfo& info : *infos) (*known)->insert(info.content.ToHex());
+                    });
+  if (!RunUntil([&] { return known->has_value(); }, std::chrono::seconds(10)))
+    return {"the list has no answer"};
+  std::vector<std::string> lost;
+  const std::string root = fmt::format("{}/blobs", kDataDir);
+  const auto look = [&] {
+    lost.clear();
+    const auto add = [&](const std::string& folder, bool all) {
+      for (const std::string& name : disk(server).List(folder).value_or(std::vector<std::string>{})) {
+        if (!name.ends_with(".stage") && (all || !(*known)->contains(name))) {
+          lost.push_back(folder + "/" + name);
+        }
+      }
+    };
+    for (const std::string& folder :
+         disk(server).List(root + "/blobs").value_or(std::vector<std::string>{})) {
+      add(fmt::format("{}/blobs/{}", root, folder), false);
+    }
+    add(root + "/trash", true);
+    return lost.empty();
+  };
+  RunUntil(look, std::chrono::seconds(5));
+  return lost;
 }
 
 }  // namespace sluice::sim

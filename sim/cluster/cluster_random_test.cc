@@ -250,6 +250,9 @@ class RandomRun {
     // What the reads found damaged is repaired, and what never was entered is gone.
     EXPECT_TRUE(cluster_.AwaitConverged()) << "after the repairs\n" << cluster_.Describe();
     EXPECT_TRUE(cluster_.AwaitNoStages()) << "stages stay\n" << cluster_.Describe();
+    for (size_t i = 0; i < cluster_.size(); ++i) {
+      EXPECT_THAT(cluster_.LostSpace(i), testing::IsEmpty()) << cluster_.id(i).value;
+    }
     EXPECT_THAT(cluster_.violations(), testing::IsEmpty());
   }
 

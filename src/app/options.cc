@@ -122,8 +122,15 @@ std::vector<Option> MakeOptions() {
        SLUICE_FIELD(host.blob.writeback_bytes)},
       {"blob.uploads_max", Unit::kCount, "Open uploads; further ones are refused",
        SLUICE_FIELD(host.blob.uploads_max)},
-      {"blob.reserve_bytes", Unit::kBytes, "Free space that uploads leave to the log",
+      {"blob.reserve_bytes", Unit::kBytes, "Free space that writes leave to removals, the log and the index",
        SLUICE_FIELD(host.blob.reserve_bytes)},
+      {"index.cache_bytes", Unit::kBytes, "Memory for what is read of the index",
+       SLUICE_FIELD(host.index.cache_bytes)},
+      {"index.write_buffer_bytes", Unit::kBytes,
+       "Memory for what is written to the index; twice as much at most",
+       SLUICE_FIELD(host.index.write_buffer_bytes)},
+      {"index.ballast_bytes", Unit::kBytes, "A file that is given up when the disk is full; 0: none",
+       SLUICE_FIELD(host.index.ballast_bytes)},
       {"blob.queue_bytes", Unit::kBytes, "Queued bytes of one upload", SLUICE_FIELD(host.blob.queue_bytes)},
   };
 }

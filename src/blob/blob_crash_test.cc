@@ -2,12 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "blob/format.h"
 #include "blob/store.h"
+#include "blob/trash.h"
 #include "sim/sim_executor.h"
 #include "sim/sim_files.h"
 #include "sim/world.h"
@@ -50,6 +52,8 @@ class Life {
 
   const absl::Status& status() const { return status_; }
   Store& store() { return *store_; }
+
+  void RunFor(env::Duration time) { world_.RunFor(time); }
 
   template <typename T, typename Start>
   absl::StatusOr<T> Wait(Start start) {
@@ -255,9 +259,9 @@ TEST(BlobCrash, F10_AFailedFolderSyncIsFinalForTheStore) {
   Life life(disk);
   auto upload = *life.store().Create({.id = Id(1), .epoch = 2, .context = "header"});
   ASSERT_TRUE(life.Append(*upload, "hello").ok());
+  ASSERT_TRUE(life.Seal(*upload).ok());
+  ASSERT_TRUE(life.store().Link(Id(1)).ok());
   disk.FailNextSync(ContentFolder(Id(1)));
-  disk.FailNextSync("/data/blob/stage");
-  EXPECT_FALSE(life.Seal(*upload).ok());
   EXPECT_FALSE(life.store().SyncLinks().ok());
   disk.ClearFaults();
   EXPECT_FALSE(life.store().SyncLinks().ok());
@@ -290,9 +294,151 @@ TEST(BlobCrash, F24_AnUnreadableSectorIsDataLossAndListed) {
   EXPECT_THAT(life.store().TakeDamaged(), ElementsAre(Id(1)));
 }
 
+// ---- removal
+
+std::vector<std::string> TrashOf(sim::SimFiles& disk) { return *disk.List("/data/blob/trash"); }
+
+TEST(BlobCrash, K17_RemovalIsOneRenameAndReadersKeepTheirBytes) {
+  sim::SimFiles disk;
+  Life life(disk);
+  auto upload = *life.store().Create({.id = Id(1)});
+  ASSERT_TRUE(life.Append(*upload, Text()).ok());
+  ASSERT_TRUE(life.Seal(*upload).ok());
+  ASSERT_TRUE(life.store().Link(Id(1)).ok());
+  upload.reset();
+  auto source = *life.store().OpenSource(Id(1));
+  const uint64_t before = disk.operations();
+  ASSERT_TRUE(life.store().Remove(Id(1)).ok());
+  EXPECT_EQ(disk.operations(), before + 1);
+  EXPECT_FALSE(life.store().OpenSource(Id(1)).ok());
+  life.RunFor(std::chrono::seconds(5));
+  EXPECT_EQ(TrashOf(disk).size(), 1u);  // somebody reads it
+  auto text =
+      life.Wait<Bytes>([&](auto* on, auto done) { source->Read(0, source->length(), on, std::move(done)); });
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(text->ToString(), Text());
+  source.reset();
+  life.RunFor(std::chrono::seconds(5));
+  EXPECT_THAT(TrashOf(disk), IsEmpty());
+}
+
+class TrashTest : public ::testing::Test {
+ protected:
+  static constexpr char kFile[] = "/data/names/file";
+  TrashTest() {
+    EXPECT_TRUE(disk_.MakeDirs("/data/names").ok());
+    Make();
+  }
+  void Make() {
+    auto file = *disk_.Open(kFile, {.create = true});
+    EXPECT_TRUE(file->WriteAt(0, Bytes::Take(std::string(1000, 'x'))).ok());
+    EXPECT_TRUE(file->Sync().ok());
+    EXPECT_TRUE(disk_.SyncDir("/data/names").ok());
+  }
+  absl::Status Open() {
+    process_ = std::make_unique<sim::Process>();
+    executors_ = std::make_unique<sim::SimExecutors>(world_, *process_);
+    trash_ = std::make_unique<Trash>(disk_, *executors_, "/data/trash",
+                                     Trash::Options{.before_freeing = [this] { return Sync(); },
+                                                    .in_use = [this](const UploadId&) { return in_use_; },
+                                                    .step_bytes = 100,
+                                                    .entries_max = 2});
+    return trash_->Recover([this](const UploadId&) { return disk_.Exists(kFile); });
+  }
+  absl::Status Sync() {
+    ++syncs_;
+    return disk_.SyncDir("/data/names");
+  }
+  void Run() { world_.RunFor(std::chrono::seconds(5)); }
+  std::vector<std::string> Waiting() { return *disk_.List("/data/trash"); }
+  // What stands under the old name: its size, or nothing.
+  std::optional<uint64_t> Named() {
+    auto file = disk_.Open(kFile, {.read_only = true});
+    return file.ok() ? std::optional(*(*file)->Size()) : std::nullopt;
+  }
+
+  sim::SimFiles disk_;
+  sim::World world_{1};
+  std::unique_ptr<sim::Process> process_;
+  std::unique_ptr<sim::SimExecutors> executors_;
+  bool in_use_ = false;
+  int syncs_ = 0;
+  std::unique_ptr<Trash> trash_;
+};
+
+TEST_F(TrashTest, K17_ALargeFileIsFreedInSteps) {
+  ASSERT_TRUE(Open().ok());
+  const uint64_t before = disk_.operations();
+  ASSERT_TRUE(trash_->Take(kFile, Id(1)).ok());
+  EXPECT_EQ(disk_.operations(), before + 1);
+  EXPECT_EQ(Named(), std::nullopt);
+  EXPECT_EQ(Waiting().size(), 1u);
+  Run();
+  EXPECT_THAT(Waiting(), IsEmpty());
+  EXPECT_EQ(syncs_, 1);
+  EXPECT_EQ(disk_.operations(), before + 1 + 1 + 9 + 1);  // rename, sync, nine steps, removal
+  EXPECT_TRUE(absl::IsNotFound(trash_->Take(kFile, Id(1))));
+}
+
+TEST_F(TrashTest, K17_WhatIsInUseWaits) {
+  ASSERT_TRUE(Open().ok());
+  in_use_ = true;
+  ASSERT_TRUE(trash_->Take(kFile, Id(1)).ok());
+  Run();
+  ASSERT_EQ(Waiting().size(), 1u);
+  auto file = *disk_.Open("/data/trash/" + Waiting()[0], {.read_only = true});
+  EXPECT_EQ(*file->Size(), 1000u);
+  in_use_ = false;
+  Run();
+  EXPECT_THAT(Waiting(), IsEmpty());
+}
+
+TEST_F(TrashTest, K17_AFullTrashRemovesAtOnce) {
+  ASSERT_TRUE(Open().ok());
+  in_use_ = true;
+  for (uint64_t i = 1; i <= 4; ++i) {
+    Make();
+    ASSERT_TRUE(trash_->Take(kFile, Id(i)).ok());
+    EXPECT_EQ(Named(), std::nullopt);
+  }
+  EXPECT_EQ(Waiting().size(), 2u);
+}
+
+TEST_F(TrashTest, K17_PowerFailsAtEveryStepOfARemoval) {
+  for (uint64_t n = 1;; ++n) {
+    for (uint64_t seed = 1; seed <= 8; ++seed) {
+      Make();
+      disk_.HaltAt(disk_.operations() + n);
+      bool taken = false;
+      if (Open().ok()) {
+        taken = trash_->Take(kFile, Id(1)).ok();
+        Run();
+      }
+      const bool all = !disk_.halted();
+      process_->Kill();
+      trash_.reset();
+      disk_.HaltAt(0);
+      disk_.Crash(seed);
+      if (all) EXPECT_EQ(Named(), std::nullopt);
+      const auto named = Named();
+      if (!taken && n > 2) EXPECT_TRUE(named) << "operation " << n << ", seed " << seed;
+      ASSERT_TRUE(Open().ok());
+      Run();
+      EXPECT_THAT(Waiting(), IsEmpty()) << "operation " << n << ", seed " << seed;
+      // Whole, or not at all.
+      EXPECT_EQ(Named(), named) << "operation " << n << ", seed " << seed;
+      if (named) EXPECT_EQ(*named, 1000u) << "operation " << n << ", seed " << seed;
+      process_->Kill();
+      trash_.reset();
+      if (all && seed == 8) return;
+    }
+  }
+}
+
 // ---- the indexes
 
-using OpenIndex = absl::StatusOr<std::unique_ptr<Index>> (*)(env::Files&, const std::string&);
+using OpenIndex = absl::StatusOr<std::unique_ptr<Index>> (*)(env::Files&, const std::string&,
+                                                             const IndexOptions&, IndexHooks);
 
 class IndexCrash : public ::testing::TestWithParam<OpenIndex> {
  protected:
@@ -300,7 +446,7 @@ class IndexCrash : public ::testing::TestWithParam<OpenIndex> {
 
   // Batch i puts key i and moves "last" and "pair" to i; every third is flushed. Gives the last flushed one.
   absl::Status Script(env::Files& files, uint64_t& flushed) {
-    ASSIGN_OR_RETURN(auto index, GetParam()(files, "/data/index"));
+    ASSIGN_OR_RETURN(auto index, GetParam()(files, "/data/index", {.ballast_bytes = 0}, {}));
     for (uint64_t i = 1; i <= 9; ++i) {
       IndexBatch batch;
       batch.Put("last", std::to_string(i));
@@ -316,7 +462,7 @@ class IndexCrash : public ::testing::TestWithParam<OpenIndex> {
   }
 
   std::string Judge(env::Files& files, uint64_t flushed) {
-    auto index = GetParam()(files, "/data/index");
+    auto index = GetParam()(files, "/data/index", {.ballast_bytes = 0}, {});
     if (!index.ok()) return index.status().ToString();
     auto last = (*index)->Get("last");
     auto pair = (*index)->Get("pair");
@@ -353,7 +499,7 @@ TEST_P(IndexCrash, D23_APrefixOfTheBatchesIsLeftAndNoFlushIsLost) {
 
 TEST_P(IndexCrash, F10_AFailedSyncIsNotTriedAgain) {
   sim::SimFiles disk;
-  auto index = GetParam()(disk, "/data/index");
+  auto index = GetParam()(disk, "/data/index", {.ballast_bytes = 0}, {});
   ASSERT_TRUE(index.ok()) << index.status();
   IndexBatch batch;
   batch.Put("a", "1");
@@ -363,6 +509,100 @@ TEST_P(IndexCrash, F10_AFailedSyncIsNotTriedAgain) {
   disk.ClearFaults();
   EXPECT_FALSE((*index)->Flush().ok());
   disk.Halt();
+}
+
+// ---- a full disk
+
+class FullDisk : public ::testing::Test {
+ protected:
+  static constexpr uint64_t kPlenty = uint64_t{1} << 40;
+  static constexpr IndexOptions kSizes = {.write_buffer_bytes = 1 << 20, .ballast_bytes = 4 << 20};
+
+  // So many bytes are left from here on.
+  void Leave(uint64_t bytes) {
+    disk_.SetCapacity(kPlenty);
+    disk_.SetCapacity(kPlenty - *disk_.FreeBytes("/data") + bytes);
+  }
+  void Open() {
+    index_.reset();
+    auto index = OpenRocksIndex(disk_, "/data/index", kSizes);
+    ASSERT_TRUE(index.ok()) << index.status();
+    index_ = *std::move(index);
+  }
+  absl::Status Put(const std::string& key) {
+    IndexBatch batch;
+    batch.Put(key, "value");
+    return index_->Write(batch);
+  }
+  bool Has(const std::string& key) {
+    auto value = index_->Get(key);
+    EXPECT_TRUE(value.ok()) << value.status();
+    return value.ok() && value->has_value();
+  }
+
+  sim::SimFiles disk_;
+  std::unique_ptr<Index> index_;
+};
+
+TEST_F(FullDisk, K23_F12_AnIndexThatCannotBecomeDurableTakesWritesAndReads) {
+  Open();
+  ASSERT_TRUE(Put("a").ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  ASSERT_TRUE(Put("b").ok());
+  Leave(10'000);
+  EXPECT_TRUE(index_->Flush().ok()) << "in the room of the ballast";
+  ASSERT_TRUE(Put("c").ok());
+  Leave(10'000);
+  for (int i = 0; i < 3; ++i) {
+    const absl::Status flushed = index_->Flush();
+    EXPECT_TRUE(absl::IsResourceExhausted(flushed)) << flushed << *disk_.FreeBytes("/data");
+    EXPECT_TRUE(Put(fmt::format("d{}", i)).ok()) << "a removal must be possible";
+    EXPECT_TRUE(Has("a") && Has("c"));
+  }
+  Leave(64 << 20);
+  EXPECT_TRUE(index_->Flush().ok());
+  Leave(0);
+  Open();  // the ballast was made again
+  EXPECT_TRUE(Has("b") && Has("c") && Has("d2"));
+}
+
+TEST_F(FullDisk, K23_AnIndexOpensWithNoByteFree) {
+  Open();
+  ASSERT_TRUE(Put("a").ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  Leave(0);
+  Open();
+  EXPECT_TRUE(Has("a"));
+  EXPECT_TRUE(Put("b").ok());
+  EXPECT_TRUE(Has("b"));
+}
+
+// RocksDB's own flush met the full disk: it must not need a restart.
+TEST_F(FullDisk, K23_F12_AnIndexWhoseOwnFlushFailedGoesOnWhenThereIsRoom) {
+  Open();
+  ASSERT_TRUE(Put("a").ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  Leave(0);
+  absl::Status written;
+  int count = 0;
+  while (written.ok() && count < 40) {
+    IndexBatch batch;
+    batch.Put(fmt::format("k{}", count), std::string(512 << 10, 'v'));
+    written = index_->Write(batch);
+    if (written.ok()) ++count;
+    if (count == 12) Leave(0);  // the ballast is spent by now
+  }
+  ASSERT_TRUE(absl::IsResourceExhausted(written)) << written;
+  EXPECT_TRUE(Has("a"));
+  Leave(64 << 20);
+  // RocksDB looks for room every few seconds.
+  std::promise<void> never;
+  const auto pause = never.get_future();
+  for (int i = 0; i < 600 && !Put("b").ok(); ++i) pause.wait_for(std::chrono::milliseconds(100));
+  EXPECT_TRUE(Put("b").ok());
+  EXPECT_TRUE(index_->Flush().ok());
+  Open();
+  EXPECT_TRUE(Has("a") && Has("b") && Has(fmt::format("k{}", count - 1)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, IndexCrash, ::testing::Values(&OpenRocksIndex, &OpenMapIndex),

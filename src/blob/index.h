@@ -5,7 +5,9 @@
 //   RETURN_IF_ERROR(index->Flush());               // everything written so far is durable
 //
 // There is no write-ahead log: the Raft log is that. After a crash the index is as it was after some Write at
-// or after the last Flush, never a part of a batch, never an earlier batch missing. Keys are ordered by
+// or after the last Flush, never a part of a batch, never an earlier batch missing: batches also get durable
+// without a Flush, when the memory for them is full. Whatever entries rely on elsewhere (links and removals
+// of contents) is therefore made durable by IndexHooks::before_durable, not by callers. Keys are ordered by
 // unsigned bytes. Threading: thread-safe. Get and Scan answer from memory or disk and may block on a disk
 // read; Flush blocks: a group calls them on its apply executor, never on a shard. Two implementations behind
 // one contract test: RocksDB in the product, an ordered map with checkpoints in the simulator.
@@ -22,8 +24,24 @@
 
 #include "base/status.h"
 #include "env/files.h"
+#include "env/random.h"
 
 namespace sluice::blob {
+
+struct IndexOptions {
+  uint64_t cache_bytes = 64u << 20;         // blocks of tables, their filters and indexes among them
+  uint64_t write_buffer_bytes = 16u << 20;  // written and not yet in a table; two of them at most
+  // A file that is there to be given up: on a full disk the index opens, and becomes durable, in its room.
+  uint64_t ballast_bytes = 16u << 20;
+};
+
+struct IndexHooks {
+  // Called before anything that was written gets durable, whoever starts that, on the thread that does it.
+  // An error keeps it from getting durable: RESOURCE_EXHAUSTED may pass, every other one is final.
+  std::function<absl::Status()> before_durable;
+  // Of the map: makes a write durable now and then, as RocksDB does when its memory is full.
+  env::Random* flush_at_random = nullptr;
+};
 
 class IndexBatch {
  public:
@@ -51,11 +69,17 @@ class Index {
       const std::function<bool(std::string_view key, std::string_view value)>& visit) = 0;
   // Deletes every key that starts with `prefix`.
   virtual absl::Status DeletePrefix(std::string_view prefix) = 0;
+  // RESOURCE_EXHAUSTED: the disk has no room for it, and nothing was tried; the index goes on (F-12).
   virtual absl::Status Flush() = 0;
+  // Nothing gets durable from here on, and no hook is called: Flush fails, and so may Write.
+  virtual void Stop() = 0;
 };
 
 // Both create `dir` if it is absent.
-absl::StatusOr<std::unique_ptr<Index>> OpenRocksIndex(env::Files& files, const std::string& dir);
-absl::StatusOr<std::unique_ptr<Index>> OpenMapIndex(env::Files& files, const std::string& dir);
+absl::StatusOr<std::unique_ptr<Index>> OpenRocksIndex(env::Files& files, const std::string& dir,
+                                                      const IndexOptions& options = {},
+                                                      IndexHooks hooks = {});
+absl::StatusOr<std::unique_ptr<Index>> OpenMapIndex(env::Files& files, const std::string& dir,
+                                                    const IndexOptions& options = {}, IndexHooks hooks = {});
 
 }  // namespace sluice::blob

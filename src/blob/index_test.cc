@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 
 namespace sluice::blob {
@@ -12,7 +13,14 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 
-using OpenIndex = absl::StatusOr<std::unique_ptr<Index>> (*)(env::Files&, const std::string&);
+using OpenIndex = absl::StatusOr<std::unique_ptr<Index>> (*)(env::Files&, const std::string&,
+                                                             const IndexOptions&, IndexHooks);
+
+// Draws what makes the map flush, each time.
+class Always final : public env::Random {
+ public:
+  uint64_t Next64() override { return 0; }
+};
 
 class IndexContract : public ::testing::TestWithParam<OpenIndex> {
  protected:
@@ -26,9 +34,9 @@ class IndexContract : public ::testing::TestWithParam<OpenIndex> {
     index_.reset();
     fs::remove_all(dir_);
   }
-  void Open() {
+  void Open(const IndexOptions& options = {.ballast_bytes = 0}, IndexHooks hooks = {}) {
     index_.reset();
-    auto index = GetParam()(env::RealFiles(), dir_ + "/a/index");
+    auto index = GetParam()(env::RealFiles(), dir_ + "/a/index", options, std::move(hooks));
     ASSERT_TRUE(index.ok()) << index.status();
     index_ = std::move(index).value();
   }
@@ -127,6 +135,53 @@ TEST_P(IndexContract, AScanMayWrite) {
                          })
                   .ok());
   EXPECT_THAT(Keys(""), ElementsAre());
+}
+
+TEST_P(IndexContract, K14_NothingGetsDurableBeforeWhatItReliesOn) {
+  Always always;
+  std::atomic<int> calls = 0;
+  std::atomic<bool> fail = false;
+  IndexHooks hooks;
+  hooks.before_durable = [&]() -> absl::Status {
+    ++calls;
+    return fail ? absl::DataLossError("the links cannot be synced") : absl::OkStatus();
+  };
+  Open({.write_buffer_bytes = 64 << 10, .ballast_bytes = 0}, hooks);
+  Put({{"a", "1"}});
+  ASSERT_TRUE(index_->Flush().ok());
+  EXPECT_GE(calls, 1);
+
+  // By itself, too: more is written than memory takes.
+  hooks.flush_at_random = &always;
+  Open({.write_buffer_bytes = 64 << 10, .ballast_bytes = 0}, hooks);
+  fail = true;
+  calls = 0;
+  absl::Status written;
+  for (int i = 0; written.ok() && i < 10'000; ++i) {
+    IndexBatch batch;
+    batch.Put(fmt::format("b{}", i), std::string(1 << 10, 'v'));
+    written = index_->Write(batch);
+  }
+  EXPECT_GE(calls, 1);
+  EXPECT_FALSE(written.ok());  // nobody was told before
+  EXPECT_FALSE(index_->Flush().ok());
+  Open();
+  EXPECT_THAT(Keys(""), ElementsAre("a"));
+}
+
+TEST_P(IndexContract, K14_AStoppedIndexCallsNobody) {
+  std::atomic<int> calls = 0;
+  IndexHooks hooks;
+  hooks.before_durable = [&] {
+    ++calls;
+    return absl::OkStatus();
+  };
+  Open({.ballast_bytes = 0}, hooks);
+  Put({{"a", "1"}});
+  index_->Stop();
+  EXPECT_FALSE(index_->Flush().ok());
+  index_.reset();
+  EXPECT_EQ(calls, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, IndexContract, ::testing::Values(&OpenRocksIndex, &OpenMapIndex),

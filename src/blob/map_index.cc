@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::string_view kMagic = "SLUIDX1\n";
 constexpr size_t kCheckpointBytesMax = 1u << 30;
+// One write in so many gets durable by itself.
+constexpr uint64_t kFlushOneIn = 12;
 
 using Entries = std::map<std::string, std::string, std::less<>>;
 
@@ -63,7 +65,8 @@ std::optional<Entries> Decode(std::string_view in) {
 
 class MapIndex final : public Index {
  public:
-  MapIndex(env::Files& files, std::string path) : files_(files), path_(std::move(path)) {}
+  MapIndex(env::Files& files, std::string path, IndexHooks hooks)
+      : files_(files), path_(std::move(path)), hooks_(std::move(hooks)) {}
 
   absl::Status Load() {
     ASSIGN_OR_RETURN(const bool exists, files_.Exists(path_));
@@ -83,14 +86,21 @@ class MapIndex final : public Index {
   }
 
   absl::Status Write(const IndexBatch& batch) override {
-    std::lock_guard lock(mutex_);
-    for (const IndexBatch::Change& change : batch.changes()) {
-      if (change.value) {
-        entries_.insert_or_assign(change.key, *change.value);
-      } else {
-        entries_.erase(change.key);
+    {
+      std::lock_guard lock(flush_mutex_);
+      RETURN_IF_ERROR(failure_);
+    }
+    {
+      std::lock_guard lock(mutex_);
+      for (const IndexBatch::Change& change : batch.changes()) {
+        if (change.value) {
+          entries_.insert_or_assign(change.key, *change.value);
+        } else {
+          entries_.erase(change.key);
+        }
       }
     }
+    MaybeFlush();
     return absl::OkStatus();
   }
 
@@ -112,10 +122,12 @@ class MapIndex final : public Index {
   }
 
   absl::Status DeletePrefix(std::string_view prefix) override {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     auto end = entries_.lower_bound(prefix);
     while (end != entries_.end() && end->first.starts_with(prefix)) ++end;
     entries_.erase(entries_.lower_bound(prefix), end);
+    lock.unlock();
+    MaybeFlush();
     return absl::OkStatus();
   }
 
@@ -127,15 +139,32 @@ class MapIndex final : public Index {
       std::lock_guard lock(mutex_);
       text = Encode(entries_);
     }
-    absl::Status written = WriteFileDurably(files_, path_, Bytes::Take(std::move(text)));
+    absl::Status written = MakeDurable(std::move(text));
     // A full disk is no broken one: the file that is there was not touched (F-12).
     if (!absl::IsResourceExhausted(written)) failure_ = written;
     return written;
   }
 
+  void Stop() override {
+    std::lock_guard flush_lock(flush_mutex_);
+    if (failure_.ok()) failure_ = absl::UnavailableError(fmt::format("index {} is stopped", path_));
+  }
+
  private:
+  // The hook comes after `text` was taken: what is written beside it waits for the next flush.
+  absl::Status MakeDurable(std::string text) {
+    if (hooks_.before_durable) RETURN_IF_ERROR(hooks_.before_durable());
+    return WriteFileDurably(files_, path_, Bytes::Take(std::move(text)));
+  }
+
+  // As in RocksDB nobody is told of a failure, until the next write.
+  void MaybeFlush() {
+    if (hooks_.flush_at_random != nullptr && hooks_.flush_at_random->Below(kFlushOneIn) == 0) (void)Flush();
+  }
+
   env::Files& files_;
   const std::string path_;
+  const IndexHooks hooks_;
   std::mutex flush_mutex_;
   absl::Status failure_ ABSL_GUARDED_BY(flush_mutex_);
   std::mutex mutex_;
@@ -144,9 +173,10 @@ class MapIndex final : public Index {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Index>> OpenMapIndex(env::Files& files, const std::string& dir) {
+absl::StatusOr<std::unique_ptr<Index>> OpenMapIndex(env::Files& files, const std::string& dir,
+                                                    const IndexOptions&, IndexHooks hooks) {
   RETURN_IF_ERROR(files.MakeDirs(dir));
-  auto index = std::make_unique<MapIndex>(files, dir + "/index");
+  auto index = std::make_unique<MapIndex>(files, dir + "/index", std::move(hooks));
   RETURN_IF_ERROR(index->Load());
   return index;
 }

@@ -65,7 +65,8 @@ class RandomAccessFile final : public rocksdb::FSRandomAccessFile {
 
 class WritableFile final : public rocksdb::FSWritableFile {
  public:
-  WritableFile(std::unique_ptr<env::File> file, uint64_t size) : file_(std::move(file)), size_(size) {}
+  WritableFile(std::unique_ptr<env::File> file, uint64_t size, std::function<absl::Status()> before_sync)
+      : file_(std::move(file)), size_(size), before_sync_(std::move(before_sync)) {}
   using rocksdb::FSWritableFile::Append;
   IOStatus Append(const Slice& data, const IOOptions&, IODebugContext*) override {
     // Copied, because a File may keep the bytes longer than RocksDB keeps its buffer.
@@ -83,12 +84,19 @@ class WritableFile final : public rocksdb::FSWritableFile {
     return IOStatus::OK();
   }
   IOStatus Flush(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
-  IOStatus Sync(const IOOptions&, IODebugContext*) override { return ToRocks(file_->Sync()); }
+  IOStatus Sync(const IOOptions&, IODebugContext*) override {
+    if (before_sync_) {
+      if (absl::Status status = before_sync_(); !status.ok()) return ToRocks(status);
+      before_sync_ = nullptr;
+    }
+    return ToRocks(file_->Sync());
+  }
   uint64_t GetFileSize(const IOOptions&, IODebugContext*) override { return size_; }
 
  private:
   std::unique_ptr<env::File> file_;
   uint64_t size_;
+  std::function<absl::Status()> before_sync_;  // until it was called
 };
 
 class Directory final : public rocksdb::FSDirectory {
@@ -119,7 +127,8 @@ class Silence final : public rocksdb::Logger {
 
 class RocksFiles final : public rocksdb::FileSystem {
  public:
-  explicit RocksFiles(env::Files& files) : files_(files) {}
+  RocksFiles(env::Files& files, std::function<absl::Status()> before_durable)
+      : files_(files), before_durable_(std::move(before_durable)) {}
   const char* Name() const override { return "SluiceFiles"; }
 
   IOStatus NewSequentialFile(const std::string& path, const FileOptions&,
@@ -236,17 +245,22 @@ class RocksFiles final : public rocksdb::FileSystem {
       if (absl::Status cut = (*file)->Truncate(0); !cut.ok()) return ToRocks(cut);
       size = 0;
     }
-    if (size.ok()) *result = std::make_unique<WritableFile>(std::move(file).value(), *size);
+    if (size.ok()) {
+      *result = std::make_unique<WritableFile>(std::move(file).value(), *size,
+                                               path.ends_with(".sst") ? before_durable_ : nullptr);
+    }
     return ToRocks(size.status());
   }
 
   env::Files& files_;
+  const std::function<absl::Status()> before_durable_;
 };
 
 }  // namespace
 
-std::shared_ptr<rocksdb::FileSystem> NewRocksFiles(env::Files& files) {
-  return std::make_shared<RocksFiles>(files);
+std::shared_ptr<rocksdb::FileSystem> NewRocksFiles(env::Files& files,
+                                                   std::function<absl::Status()> before_durable) {
+  return std::make_shared<RocksFiles>(files, std::move(before_durable));
 }
 
 }  // namespace sluice::blob

@@ -1,6 +1,7 @@
 // The index of the product: RocksDB without a write-ahead log. With one column family and memtables flushed
 // in the order of their filling, what a crash leaves is a prefix of the batches.
 #include <rocksdb/cache.h>
+#include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
@@ -8,17 +9,22 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <algorithm>
+#include <mutex>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "base/log.h"
 #include "blob/index.h"
 #include "blob/rocks_files.h"
+#include "env/descriptors.h"
 
 namespace sluice::blob {
 namespace {
 
-constexpr size_t kWriteBufferBytes = 16u << 20;
-constexpr size_t kBlockCacheBytes = 32u << 20;
-constexpr int kOpenFilesMax = 256;
+// Few and large: a shard must keep several filters beside the blocks of keys.
+constexpr int kCacheShardBits = 2;
+constexpr uint64_t kOpenFilesMax = 256;
 
 absl::Status FromRocks(const rocksdb::Status& status, const char* operation, const std::string& dir) {
   if (status.ok()) return absl::OkStatus();
@@ -39,19 +45,25 @@ std::string EndOfPrefix(std::string_view prefix) {
   return end;
 }
 
-rocksdb::Options MakeOptions(rocksdb::Env* env) {
+rocksdb::Options MakeOptions(rocksdb::Env* env, const IndexOptions& sizes) {
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(kBlockCacheBytes);
-  table.cache_index_and_filter_blocks = true;
+  table.block_cache = rocksdb::NewLRUCache(sizes.cache_bytes, kCacheShardBits);
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  // Filters and indexes grow with the names. In parts of 4 KiB a look-up that finds none of them in the cache
+  // reads a few such parts, not a whole filter; only the list of the parts stays in memory.
+  table.cache_index_and_filter_blocks = true;
+  table.cache_index_and_filter_blocks_with_high_priority = true;
+  table.index_type = rocksdb::BlockBasedTableOptions::kTwoLevelIndexSearch;
+  table.partition_filters = true;
+  table.pin_top_level_index_and_filter = true;
 
   rocksdb::Options options;
   options.env = env;
   options.create_if_missing = true;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  options.write_buffer_size = kWriteBufferBytes;
+  options.write_buffer_size = sizes.write_buffer_bytes;
   options.max_write_buffer_number = 2;
-  options.max_open_files = kOpenFilesMax;
+  options.max_open_files = static_cast<int>(std::min(kOpenFilesMax, env::DescriptorLimit() / 8));
   options.compression = rocksdb::kNoCompression;
   options.max_manifest_file_size = 16u << 20;
   // Closing loses what was not flushed, as a crash does: the Raft log has it.
@@ -67,18 +79,68 @@ rocksdb::Options MakeOptions(rocksdb::Env* env) {
   return options;
 }
 
+// A file whose room is given up when nothing else is left, and taken again when there is plenty.
+class Ballast {
+ public:
+  Ballast(env::Files& files, const std::string& dir, uint64_t bytes)
+      : files_(files), path_(dir + "/ballast"), bytes_(bytes) {}
+
+  void Take() {
+    if (held_ || bytes_ == 0) return;
+    const auto free = files_.FreeBytes(path_.substr(0, path_.rfind('/')));
+    if (!free.ok() || *free < kPlenty * bytes_) return;
+    if (absl::Status written = Write(); !written.ok()) {
+      LogWarn("no ballast: {}", Message(written));
+      (void)files_.Remove(path_);
+      return;
+    }
+    held_ = true;
+  }
+  // True if there is more room now.
+  bool GiveUp() {
+    held_ = false;
+    return files_.Remove(path_).ok();
+  }
+
+ private:
+  static constexpr uint64_t kPlenty = 4;
+  static constexpr uint64_t kStepBytes = 1u << 20;
+
+  absl::Status Write() {
+    ASSIGN_OR_RETURN(auto file, files_.Open(path_, {.create = true}));
+    ASSIGN_OR_RETURN(uint64_t at, file->Size());
+    if (at == bytes_) return absl::OkStatus();
+    if (at > bytes_) RETURN_IF_ERROR(file->Truncate(bytes_));
+    for (; at < bytes_; at += std::min(kStepBytes, bytes_ - at)) {
+      RETURN_IF_ERROR(file->WriteAt(at, Bytes::Take(std::string(std::min(kStepBytes, bytes_ - at), '\0'))));
+    }
+    return file->Sync();
+  }
+
+  env::Files& files_;
+  const std::string path_;
+  const uint64_t bytes_;
+  bool held_ = false;
+};
+
 class RocksIndex final : public Index {
  public:
-  RocksIndex(env::Files& files, std::string dir)
-      : dir_(std::move(dir)), env_(rocksdb::NewCompositeEnv(NewRocksFiles(files))) {
+  RocksIndex(env::Files& files, std::string dir, const IndexOptions& sizes,
+             std::function<absl::Status()> before_durable)
+      : files_(files),
+        dir_(std::move(dir)),
+        sizes_(sizes),
+        ballast_(files, dir_, sizes.ballast_bytes),
+        env_(rocksdb::NewCompositeEnv(NewRocksFiles(files, std::move(before_durable)))) {
     write_options_.disableWAL = true;
   }
 
   absl::Status Open() {
-    rocksdb::DB* db = nullptr;
-    const rocksdb::Status status = rocksdb::DB::Open(MakeOptions(env_.get()), dir_, &db);
-    db_.reset(db);
-    return FromRocks(status, "open", dir_);
+    // RocksDB writes a few files to open.
+    absl::Status status = OpenOnce();
+    if (absl::IsResourceExhausted(status) && ballast_.GiveUp()) status = OpenOnce();
+    if (status.ok()) ballast_.Take();
+    return status;
   }
 
   absl::StatusOr<std::optional<std::string>> Get(std::string_view key) override {
@@ -96,7 +158,7 @@ class RocksIndex final : public Index {
           change.value ? changes.Put(change.key, *change.value) : changes.Delete(change.key);
       RETURN_IF_ERROR(FromRocks(added, "write", dir_));
     }
-    return FromRocks(db_->Write(write_options_, &changes), "write", dir_);
+    return WriteNow(&changes, "write");
   }
 
   absl::Status Scan(std::string_view prefix, std::string_view from,
@@ -122,13 +184,57 @@ class RocksIndex final : public Index {
     }
     rocksdb::WriteBatch changes;
     RETURN_IF_ERROR(FromRocks(changes.DeleteRange(ToSlice(prefix), end), "delete", dir_));
-    return FromRocks(db_->Write(write_options_, &changes), "delete", dir_);
+    return WriteNow(&changes, "delete");
   }
 
-  absl::Status Flush() override { return FromRocks(db_->Flush({}), "flush", dir_); }
+  // A flush that fails for want of room makes RocksDB refuse writes, and with them everything that would free
+  // some. So none is begun that does not fit.
+  absl::Status Flush() override {
+    std::lock_guard lock(flush_mutex_);
+    if (absl::Status room = HasRoomToFlush(); !room.ok() && !(ballast_.GiveUp() && HasRoomToFlush().ok())) {
+      return room;
+    }
+    RETURN_IF_ERROR(FromRocks(db_->Flush({}), "flush", dir_));
+    ballast_.Take();
+    return absl::OkStatus();
+  }
+
+  void Stop() override { rocksdb::CancelAllBackgroundWork(db_.get(), true); }
 
  private:
+  absl::Status OpenOnce() {
+    rocksdb::DB* db = nullptr;
+    const rocksdb::Status status = rocksdb::DB::Open(MakeOptions(env_.get(), sizes_), dir_, &db);
+    db_.reset(db);
+    return FromRocks(status, "open", dir_);
+  }
+
+  absl::Status HasRoomToFlush() {
+    constexpr uint64_t kBesideBytes = 1u << 20;  // filters, indexes, the manifest
+    uint64_t memory = 0;
+    ASSIGN_OR_RETURN(const uint64_t free, files_.FreeBytes(dir_));
+    if (!db_->GetIntProperty(rocksdb::DB::Properties::kCurSizeAllMemTables, &memory)) return absl::OkStatus();
+    if (free >= memory + kBesideBytes) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        fmt::format("flush index {}: {} bytes free, it may take {}", dir_, free, memory + kBesideBytes));
+  }
+
+  // RocksDB that was out of room for its own flush takes no write until that has succeeded, which it tries
+  // every few seconds.
+  absl::Status WriteNow(rocksdb::WriteBatch* changes, const char* operation) {
+    const rocksdb::Status status = db_->Write(write_options_, changes);
+    if (status.IsNoSpace()) {
+      std::lock_guard lock(flush_mutex_);
+      ballast_.GiveUp();
+    }
+    return FromRocks(status, operation, dir_);
+  }
+
+  env::Files& files_;
   const std::string dir_;
+  const IndexOptions sizes_;
+  std::mutex flush_mutex_;
+  Ballast ballast_ ABSL_GUARDED_BY(flush_mutex_);
   const std::unique_ptr<rocksdb::Env> env_;  // outlives db_
   rocksdb::WriteOptions write_options_;
   std::unique_ptr<rocksdb::DB> db_;
@@ -136,9 +242,10 @@ class RocksIndex final : public Index {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Index>> OpenRocksIndex(env::Files& files, const std::string& dir) {
+absl::StatusOr<std::unique_ptr<Index>> OpenRocksIndex(env::Files& files, const std::string& dir,
+                                                      const IndexOptions& options, IndexHooks hooks) {
   RETURN_IF_ERROR(files.MakeDirs(dir));
-  auto index = std::make_unique<RocksIndex>(files, dir);
+  auto index = std::make_unique<RocksIndex>(files, dir, options, std::move(hooks.before_durable));
   RETURN_IF_ERROR(index->Open());
   return index;
 }

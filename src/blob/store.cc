@@ -13,6 +13,7 @@
 #include "base/metrics.h"
 #include "blob/sealed_file.h"
 #include "blob/stage.h"
+#include "blob/trash.h"
 
 namespace sluice::blob {
 namespace {
@@ -29,6 +30,8 @@ absl::Status IgnoreNotFound(absl::Status status) {
 constexpr uint32_t kDirectRunBytesMax = 16u << 20;
 // How much of a blob in a row is read by one thread.
 constexpr uint64_t kNeighbourBytes = 1u << 20;
+// So many readers are remembered before those that are gone are looked for.
+constexpr size_t kReadersSwept = 1024;
 
 // Which thread: the same in every process, so that a simulation repeats.
 size_t Spread(const UploadId& id) { return Crc32c(id.ToHex()); }
@@ -52,6 +55,10 @@ class FolderStore final : public Store, public StagePlace {
         options_(options),
         dir_(dir),
         stage_dir_(dir + "/stage"),
+        trash_(std::make_unique<Trash>(
+            files, executors, dir + "/trash",
+            Trash::Options{.before_freeing = [this] { return SyncLinks(); },
+                           .in_use = [this](const UploadId& id) { return HasReaders(id); }})),
         disk_(NewThreads(executors, "blob", options.threads)),
         read_(NewThreads(executors, "blob-read", options.read_threads)),
         hash_(NewThreads(executors, "blob-hash", options.hash_threads)) {}
@@ -88,6 +95,9 @@ class FolderStore final : public Store, public StagePlace {
   }
   // A read of this content met damage.
   void NoteDamage(const UploadId& id);
+  // While `reader` lives, the bytes that the id has now are not freed, whatever becomes of their name.
+  void NoteReader(const UploadId& id, std::weak_ptr<const void> reader);
+  bool HasReaders(const UploadId& id);
 
  private:
   std::string ContentDir(const UploadId& id) const { return dir_ + "/blobs/" + ContentFolder(id); }
@@ -101,8 +111,7 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status RemoveDropped(const UploadId& id);
   absl::Status RemoveStageFiles(const UploadId& id);
   absl::Status NoteSyncFailure(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
-  absl::Status SyncFolders() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
-  absl::Status SyncFoldersOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
+  absl::Status SyncFolders();
   // Calls `open` with the path of the stage or content. A link may rename the file meanwhile, so what is
   // found nowhere is looked for once more when no link is under way.
   template <typename Opener>
@@ -123,10 +132,11 @@ class FolderStore final : public Store, public StagePlace {
   const std::string dir_;
   const std::string stage_dir_;
 
-  // Locks are taken in the order of declaration. The first two are held over file operations,
-  // mutex_ never is.
+  // Locks are taken in the order of declaration. The first three are held over file operations, links_mutex_
+  // only over renames, mutex_ never is.
   std::mutex names_mutex_;                                        // creations and removals of stages
-  std::mutex links_mutex_;                                        // links and syncs of folders
+  std::mutex sync_mutex_;                                         // syncs of folders, one after another
+  std::mutex links_mutex_;                                        // links and removals
   std::set<std::string> unsynced_ ABSL_GUARDED_BY(links_mutex_);  // content folders
   std::set<UploadId> old_sides_ ABSL_GUARDED_BY(links_mutex_);    // side files to remove after the next sync
   std::set<std::string> made_folders_ ABSL_GUARDED_BY(links_mutex_);
@@ -136,6 +146,8 @@ class FolderStore final : public Store, public StagePlace {
   // Their files are still to be removed.
   std::map<UploadId, std::shared_ptr<Stage>> dropped_ ABSL_GUARDED_BY(mutex_);
   std::set<UploadId> damaged_ ABSL_GUARDED_BY(mutex_);
+  std::multimap<UploadId, std::weak_ptr<const void>> readers_ ABSL_GUARDED_BY(mutex_);
+  size_t readers_swept_at_ ABSL_GUARDED_BY(mutex_) = kReadersSwept;
   uint64_t space_credit_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<uint64_t> damaged_chunks_ = 0;
@@ -144,6 +156,7 @@ class FolderStore final : public Store, public StagePlace {
 
   // Last, so that their tasks end before what they use;
   // blob threads end before the hashing threads they post to.
+  std::unique_ptr<Trash> trash_;
   Threads disk_;
   Threads read_;
   Threads hash_;
@@ -151,7 +164,7 @@ class FolderStore final : public Store, public StagePlace {
 
 class FileSource final : public Source {
  public:
-  FileSource(FolderStore& store, UploadId id, std::unique_ptr<SealedFile> file)
+  FileSource(FolderStore& store, UploadId id, std::shared_ptr<SealedFile> file)
       : store_(store), id_(id), file_(std::move(file)) {}
 
   uint64_t length() const override { return file_->length(); }
@@ -187,6 +200,7 @@ FolderStore::~FolderStore() {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
+  trash_.reset();  // what it does not come to is left to the next start
   disk_.clear();
   read_.clear();
   hash_.clear();
@@ -197,6 +211,11 @@ FolderStore::~FolderStore() {
 absl::Status FolderStore::Recover() {
   RETURN_IF_ERROR(files_.MakeDirs(stage_dir_));
   RETURN_IF_ERROR(files_.MakeDirs(dir_ + "/blobs"));
+  RETURN_IF_ERROR(trash_->Recover([this](const UploadId& id) -> absl::StatusOr<bool> {
+    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(id)));
+    if (linked) return true;
+    return files_.Exists(PathsOf(id).data);
+  }));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files_.List(stage_dir_));
   // What a killed process left unsynced counts from now on, so it must not vanish any more.
   RETURN_IF_ERROR(files_.SyncDir(stage_dir_));
@@ -211,11 +230,11 @@ absl::Status FolderStore::Recover() {
       RETURN_IF_ERROR(RecoverStage(*id));
       continue;
     }
-    // An interrupted link: the side file goes after the content's folder is synced.
-    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(*id)));
+    // An interrupted link or removal: the side file goes after the content's folder is synced.
+    ASSIGN_OR_RETURN(const bool has_folder, files_.Exists(ContentDir(*id)));
     std::lock_guard lock(links_mutex_);
     old_sides_.insert(*id);
-    if (linked) unsynced_.insert(ContentDir(*id));
+    if (has_folder) unsynced_.insert(ContentDir(*id));
   }
   return absl::OkStatus();
 }
@@ -259,14 +278,22 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
   const UploadId id = spec.id;
   std::lock_guard names(names_mutex_);
   RETURN_IF_ERROR(RemoveDropped(id));
+  bool old_side;
   {
     std::lock_guard links(links_mutex_);
     if (!made_folders_.contains(ContentDir(id))) {
       RETURN_IF_ERROR(files_.MakeDirs(ContentDir(id)));
       made_folders_.insert(ContentDir(id));
     }
-    // Its link still depends on the old side file.
-    if (old_sides_.contains(id)) RETURN_IF_ERROR(SyncFolders());
+    old_side = old_sides_.contains(id);
+  }
+  // A link or a removal still depends on it.
+  if (old_side) RETURN_IF_ERROR(SyncFolders());
+  {
+    std::lock_guard links(links_mutex_);
+    if (old_sides_.contains(id)) {
+      return absl::InternalError(fmt::format("upload {}: its old side file cannot be removed", id.ToHex()));
+    }
     std::lock_guard lock(mutex_);
     if (stages_.contains(id)) {
       return absl::AlreadyExistsError(fmt::format("upload {} has a stage", id.ToHex()));
@@ -338,11 +365,13 @@ absl::Status FolderStore::RemoveDropped(const UploadId& id) {
   return absl::OkStatus();
 }
 
-// The data first: a side file alone is harmless.
+// The side file goes once the data is durably away: it alone is harmless, and the data alone nobody finds.
 absl::Status FolderStore::RemoveStageFiles(const UploadId& id) {
-  const StagePaths paths = PathsOf(id);
-  RETURN_IF_ERROR(IgnoreNotFound(files_.Remove(paths.data)));
-  return IgnoreNotFound(files_.Remove(paths.side));
+  RETURN_IF_ERROR(IgnoreNotFound(trash_->Take(PathsOf(id).data, id)));
+  std::lock_guard lock(links_mutex_);
+  old_sides_.insert(id);
+  unsynced_.insert(ContentDir(id));
+  return absl::OkStatus();
 }
 
 bool FolderStore::PostUnlessStopping(env::Executor& executor, env::Task task) {
@@ -408,7 +437,9 @@ absl::Status FolderStore::Link(const UploadId& id) {
     unsynced_.insert(ContentDir(id));  // a link before a restart may not be durable yet
     return absl::OkStatus();
   }
-  absl::Status status = files_.Rename(PathsOf(id).data, ContentPath(id));
+  // A damaged copy that is replaced; the rename alone would free it here.
+  absl::Status status = IgnoreNotFound(trash_->Take(ContentPath(id), id));
+  if (status.ok()) status = files_.Rename(PathsOf(id).data, ContentPath(id));
   if (!status.ok()) {
     std::lock_guard map_lock(mutex_);
     stages_.emplace(id, std::move(stage));
@@ -416,25 +447,50 @@ absl::Status FolderStore::Link(const UploadId& id) {
   }
   old_sides_.insert(id);
   unsynced_.insert(ContentDir(id));
+  NoteReader(id, stage);  // who holds it may have the file open
   return absl::OkStatus();
 }
 
 absl::Status FolderStore::SyncLinks() {
-  std::vector<UploadId> dropped;
-  std::lock_guard names(names_mutex_);
   {
-    std::lock_guard lock(mutex_);
-    for (const auto& [id, stage] : dropped_) dropped.push_back(id);
+    std::vector<UploadId> dropped;
+    std::lock_guard names(names_mutex_);
+    {
+      std::lock_guard lock(mutex_);
+      for (const auto& [id, stage] : dropped_) dropped.push_back(id);
+    }
+    for (const UploadId& id : dropped) RETURN_IF_ERROR(RemoveDropped(id));
   }
-  for (const UploadId& id : dropped) RETURN_IF_ERROR(RemoveDropped(id));
-  std::lock_guard lock(links_mutex_);
   return SyncFolders();
 }
 
+// Links go on meanwhile; who comes with the same wish waits until what was taken here is durable.
 absl::Status FolderStore::SyncFolders() {
-  if (!sync_failure_.ok()) return sync_failure_;
-  if (absl::Status status = SyncFoldersOnce(); !status.ok()) return NoteSyncFailure(std::move(status));
-  return absl::OkStatus();
+  std::lock_guard sync(sync_mutex_);
+  std::set<std::string> folders;
+  std::vector<UploadId> sides;
+  {
+    std::lock_guard lock(links_mutex_);
+    RETURN_IF_ERROR(sync_failure_);
+    folders = std::exchange(unsynced_, {});
+    sides.assign(old_sides_.begin(), old_sides_.end());
+  }
+  absl::Status status;
+  while (!folders.empty() && (status = files_.SyncDir(*folders.begin())).ok()) {
+    folders.erase(folders.begin());
+  }
+  // A side file that cannot be removed now is tried again at the next sync.
+  if (status.ok()) {
+    std::erase_if(
+        sides, [this](const UploadId& id) { return !IgnoreNotFound(files_.Remove(PathsOf(id).side)).ok(); });
+  }
+  std::lock_guard lock(links_mutex_);
+  if (!status.ok()) {
+    unsynced_.merge(folders);
+    return NoteSyncFailure(std::move(status));
+  }
+  for (const UploadId& id : sides) old_sides_.erase(id);
+  return sync_failure_;  // of a sync beside this one, which may have taken the error of our names
 }
 
 absl::Status FolderStore::NoteSyncFailure(absl::Status status) {
@@ -443,16 +499,6 @@ absl::Status FolderStore::NoteSyncFailure(absl::Status status) {
   LogError("sync of blob folders failed, for good: {}", Message(status));
   if (sync_failure_.ok()) sync_failure_ = status;
   return status;
-}
-
-absl::Status FolderStore::SyncFoldersOnce() {
-  for (const std::string& folder : unsynced_) RETURN_IF_ERROR(files_.SyncDir(folder));
-  RETURN_IF_ERROR(files_.SyncDir(stage_dir_));
-  unsynced_.clear();
-  // A side file that cannot be removed now is tried again at the next sync.
-  std::erase_if(old_sides_,
-                [this](const UploadId& id) { return IgnoreNotFound(files_.Remove(PathsOf(id).side)).ok(); });
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<Sealed>> FolderStore::SealedState(const UploadId& id) {
@@ -468,6 +514,9 @@ absl::StatusOr<std::optional<Sealed>> FolderStore::SealedState(const UploadId& i
 }
 
 absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& id) {
+  // Before it is opened: it must not be cut between that and now.
+  const auto reading = std::make_shared<const char>();
+  NoteReader(id, reading);
   auto file = AtItsPlace(id, [this](const std::string& path) {
     return SealedFile::Open(files_, path, options_.direct_read_bytes);
   });
@@ -480,14 +529,30 @@ absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& 
   }
   if (absl::IsDataLoss(file.status())) NoteDamage(id);
   RETURN_IF_ERROR(file.status());
-  return std::make_shared<FileSource>(*this, id, std::move(file).value());
+  std::shared_ptr<SealedFile> opened((*file).release(), [reading](SealedFile* sealed) { delete sealed; });
+  return std::make_shared<FileSource>(*this, id, std::move(opened));
 }
 
 absl::Status FolderStore::Remove(const UploadId& id) {
   std::lock_guard lock(links_mutex_);
-  const absl::Status removed = files_.Remove(ContentPath(id));
+  const absl::Status removed = trash_->Take(ContentPath(id), id);
   if (removed.ok()) unsynced_.insert(ContentDir(id));
   return IgnoreNotFound(removed);
+}
+
+void FolderStore::NoteReader(const UploadId& id, std::weak_ptr<const void> reader) {
+  std::lock_guard lock(mutex_);
+  if (readers_.size() >= readers_swept_at_) {
+    std::erase_if(readers_, [](const auto& each) { return each.second.expired(); });
+    readers_swept_at_ = std::max(kReadersSwept, 2 * readers_.size());
+  }
+  readers_.emplace(id, std::move(reader));
+}
+
+bool FolderStore::HasReaders(const UploadId& id) {
+  std::lock_guard lock(mutex_);
+  const auto [first, end] = readers_.equal_range(id);
+  return std::any_of(first, end, [](const auto& each) { return !each.second.expired(); });
 }
 
 void FolderStore::NoteDamage(const UploadId& id) {

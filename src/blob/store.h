@@ -30,7 +30,7 @@ struct StoreOptions {
   uint32_t threads = 8;  // blob threads; an upload stays on one, and they mostly wait for syncs
   uint64_t writeback_bytes = 8u << 20;  // how often early write-back is asked for
   uint32_t uploads_max = 4096;          // open stages; Create answers RESOURCE_EXHAUSTED beyond
-  uint64_t reserve_bytes = 256u << 20;  // free space that uploads leave to the log (F-28)
+  uint64_t reserve_bytes = 256u << 20;  // free space that uploads leave to log, index, removals (F-28)
   uint64_t queue_bytes = 16u << 20;  // queued and not yet answered, of one upload; RESOURCE_EXHAUSTED beyond
   uint32_t read_threads = 4;         // sources read beside uploads, not behind their syncs
   uint32_t hash_threads = 1;         // SHA-256; an upload stays on one

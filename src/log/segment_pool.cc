@@ -42,6 +42,12 @@ absl::StatusOr<bool> SegmentPool::PrepareStep() {
 
 absl::StatusOr<bool> SegmentPool::Fill() {
   if (filling_ == nullptr) {
+    // Not begun in vain: on a full disk even for a moment nothing would be left to the index.
+    ASSIGN_OR_RETURN(const uint64_t free, files_.FreeBytes(dir_));
+    if (free < options_.segment_bytes) {
+      return absl::ResourceExhaustedError(
+          fmt::format("{}: {} bytes free, a segment has {}", dir_, free, options_.segment_bytes));
+    }
     ASSIGN_OR_RETURN(filling_, files_.Open(Path(kFillingName), {.create = true, .run_bytes = kStepBytes}));
     RETURN_IF_ERROR(filling_->Truncate(0));
     filled_ = 0;

@@ -255,7 +255,6 @@ absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entr
 absl::StatusOr<TermIndex> Applier::Checkpoint() {
   RETURN_IF_ERROR(Whole());
   if (!dirty_) return applied_;
-  RETURN_IF_ERROR(parts_.store->SyncLinks());
   RETURN_IF_ERROR(parts_.index->Flush());
   dirty_ = false;
   return applied_;
@@ -285,7 +284,6 @@ absl::Status Applier::BytesArrived(const UploadId& upload) {
   ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(key));
   if (!missing) return absl::OkStatus();  // removed meanwhile
   RETURN_IF_ERROR(parts_.store->Link(upload));
-  RETURN_IF_ERROR(parts_.store->SyncLinks());
   blob::IndexBatch batch;
   batch.Delete(key);
   dirty_ = true;

@@ -125,6 +125,7 @@ class Applier {
   absl::Status TakeSnapshotFile(const std::string& path);
   // `before`: the contents that it replaces.
   absl::Status LoadSnapshotFile(const std::string& path, const std::vector<UploadId>& before);
+  absl::Status RemoveContentsNotIn(const std::string& path, const std::vector<UploadId>& before);
   absl::StatusOr<std::vector<UploadId>> MissingIds();
   std::vector<UploadId> ContentIds() const;
   absl::Status DropSnapshotFile();

@@ -34,6 +34,7 @@ class FullIndex final : public blob::Index {
   }
   absl::Status DeletePrefix(std::string_view prefix) override { return under_->DeletePrefix(prefix); }
   absl::Status Flush() override { return under_->Flush(); }
+  void Stop() override { under_->Stop(); }
 
   int full = 0;        // the next writes
   int full_after = 0;  // but so many

@@ -143,9 +143,13 @@ std::vector<NameRecord> BlobMachine::List(std::string_view prefix, std::string_v
   return found;
 }
 
+std::optional<UploadId> BlobMachine::ContentOfKey(std::string_view key) {
+  return key.starts_with("c/") ? ParseUploadKey(key.substr(2)) : std::nullopt;
+}
+
 void BlobMachine::ForEachContent(const State& state, const std::function<void(const ContentRecord&)>& visit) {
   state.Scan("c/", "c/", [&](std::string_view key, std::string_view value) {
-    const auto id = ParseUploadKey(key.substr(2));
+    const auto id = ContentOfKey(key);
     if (!id) return true;
     const ContentRecord content = DecodeContent(*id, value);
     if (!content.inlined) visit(content);

@@ -67,6 +67,8 @@ class BlobMachine : public StateMachine {
                                       const State& state);
   // Every content that is not inline; for the missing set after a snapshot.
   static void ForEachContent(const State& state, const std::function<void(const ContentRecord&)>& visit);
+  // Of which content this key of the machine's state is the record; nullopt if it is another key.
+  static std::optional<UploadId> ContentOfKey(std::string_view key);
 
  private:
   absl::StatusOr<Bytes> Publish(const BlobCommand& command, Index index, State& state);

@@ -20,6 +20,7 @@
 
 #include "log/log.h"
 #include "node/applier.h"
+#include "node/disk_room.h"
 #include "node/host.h"
 #include "raft/core.h"
 
@@ -34,6 +35,7 @@ class Group {
     env::Executor* apply = nullptr;
     log::Log* log = nullptr;
     const env::Clock* clock = nullptr;
+    DiskRoom* room = nullptr;  // of the disk; none: nothing is refused for it
     uint64_t seed = 1;
     bool may_vote = true;
     std::string snapshot_dir;

@@ -160,7 +160,9 @@ absl::Status Group::HasRoom(const Proposal& proposal, uint64_t taken) const {
   if (apply_refused_since_ && !proposal.frees_space) {
     return absl::ResourceExhaustedError("applied entries wait for room on the disk");
   }
-  return parts_.log->HasRoom(taken + proposal.bytes, proposal.frees_space);
+  RETURN_IF_ERROR(parts_.log->HasRoom(taken + proposal.bytes, proposal.frees_space));
+  if (proposal.frees_space || parts_.room == nullptr) return absl::OkStatus();
+  return parts_.room->Admit(proposal.bytes);
 }
 
 // Everything that arrived since the last turn of the shard becomes one proposal of several entries.

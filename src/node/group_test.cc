@@ -68,6 +68,7 @@ class FullIndex final : public blob::Index {
   }
   absl::Status DeletePrefix(std::string_view prefix) override { return under_->DeletePrefix(prefix); }
   absl::Status Flush() override { return under_->Flush(); }
+  void Stop() override { under_->Stop(); }
 
   bool full = false;
 

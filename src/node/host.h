@@ -70,6 +70,7 @@ struct HostOptions {
   uint64_t log_bytes_checkpoint = 256u << 20;  // a checkpoint is due after this much log
   log::LogOptions log;
   blob::StoreOptions blob;
+  blob::IndexOptions index;
   bool map_index = false;  // the simulator's index instead of RocksDB (D-23)
 };
 

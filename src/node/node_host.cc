@@ -72,13 +72,17 @@ absl::Status NodeHost::Open() {
   ASSIGN_OR_RETURN(log_, log::Log::Open(*seams_.files, *seams_.executors, dir + "/log", options_.log));
   ASSIGN_OR_RETURN(store_, blob::Store::Open(*seams_.files, *seams_.executors, *seams_.clock, dir + "/blobs",
                                              options_.blob));
-  ASSIGN_OR_RETURN(index_, options_.map_index ? blob::OpenMapIndex(*seams_.files, dir + "/index")
-                                              : blob::OpenRocksIndex(*seams_.files, dir + "/index"));
+  blob::IndexHooks hooks;
+  hooks.before_durable = [store = store_.get()] { return store->SyncLinks(); };
+  hooks.flush_at_random = seams_.random;
+  const auto open_index = options_.map_index ? blob::OpenMapIndex : blob::OpenRocksIndex;
+  ASSIGN_OR_RETURN(index_, open_index(*seams_.files, dir + "/index", options_.index, std::move(hooks)));
   for (uint32_t i = 0; i < std::max<uint32_t>(1, options_.shards); ++i) {
     shards_.push_back(seams_.executors->NewExecutor(fmt::format("shard-{}", i)));
   }
   apply_ = seams_.executors->NewExecutor("apply");
   disk_ = seams_.executors->NewExecutor("disk");
+  room_ = std::make_unique<DiskRoom>(*seams_.files, *disk_, *seams_.clock, dir, options_.blob.reserve_bytes);
   for (size_t i = 0; i < options_.groups.size(); ++i) {
     RETURN_IF_ERROR(OpenGroup(options_.groups[i], i % shards_.size()));
   }
@@ -127,6 +131,7 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   parts.apply = apply_.get();
   parts.log = log_.get();
   parts.clock = seams_.clock;
+  parts.room = room_.get();
   parts.seed = seams_.random->Next64();
   parts.may_vote = identity_.may_vote;
   parts.snapshot_dir = snapshot_dir();
@@ -234,6 +239,7 @@ void NodeHost::DropThreads() {
   // Executors first: what they still run may use the groups. Then the log and the store, which post to
   // executors that are gone only if they were still working,
   // hence their own threads end before the shards do.
+  if (index_ != nullptr) index_->Stop();  // it calls the store
   log_.reset();
   store_.reset();
   disk_.reset();

@@ -100,6 +100,7 @@ class NodeHost final : public Host {
   std::unique_ptr<blob::Index> index_;
   std::vector<std::unique_ptr<env::Executor>> shards_;
   std::unique_ptr<env::Executor> apply_;
+  std::unique_ptr<DiskRoom> room_;
   std::unique_ptr<env::Executor> disk_;
   std::map<GroupId, std::unique_ptr<Slot>> slots_;
   PeerTransport* peers_ = nullptr;

@@ -257,7 +257,7 @@ TEST_F(RelayUploadTest, APieceIsAnsweredOnlyWhenEverySuccessorHasAnswered) {
 }
 
 TEST_F(RelayUploadTest, F69_WrongOffsetFailsHereAndDownstreamBeforeAnythingIsWritten) {
-  for (const uint64_t wrong : {0, 2, 9}) {  // replayed, overlapping, ahead
+  for (const uint64_t wrong : {0u, 2u, 9u}) {  // replayed, overlapping, ahead
     ends_.clear();
     successors_.peers.clear();
     parts_.header.upload = Id(1);

@@ -172,6 +172,7 @@ absl::StatusOr<TermIndex> Applier::CheckSnapshot(env::Files& files, const std::s
 absl::Status Applier::LoadSnapshotFile(const std::string& path, const std::vector<UploadId>& before) {
   ASSIGN_OR_RETURN(auto reader, SnapshotReader::Open(*parts_.files, path));
   ASSIGN_OR_RETURN(const auto head, ReadHead(reader));
+  RETURN_IF_ERROR(RemoveContentsNotIn(path, before));
   RETURN_IF_ERROR(parts_.index->DeletePrefix(prefix_));
   blob::IndexBatch batch;
   size_t batched = 0;
@@ -213,16 +214,31 @@ absl::Status Applier::LoadSnapshotFile(const std::string& path, const std::vecto
   facts_ = head.facts;
   PutApplied(last);
   RETURN_IF_ERROR(parts_.index->Write(last));
-  if (blob_ != nullptr) RETURN_IF_ERROR(parts_.store->SyncLinks());
-  RETURN_IF_ERROR(parts_.index->Flush());
-  // What was removed meanwhile: its entry will never be applied here.
-  for (const UploadId& id : before) {
-    if (BlobMachine::FindContent(id, state_)) continue;
+  return parts_.index->Flush();
+}
+
+// What was removed meanwhile: its entry will never be applied here. It goes before the index forgets it, which
+// may get durable at any time (K14): later nobody would know of it.
+absl::Status Applier::RemoveContentsNotIn(const std::string& path, const std::vector<UploadId>& before) {
+  if (before.empty()) return absl::OkStatus();
+  std::set<UploadId> gone(before.begin(), before.end());
+  ASSIGN_OR_RETURN(auto reader, SnapshotReader::Open(*parts_.files, path));
+  RETURN_IF_ERROR(ReadHead(reader).status());
+  while (true) {
+    ASSIGN_OR_RETURN(const auto record, reader.Next());
+    if (!record) break;
+    FieldReader in(*record);
+    while (in.Next()) {
+      if (in.tag() != 1 || !in.text().starts_with('s')) continue;
+      if (const auto id = BlobMachine::ContentOfKey(in.text().substr(1))) gone.erase(*id);
+    }
+  }
+  for (const UploadId& id : gone) {
     if (const auto removed = parts_.store->Remove(id); !removed.ok()) {
       LogWarn("bytes of {} stay on disk: {}", id.ToHex(), Message(removed));
     }
   }
-  return blob_ != nullptr ? parts_.store->SyncLinks() : absl::OkStatus();
+  return absl::OkStatus();
 }
 
 std::vector<UploadId> Applier::ContentIds() const {
