@@ -17,7 +17,8 @@
 // clocks, randomness or ids. Threading: Apply and Query of one group never run at the same time; they run on
 // a thread that may block on disk. Admit runs on another thread, also beside a running Apply. Errors: a
 // status from Apply is an answer, seen by the client as StateMachineException; it does not undo the changes
-// that Apply made, so check first and change then. Replies are remembered for retries (exactly once while the
+// that Apply made, so check first and change then. An exception from Apply stops the group on this server, which then
+// lets another one lead; it is not called again for the command. Replies are remembered for retries (exactly once while the
 // session lives). From: Apache Ratis' StateMachine, split as LevelDB would.
 #pragma once
 

@@ -47,10 +47,15 @@ class IndexBatch {
  public:
   void Put(std::string key, std::string value) { changes_.push_back({std::move(key), std::move(value)}); }
   void Delete(std::string key) { changes_.push_back({std::move(key), std::nullopt}); }
+  // Every key from `from` on that is less than `end`.
+  void DeleteRange(std::string from, std::string end) {
+    changes_.push_back({std::move(from), std::nullopt, std::move(end)});
+  }
   bool empty() const { return changes_.empty(); }
   struct Change {
     std::string key;
     std::optional<std::string> value;  // nullopt deletes
+    std::string end = {};              // not empty: deletes up to here
   };
   const std::vector<Change>& changes() const { return changes_; }
 

@@ -108,6 +108,16 @@ TEST_P(IndexContract, DeletePrefixTakesExactlyThePrefix) {
   ASSERT_TRUE(index_->DeletePrefix("").ok());
 }
 
+TEST_P(IndexContract, ABatchDeletesARange) {
+  Put({{"a", ""}, {"b", ""}, {"b\xff", ""}, {"c", ""}, {"d", ""}});
+  IndexBatch batch;
+  batch.Put("b", "again");
+  batch.DeleteRange("b", "c");
+  batch.Put("b/1", "");
+  ASSERT_TRUE(index_->Write(batch).ok());
+  EXPECT_THAT(Keys(""), ElementsAre("a", "b/1", "c", "d"));
+}
+
 TEST_P(IndexContract, FlushedEntriesAreThereAfterOpening) {
   Put({{"a", "1"}, {"b", "2"}});
   IndexBatch batch;

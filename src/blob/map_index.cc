@@ -95,6 +95,9 @@ class MapIndex final : public Index {
       for (const IndexBatch::Change& change : batch.changes()) {
         if (change.value) {
           entries_.insert_or_assign(change.key, *change.value);
+        } else if (!change.end.empty()) {
+          entries_.erase(entries_.lower_bound(change.key),
+                         entries_.lower_bound(std::max(change.key, change.end)));
         } else {
           entries_.erase(change.key);
         }

@@ -3,6 +3,7 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 
+#include "client/ratis_client.h"
 #include "sluice/admin.grpc.pb.h"
 
 namespace sluice::client {
@@ -183,6 +184,9 @@ absl::Status RemoveBlob(Connection& connection, const GroupId& group, const std:
   pb::RemoveRequest request;
   request.set_group(std::string(group.AsBytes()));
   request.set_name(name);
+  // One id for all attempts: whoever asks again gets the first answer.
+  request.set_client_id(std::string(NewClientId().AsBytes()));
+  request.set_call_id(1);
   return connection.AtAny([&](const std::string& address) {
     auto stub = pb::Admin::NewStub(connection.Channel(address));
     grpc::ClientContext context;

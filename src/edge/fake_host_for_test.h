@@ -165,7 +165,7 @@ class FakeHost : public node::Host {
     for (size_t i = 0; i < infos.size(); ++i) infos[i].name = fmt::format("{}{}", prefix, i);
     Answer<std::vector<node::BlobInfo>>(on, std::move(done), std::move(infos));
   }
-  void RemoveName(const GroupId&, const std::string&, env::Executor* on,
+  void RemoveName(const GroupId&, const std::string&, const UploadId&, env::Executor* on,
                   absl::AnyInvocable<void(absl::Status)> done) override {
     on->Post([done = std::move(done)]() mutable { done(absl::OkStatus()); });
   }

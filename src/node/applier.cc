@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "base/fields.h"
 #include "base/log.h"
 #include "node/command.h"
 #include "node/counter_machine.h"
+#include "node/log_clock.h"
 
 namespace sluice::node {
 namespace {
@@ -41,6 +43,18 @@ std::unique_ptr<StateMachine> NewMachine(const std::string& name) {
   return nullptr;
 }
 
+// What `call` gives, or INTERNAL if the user's machine throws (F-41): no exception goes on from here.
+template <typename Result, typename Call>
+Result OfMachine(const char* what, Call call) {
+  try {
+    return call();
+  } catch (const std::exception& thrown) {
+    return absl::InternalError(fmt::format("the state machine threw in {}: {}", what, thrown.what()));
+  } catch (...) {
+    return absl::InternalError(fmt::format("the state machine threw in {}", what));
+  }
+}
+
 // RESOURCE_EXHAUSTED promises that the same call can be made again; this one cannot.
 absl::Status NotForRoom(const absl::Status& status) {
   return absl::IsResourceExhausted(status) ? absl::InternalError(status.message()) : status;
@@ -51,7 +65,8 @@ absl::Status NotForRoom(const absl::Status& status) {
 Applier::Applier(Parts parts)
     : parts_(std::move(parts)),
       prefix_("g" + std::string(parts_.spec.id.AsBytes())),
-      state_(parts_.index, prefix_ + "s") {}
+      state_(parts_.index, prefix_ + "s"),
+      ages_(parts_.session_bytes_max, parts_.session_keep_ms) {}
 
 absl::StatusOr<std::unique_ptr<Applier>> Applier::Open(Parts parts, Start* start) {
   auto applier = std::unique_ptr<Applier>(new Applier(std::move(parts)));
@@ -75,7 +90,6 @@ absl::StatusOr<std::unique_ptr<Applier>> Applier::Open(Parts parts, Start* start
       RETURN_IF_ERROR(applier->LoadSnapshotFile(applier->parts_.snapshot_path, applier->ContentIds()));
     }
     RETURN_IF_ERROR(applier->DropSnapshotFile());
-    applier->reply_order_.clear();
     *start = Start();
   }
   RETURN_IF_ERROR(applier->Load(start));
@@ -101,22 +115,8 @@ absl::Status Applier::Load(Start* start) {
   }
   start->applied = applied_;
   start->facts_known = facts_.has_value();
-  absl::Status malformed;
-  const std::string replies = prefix_ + "r";
-  RETURN_IF_ERROR(parts_.index->Scan(replies, replies, [&](std::string_view key, std::string_view value) {
-    const auto id = ParseUploadKey(key.substr(replies.size()));
-    auto stored = DecodeStoredReply(value);
-    if (!id || !stored.ok()) {
-      malformed = stored.status();
-      return false;
-    }
-    start->replies.push_back({stored->index, id->client, id->call, std::move(stored->reply)});
-    return true;
-  }));
-  RETURN_IF_ERROR(malformed);
-  std::sort(start->replies.begin(), start->replies.end(),
-            [](const Outcome& a, const Outcome& b) { return a.index < b.index; });
-  for (const Outcome& reply : start->replies) reply_order_.push_back({reply.client, reply.call});
+  start->clock_ms = facts_ ? facts_->clock_ms : 0;
+  RETURN_IF_ERROR(LoadReplies(start));
 
   const std::string missing = prefix_ + "m";
   return parts_.index->Scan(missing, missing, [&](std::string_view key, std::string_view value) {
@@ -125,6 +125,35 @@ absl::Status Applier::Load(Start* start) {
     }
     return true;
   });
+}
+
+std::string Applier::ReplyKey(Index index) const {
+  std::string key = prefix_ + "r";
+  for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>(index.value >> shift));
+  return key;
+}
+
+absl::Status Applier::LoadReplies(Start* start) {
+  ages_ = ReplyAges(parts_.session_bytes_max, parts_.session_keep_ms);
+  replies_from_ = Index{0};
+  absl::Status malformed;
+  const std::string prefix = prefix_ + "r";
+  RETURN_IF_ERROR(parts_.index->Scan(prefix, prefix, [&](std::string_view key, std::string_view value) {
+    Index index{0};
+    for (const char byte : key.substr(prefix.size()))
+      index.value = index.value << 8 | static_cast<uint8_t>(byte);
+    const auto reply = DecodeReply(index, value);
+    malformed = reply.status();
+    if (!reply.ok()) return false;
+    start->replies->Record(reply->key, reply->stored);
+    ages_.Clock(reply->since_ms);
+    ages_.Add(index, Sessions::BytesOf(reply->stored));
+    return true;
+  }));
+  RETURN_IF_ERROR(malformed);
+  ages_.Clock(start->clock_ms);
+  start->replies->ForgetBefore(ages_.first_kept());
+  return absl::OkStatus();
 }
 
 void Applier::PutApplied(blob::IndexBatch& batch) {
@@ -140,6 +169,7 @@ void Applier::PutFacts(FieldWriter& out) const {
   if (!facts_) return;
   out.PutVarint(kModeTag, static_cast<uint64_t>(facts_->mode));
   out.PutText(kMachineTag, facts_->machine);
+  out.PutVarint(kClockTag, static_cast<uint64_t>(facts_->clock_ms));
 }
 
 // True if the command says what the group is. The first one counts.
@@ -159,13 +189,21 @@ absl::StatusOr<bool> Applier::LearnFacts(const Command& command) {
 }
 
 void Applier::Remember(const Outcome& outcome, blob::IndexBatch& batch) {
-  const UploadId key{outcome.client, outcome.call};
-  batch.Put(prefix_ + "r" + UploadKey(key), EncodeStoredReply({outcome.index, outcome.reply}));
-  reply_order_.push_back(key);
-  while (reply_order_.size() > parts_.session_replies_max) {
-    batch.Delete(prefix_ + "r" + UploadKey(reply_order_.front()));
-    reply_order_.pop_front();
-  }
+  const StoredReply stored{outcome.index, outcome.reply, outcome.content};
+  batch.Put(ReplyKey(outcome.index),
+            EncodeReply({outcome.client, outcome.call}, stored, facts_ ? facts_->clock_ms : 0));
+  ages_.Add(outcome.index, Sessions::BytesOf(stored));
+}
+
+// What is old goes at once, a second's worth of replies by one record.
+void Applier::Forget(blob::IndexBatch& batch) {
+  if (ages_.first_kept() <= replies_from_) return;
+  batch.DeleteRange(ReplyKey(replies_from_), ReplyKey(ages_.first_kept()));
+  replies_from_ = ages_.first_kept();
+}
+
+uint32_t Applier::ContentOf(const Bytes& data) const {
+  return is_blob() ? BlobCommandContent(data) : Crc32c(data);
 }
 
 void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied) {
@@ -234,10 +272,23 @@ absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entr
     }
     ASSIGN_OR_RETURN(const bool is_facts, LearnFacts(*command));
     if (is_facts) continue;
-    Outcome outcome{entry.at.index, command->client, command->call, Bytes()};
-    outcome.reply = machine_->Apply({entry.at, command->type == CommandType::kDataStream, command->client,
-                                     command->call, std::move(command->data)},
-                                    state_);
+    if (const auto clock_ms = ClockOf(*command); clock_ms && facts_) {
+      facts_->clock_ms = std::max(facts_->clock_ms, *clock_ms);
+      ages_.Clock(facts_->clock_ms);
+      continue;
+    }
+    (void)command->data.Flatten();  // once, for all who look at it
+    Outcome outcome{entry.at.index, command->client, command->call, Bytes(), ContentOf(command->data)};
+    bool threw = true;
+    outcome.reply = OfMachine<absl::StatusOr<Bytes>>("Apply", [&] {
+      auto reply = machine_->Apply({entry.at, command->type == CommandType::kDataStream, command->client,
+                                    command->call, std::move(command->data)},
+                                   state_);
+      threw = false;
+      return reply;
+    });
+    // Half done, and to be done once: neither an answer nor to be tried again.
+    if (threw) return outcome.reply.status();
     Remember(outcome, batch);
     if (blob_ != nullptr) {
       for (const ContentChange& change : blob_->TakeChanges()) ChangeContent(change, batch, applied);
@@ -246,9 +297,12 @@ absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entr
   }
   state_.MoveChangesTo(batch);
   RETURN_IF_ERROR(state_.status());
+  Forget(batch);
   PutApplied(batch);
   applied.upto = applied_;
   applied.facts_known = facts_.has_value();
+  applied.first_kept = ages_.first_kept();
+  applied.clock_ms = facts_ ? facts_->clock_ms : 0;
   return unwritten;
 }
 
@@ -273,9 +327,13 @@ absl::Status Applier::NotReplacing() const {
 
 absl::StatusOr<Bytes> Applier::Query(const Bytes& request) {
   RETURN_IF_ERROR(NotReplacing());
-  auto reply = machine_->Query(request, state_);
+  auto reply = OfMachine<absl::StatusOr<Bytes>>("Query", [&] { return machine_->Query(request, state_); });
   state_.DropChanges();
   return reply;
+}
+
+absl::Status Applier::Admit(const Bytes& message) {
+  return OfMachine<absl::Status>("Admit", [&] { return machine_->Admit(message); });
 }
 
 absl::Status Applier::BytesArrived(const UploadId& upload) {

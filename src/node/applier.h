@@ -8,10 +8,9 @@
 // Apply (D-23). Nothing is applied of a group that is not what this server is set up for (D-01). Threading:
 // lives on the apply executor, where it may block on disk. Failure: an error of Apply, Checkpoint or
 // InstallSnapshot is one of the disk and final for the group; errors of commands are outcomes. Keys of the
-// index, behind "g" and the group id: s machine state, r replies, m missing set, a applied index.
+// index, behind "g" and the group id: s machine state, r INDEX replies, m missing set, a applied index.
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +20,7 @@
 #include "node/group_facts.h"
 #include "node/host.h"
 #include "node/machine_state.h"
+#include "node/reply_ages.h"
 #include "node/sessions.h"
 #include "raft/types.h"
 
@@ -39,6 +39,7 @@ struct Outcome {
   ClientId client;
   CallId call;
   absl::StatusOr<Bytes> reply = Bytes();
+  uint32_t content = 0;  // CRC32C of what was asked (F-66)
 };
 
 struct Applied {
@@ -46,14 +47,17 @@ struct Applied {
   std::vector<Outcome> outcomes;
   std::vector<MissingContent> missing;  // newly missing
   std::vector<UploadId> no_longer_missing;
-  bool facts_known = false;  // the log has said what the group is
+  bool facts_known = false;     // the log has said what the group is
+  Index first_kept = kNoIndex;  // replies of entries before it are forgotten
+  int64_t clock_ms = 0;         // the log's time
 };
 
 class Applier {
  public:
   struct Parts {
     GroupSpec spec;
-    uint32_t session_replies_max = 0;
+    uint64_t session_bytes_max = 0;
+    int64_t session_keep_ms = 0;
     env::Files* files = nullptr;
     blob::Index* index = nullptr;
     blob::Store* store = nullptr;
@@ -63,10 +67,11 @@ class Applier {
   struct Start {
     TermIndex applied{Term{0}, kNoIndex};
     std::optional<raft::Configuration> configuration;
-    std::vector<Outcome> replies;  // in log order
+    std::unique_ptr<Sessions> replies = std::make_unique<Sessions>();
     std::vector<MissingContent> missing;
     std::vector<UploadId> no_longer_missing;  // because a snapshot was installed
     bool facts_known = false;
+    int64_t clock_ms = 0;
     bool installed_snapshot = false;  // the log may lie behind `applied` and must be restarted there
   };
   static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);
@@ -78,7 +83,9 @@ class Applier {
   // Makes everything applied so far durable; gives the applied index that this covers.
   absl::StatusOr<TermIndex> Checkpoint();
   absl::StatusOr<Bytes> Query(const Bytes& request);
-  absl::Status Admit(const Bytes& message) { return machine_->Admit(message); }
+  absl::Status Admit(const Bytes& message);
+  // What a reply remembers of the command that it answers (F-66). Any thread.
+  uint32_t ContentOf(const Bytes& data) const;
 
   // The bytes of a missing content are in a sealed stage: links it and takes it out of the missing set.
   absl::Status BytesArrived(const UploadId& upload);
@@ -116,8 +123,11 @@ class Applier {
   absl::Status Load(Start* start);
   absl::StatusOr<Unwritten> Execute(const std::vector<raft::Entry>& entries);
   absl::StatusOr<bool> LearnFacts(const Command& command);
+  std::string ReplyKey(Index index) const;
+  absl::Status LoadReplies(Start* start);
   void PutFacts(FieldWriter& out) const;
   void Remember(const Outcome& outcome, blob::IndexBatch& batch);
+  void Forget(blob::IndexBatch& batch);
   void ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied);
   void PutApplied(blob::IndexBatch& batch);
   absl::Status Whole() const;
@@ -138,7 +148,8 @@ class Applier {
   TermIndex applied_{Term{0}, kNoIndex};
   raft::Configuration configuration_;
   std::optional<GroupFacts> facts_;
-  std::deque<UploadId> reply_order_;
+  ReplyAges ages_;
+  Index replies_from_{0};  // of earlier entries the index holds none
   bool dirty_ = false;
   std::optional<Unwritten> unwritten_;
   absl::Status broken_;  // not ok: applied_ is ahead of the state, which stays as it is

@@ -5,6 +5,7 @@
 
 #include "node/command.h"
 #include "node/group_facts.h"
+#include "node/log_clock.h"
 #include "sim/sim_files.h"
 
 namespace sluice::node {
@@ -63,7 +64,8 @@ class ApplierTest : public testing::Test {
     Applier::Parts parts;
     parts.spec.id = kDefaultGroup;
     parts.spec.machine = "counter";
-    parts.session_replies_max = 10;
+    parts.session_bytes_max = 1u << 20;
+    parts.session_keep_ms = 60'000;
     parts.files = &disk_;
     parts.index = index_.get();
     parts.snapshot_path = "/data/in";
@@ -149,6 +151,36 @@ TEST_F(ApplierTest, F12_SnapshotThatFoundNoRoomIsTakenUpAgain) {
   EXPECT_FALSE(applier_->replacing());
   EXPECT_EQ(installed->applied.index, Index{1});
   EXPECT_EQ(Count(), kOne);
+}
+
+// D-05: the table of replies and the time that it ages by travel in snapshots, and outlive a restart.
+TEST_F(ApplierTest, K5_RepliesAndTheLogsTimeTravelInSnapshots) {
+  std::vector<raft::Entry> entries = OneIncrement();
+  entries.push_back(EntryOf(2, EncodeClockEntry(5000)));
+  entries.push_back(
+      EntryOf(3, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{2}, Bytes::Copy("INCREMENT")})));
+  ASSERT_TRUE(applier_->Apply(entries).ok());
+  ASSERT_TRUE(applier_->SaveSnapshot("/data/out").ok());
+  ASSERT_TRUE(index_->DeletePrefix("").ok());
+  Open();
+  ASSERT_FALSE(start_.replies->Find(ClientId{{1}}, CallId{1}));
+  const auto installed = applier_->InstallSnapshot("/data/out");
+  ASSERT_TRUE(installed.ok()) << installed.status();
+  EXPECT_EQ(installed->clock_ms, 5000);
+  const auto reply = installed->replies->Find(ClientId{{1}}, CallId{2});
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->index, Index{3});
+  EXPECT_EQ(*reply->reply, std::string_view("\0\0\0\2", 4));
+  EXPECT_EQ(reply->content, applier_->ContentOf(Bytes::Copy("INCREMENT")));
+  // A minute after the first one it is forgotten, the second one is not.
+  const auto aged = applier_->Apply({EntryOf(4, EncodeClockEntry(62'000))});
+  ASSERT_TRUE(aged.ok()) << aged.status();
+  EXPECT_EQ(aged->first_kept, Index{2});
+  start_ = Applier::Start();
+  Open();
+  EXPECT_EQ(start_.clock_ms, 62'000);
+  EXPECT_FALSE(start_.replies->Find(ClientId{{1}}, CallId{1}));
+  EXPECT_TRUE(start_.replies->Find(ClientId{{1}}, CallId{2}));
 }
 
 TEST_F(ApplierTest, F32_RestartGoesOnWithAHalfInstalledSnapshot) {

@@ -1,5 +1,6 @@
 #include "node/blob_command.h"
 
+#include "base/crc32c.h"
 #include "base/fields.h"
 
 namespace sluice::node {
@@ -92,6 +93,18 @@ absl::StatusOr<BlobCommand> DecodeBlobCommand(const Bytes& data) {
   }
   command.op = static_cast<BlobOp>(op);
   return command;
+}
+
+uint32_t BlobCommandContent(const Bytes& data) {
+  Bytes flat = data;
+  FieldReader in(flat.Flatten());
+  FieldWriter asked;
+  while (in.Next()) {
+    if (in.tag() == kOp || in.tag() == kLength || in.tag() == kChecksum)
+      asked.PutVarint(in.tag(), in.varint());
+    if (in.tag() == kName || in.tag() == kUpload) asked.PutText(in.tag(), in.text());
+  }
+  return Crc32c(asked.Take());
 }
 
 Bytes EncodeBlobReply(const BlobReply& reply) {

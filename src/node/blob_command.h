@@ -33,6 +33,8 @@ struct BlobCommand {
 
 Bytes EncodeBlobCommand(const BlobCommand& command);
 absl::StatusOr<BlobCommand> DecodeBlobCommand(const Bytes& data);
+// CRC32C of what the command asks for: the same for a retry, in which stamp and holders may be others (F-66).
+uint32_t BlobCommandContent(const Bytes& data);
 
 // The answer to a publish, as a client gets it in the reply's message (sluice.BlobReply on the wire).
 struct BlobReply {

@@ -273,18 +273,20 @@ void NodeHost::List(const GroupId& group, const std::string& prefix, const std::
   });
 }
 
-void NodeHost::RemoveName(const GroupId& group, const std::string& name, env::Executor* reply_on,
-                          absl::AnyInvocable<void(absl::Status)> done) {
+void NodeHost::RemoveName(const GroupId& group, const std::string& name, const UploadId& asked,
+                          env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) {
   const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   if (auto status = CheckName(name); !status.ok()) return finish(status);
-  (*slot)->shard->Post([slot = *slot, name, finish] {
+  if (asked.client == kSystemClient) return finish(absl::InvalidArgumentError("reserved client id"));
+  (*slot)->shard->Post([slot = *slot, name, asked, finish] {
     RemoveRequest request;
     request.group = slot->group->spec().id;
     request.name = name;
-    request.client = slot->lane->client();
-    request.call = slot->lane->NextCall();
+    const bool anonymous = asked.client.IsZero();
+    request.client = anonymous ? slot->lane->client() : asked.client;
+    request.call = anonymous ? slot->lane->NextCall() : asked.call;
     slot->lane->AskLeader(std::move(request), [finish](ClientReply reply) {
       finish(reply.code == ReplyCode::kOk ? absl::OkStatus() : reply.error);
     });

@@ -28,7 +28,7 @@ raft::CoreOptions CoreOptionsOf(const HostOptions& options, GroupMode mode, uint
 }  // namespace
 
 Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start, log::GroupState recovered)
-    : parts_(std::move(parts)), applier_(std::move(applier)), sessions_(parts_.options->session_replies_max) {
+    : parts_(std::move(parts)), applier_(std::move(applier)) {
   raft::InitialState state;
   if (recovered.hard_state) state.hard_state = *recovered.hard_state;
   state.configuration.voters = parts_.spec.peers;
@@ -59,9 +59,8 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
             parts_.spec.id.ToString(), log_last.value);
     state.promised_last.reset();
   }
-  for (Outcome& reply : start.replies) {
-    sessions_.Record(reply.client, reply.call, {reply.index, std::move(reply.reply)});
-  }
+  sessions_ = std::move(start.replies);
+  clock_ms_ = start.clock_ms;
   const bool may_vote = parts_.may_vote && !recovered.hard_state_lost;
   if (recovered.hard_state_lost) {
     LogError("group {}: both copies of the hard state are damaged; this server does not vote (F-08)",
@@ -445,6 +444,7 @@ void Group::OnApplied(absl::StatusOr<Applied> applied) {
   if (!applied.ok()) return Fail(applied.status());
   applied_ = applied->upto;
   facts_known_ = applied->facts_known;
+  clock_ms_ = applied->clock_ms;
   core_->Applied(applied_.index);
   for (Outcome& outcome : applied->outcomes) {
     const UploadId key{outcome.client, outcome.call};
@@ -463,19 +463,12 @@ void Group::OnApplied(absl::StatusOr<Applied> applied) {
         reply.error = outcome.reply.status();
       }
       for (auto& [done, replication] : waiting.replies) {
-        if (replication == Replication::kMajority || reply.code != ReplyCode::kOk) {
-          done(reply);
-        } else {
-          ClientRequest watch;
-          watch.min_index = outcome.index;
-          watch.replication = replication;
-          watch.call = outcome.call;
-          SubmitWatch(std::move(watch), std::move(done), reply);
-        }
+        AnswerWrite(std::move(done), replication, outcome.call, reply);
       }
     }
-    sessions_.Record(outcome.client, outcome.call, {outcome.index, std::move(outcome.reply)});
+    sessions_->Record(key, {outcome.index, std::move(outcome.reply), outcome.content});
   }
+  sessions_->ForgetBefore(applied->first_kept);
   if (parts_.on_applied) parts_.on_applied(*applied);
   ReleaseReads();
   Pump();

@@ -80,8 +80,8 @@ class Group {
   Applier& applier() { return *applier_; }
   GroupStatus Status() const;
   ClientReply NotLeader() const;
-  const StoredReply* FindReply(const ClientId& client, CallId call) const {
-    return sessions_.Find(client, call);
+  std::optional<StoredReply> FindReply(const ClientId& client, CallId call) const {
+    return sessions_->Find(client, call);
   }
 
  private:
@@ -96,6 +96,7 @@ class Group {
   };
   struct Waiting {  // a proposal in the log, or a retry that joined it
     std::vector<std::pair<ReplyFn, Replication>> replies;
+    Bytes payload;  // what was asked
     Index index = kNoIndex;
     size_t bytes = 0;
   };
@@ -139,6 +140,11 @@ class Group {
   // Proposals.
   void Enqueue(Proposal proposal);
   std::optional<ClientReply> AnswerAtOnce(const Proposal& proposal) const;
+  // Answers what was executed: at once, or when it is replicated as asked.
+  void AnswerWrite(ReplyFn done, Replication replication, CallId call, ClientReply reply);
+  bool IsOtherContent(const Bytes& payload, uint32_t content) const;
+  // The log's time now, when a clock entry is due.
+  std::optional<int64_t> ClockDue();
   absl::Status HasRoom(const Proposal& proposal, uint64_t taken) const;
   void DrainProposals();
   void Refuse(Waiting waiting, const ClientReply& reply);
@@ -173,7 +179,13 @@ class Group {
   bool stopped_ = false;
   bool pumping_ = false;
 
-  Sessions sessions_;
+  std::unique_ptr<Sessions> sessions_;
+  // The log's time (log_clock.h): as applied; and a leader's own: at a moment of its term, and last proposed.
+  int64_t clock_ms_ = 0;
+  Term clock_term_;
+  int64_t clock_base_ms_ = 0;
+  env::Instant clock_base_at_{};
+  int64_t clock_proposed_ms_ = 0;
   std::vector<Proposal> inbox_;  // since the last turn of the shard; bounded as pending writes are
   size_t inbox_bytes_ = 0;
   size_t queries_ = 0;  // on their way to the machine

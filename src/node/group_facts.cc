@@ -39,10 +39,11 @@ absl::StatusOr<std::optional<GroupFacts>> FactsOf(const Command& command) {
 }
 
 void ReadFacts(const FieldReader& in, std::optional<GroupFacts>& facts) {
-  if (in.tag() != kModeTag && in.tag() != kMachineTag) return;
+  if (in.tag() != kModeTag && in.tag() != kMachineTag && in.tag() != kClockTag) return;
   if (!facts) facts.emplace();
   if (in.tag() == kModeTag) facts->mode = in.varint() == 2 ? GroupMode::kRatis : GroupMode::kSluice;
   if (in.tag() == kMachineTag) facts->machine = std::string(in.text());
+  if (in.tag() == kClockTag) facts->clock_ms = static_cast<int64_t>(in.varint());
 }
 
 absl::Status CheckFacts(const GroupSpec& spec, const GroupFacts& logged) {

@@ -20,6 +20,7 @@ namespace sluice::node {
 struct GroupFacts {
   GroupMode mode = GroupMode::kSluice;
   std::string machine;
+  int64_t clock_ms = 0;  // the log's time (log_clock.h); not in the entry, which comes before all time
 };
 
 // The payload of the entry, and what a command says if it is one; nullopt for any other command.
@@ -29,6 +30,7 @@ absl::StatusOr<std::optional<GroupFacts>> FactsOf(const Command& command);
 // Fields of a record that tells the facts among others (the applied index, a snapshot's head).
 inline constexpr uint32_t kModeTag = 4;
 inline constexpr uint32_t kMachineTag = 5;
+inline constexpr uint32_t kClockTag = 6;
 // Takes the current field of `in` if it is one of these.
 void ReadFacts(const FieldReader& in, std::optional<GroupFacts>& facts);
 

@@ -6,6 +6,7 @@
 #include "base/metrics.h"
 #include "node/command.h"
 #include "node/group.h"
+#include "node/log_clock.h"
 
 namespace sluice::node {
 namespace {
@@ -37,6 +38,13 @@ ClientReply FromStored(const StoredReply& stored) {
     reply.error = stored.reply.status();
   }
   return reply;
+}
+
+// F-66: not merged with the first one.
+ClientReply IdsInUse(const UploadId& key) {
+  return Failure(ReplyCode::kStateMachine,
+                 absl::InvalidArgumentError(fmt::format("call {} of client {} asked for something else before",
+                                                        key.call.value, key.client.ToString())));
 }
 
 }  // namespace
@@ -138,12 +146,40 @@ void Group::Enqueue(Proposal proposal) {
 std::optional<ClientReply> Group::AnswerAtOnce(const Proposal& proposal) const {
   if (!failed_.ok()) return Stopped();
   if (!leads()) return NotLeader();
-  if (const StoredReply* stored = sessions_.Find(proposal.key.client, proposal.key.call)) {
+  if (const auto stored = sessions_->Find(proposal.key.client, proposal.key.call)) {
+    if (IsOtherContent(proposal.payload, stored->content)) return IdsInUse(proposal.key);
     return FromStored(*stored);
   }
   if (ready()) return std::nullopt;
   return Failure(ReplyCode::kLeaderNotReady,
                  absl::UnavailableError("the leader has not applied an entry of its term yet"));
+}
+
+bool Group::IsOtherContent(const Bytes& payload, uint32_t content) const {
+  return applier_->ContentOf(payload) != content;
+}
+
+void Group::AnswerWrite(ReplyFn done, Replication replication, CallId call, ClientReply reply) {
+  if (replication == Replication::kMajority || reply.code != ReplyCode::kOk) return done(std::move(reply));
+  ClientRequest watch;
+  watch.min_index = reply.log_index;
+  watch.replication = replication;
+  watch.call = call;
+  SubmitWatch(std::move(watch), std::move(done), std::move(reply));
+}
+
+// Only along with commands, so that a group in which nothing happens writes nothing.
+std::optional<int64_t> Group::ClockDue() {
+  if (!ready() || parts_.spec.mode == GroupMode::kRatis) return std::nullopt;
+  const env::Instant now = parts_.clock->MonotonicNow();
+  if (std::exchange(clock_term_, core_->term()) != core_->term()) {
+    // It goes on where the last leader's stands in the log: what passed meanwhile does not count.
+    clock_base_ms_ = clock_proposed_ms_ = clock_ms_;
+    clock_base_at_ = now;
+  }
+  const int64_t now_ms = clock_base_ms_ + (now - clock_base_at_) / std::chrono::milliseconds(1);
+  if (now_ms < clock_proposed_ms_ + kClockEveryMs) return std::nullopt;
+  return now_ms;
 }
 
 // RESOURCE_EXHAUSTED when the write may not wait too; `taken` bytes are on their way to the log.
@@ -160,6 +196,17 @@ absl::Status Group::HasRoom(const Proposal& proposal, uint64_t taken) const {
   if (apply_refused_since_ && !proposal.frees_space) {
     return absl::ResourceExhaustedError("applied entries wait for room on the disk");
   }
+  // What is remembered for less than its time is not forgotten for a new write: the retry would be executed
+  // again (P3). Rather this one waits until some are old.
+  constexpr uint64_t kReplyBytes = 256;  // of one that is pending, about
+  if (parts_.spec.mode == GroupMode::kSluice &&
+      sessions_->bytes() + waiting_.size() * kReplyBytes > limits.session_bytes_max / 8 * 7) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "group {} remembers {} replies of {} bytes for {} ms each, the limit is {} bytes: write less, or raise "
+        "session_bytes_max",
+        parts_.spec.id.ToString(), sessions_->size(), sessions_->bytes(), limits.session_keep_ms,
+        limits.session_bytes_max));
+  }
   RETURN_IF_ERROR(parts_.log->HasRoom(taken + proposal.bytes, proposal.frees_space));
   if (proposal.frees_space || parts_.room == nullptr) return absl::OkStatus();
   return parts_.room->Admit(proposal.bytes);
@@ -174,12 +221,18 @@ void Group::DrainProposals() {
   std::vector<Bytes> payloads;
   std::vector<Proposal> admitted;
   uint64_t taken = 0;
+  const std::optional<int64_t> clock_ms = ClockDue();
+  if (clock_ms) payloads.push_back(EncodeClockEntry(*clock_ms));
   for (Proposal& proposal : inbox) {
     if (auto answer = AnswerAtOnce(proposal)) {
-      proposal.reply(std::move(*answer));
+      AnswerWrite(std::move(proposal.reply), proposal.replication, proposal.key.call, std::move(*answer));
       continue;
     }
     if (const auto it = waiting_.find(proposal.key); it != waiting_.end()) {
+      if (IsOtherContent(proposal.payload, applier_->ContentOf(it->second.payload))) {
+        proposal.reply(IdsInUse(proposal.key));
+        continue;
+      }
       if (it->second.replies.size() >= kRetriesMax) {
         Refused().Increment();
         proposal.reply(Failure(ReplyCode::kResource,
@@ -197,6 +250,7 @@ void Group::DrainProposals() {
     taken += proposal.bytes;
     Waiting waiting;
     waiting.bytes = proposal.bytes;
+    waiting.payload = proposal.payload;
     waiting.replies.emplace_back(std::move(proposal.reply), proposal.replication);
     pending_bytes_ += waiting.bytes;
     waiting_.emplace(proposal.key, std::move(waiting));
@@ -206,6 +260,10 @@ void Group::DrainProposals() {
   }
   if (payloads.empty()) return;
   auto first = core_->Propose(std::move(payloads));
+  if (clock_ms && first.ok()) {
+    clock_proposed_ms_ = *clock_ms;
+    first = first->Next();
+  }
   for (size_t i = 0; i < admitted.size(); ++i) {
     const auto it = waiting_.find(admitted[i].key);
     if (it == waiting_.end()) continue;

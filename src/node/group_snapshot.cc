@@ -80,10 +80,8 @@ void Group::InstallSnapshot(Term leader_term, const std::string& path, env::Exec
     applied_ = upto;
     facts_known_ = (*start)->facts_known;
     checkpointed_ = upto.index;
-    sessions_.Clear();
-    for (Outcome& reply : (*start)->replies) {
-      sessions_.Record(reply.client, reply.call, {reply.index, std::move(reply.reply)});
-    }
+    sessions_ = std::move((*start)->replies);
+    clock_ms_ = (*start)->clock_ms;
     Applied changes;
     changes.upto = upto;
     changes.missing = (*start)->missing;

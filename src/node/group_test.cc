@@ -92,7 +92,6 @@ class GroupTest : public testing::Test {
  protected:
   GroupTest() : sim_log_(disk_), log_(*sim_log_) {
     options_.self.id = kSelf;
-    options_.session_replies_max = 10;
     auto index = blob::OpenMapIndex(disk_, "/data/index");
     EXPECT_TRUE(index.ok()) << index.status();
     index_ = std::make_unique<FullIndex>(std::move(*index));
@@ -111,7 +110,8 @@ class GroupTest : public testing::Test {
     parts.snapshot_dir = "/data";
     Applier::Parts applied;
     applied.spec = parts.spec;
-    applied.session_replies_max = 10;
+    applied.session_bytes_max = options_.session_bytes_max;
+    applied.session_keep_ms = options_.session_keep_ms;
     applied.files = &disk_;
     applied.index = index_.get();
     applied.snapshot_path = "/data/in";

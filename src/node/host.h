@@ -64,7 +64,8 @@ struct HostOptions {
   uint32_t group_uploads_max = 2048;           // passing through at a time, per group
   uint32_t inflight_appends_max = 128;         // appends on the way to one follower (D-27)
   uint64_t pending_bytes_max = 64u << 20;      // per group
-  uint32_t session_replies_max = 131'072;      // remembered replies per group (D-05)
+  uint64_t session_bytes_max = 256u << 20;     // memory of remembered replies per group (D-05)
+  uint32_t session_keep_ms = 60'000;           // how long a reply is remembered (F-68)
   uint32_t checkpoint_ms = 5'000;              // how often applied state is flushed, if it changed
   uint64_t compact_keep_entries = 10'000;      // entries kept behind the applied index for slow followers
   uint64_t log_bytes_checkpoint = 256u << 20;  // a checkpoint is due after this much log
@@ -209,8 +210,10 @@ class Host {
   // Names with `prefix` greater than `after`, at most `limit`.
   virtual void List(const GroupId& group, const std::string& prefix, const std::string& after, uint32_t limit,
                     env::Executor* reply_on, Done<std::vector<BlobInfo>> done) = 0;
-  virtual void RemoveName(const GroupId& group, const std::string& name, env::Executor* reply_on,
-                          absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // `request`: who asks, and the number of the call, the same in every retry; a zero client gets an id here,
+  // and is told of a name that an earlier try of its own removed that it does not exist.
+  virtual void RemoveName(const GroupId& group, const std::string& name, const UploadId& request,
+                          env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) = 0;
 };
 
 }  // namespace sluice::node

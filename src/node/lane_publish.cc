@@ -245,7 +245,7 @@ void Lane::ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply) 
 void Lane::Forward(ClientRequest request, ReplyFn reply) {
   if (!parts_.group->leads()) return reply(parts_.group->NotLeader());
   const UploadId id = request.upload;
-  if (const StoredReply* stored = parts_.group->FindReply(id.client, id.call)) {
+  if (const auto stored = parts_.group->FindReply(id.client, id.call)) {
     ClientReply first;
     first.log_index = stored->index;
     if (stored->reply.ok()) {

@@ -107,7 +107,8 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   RETURN_IF_ERROR(CheckRecovered(spec, recovered, options_.data_dir));
   Applier::Parts applier_parts;
   applier_parts.spec = spec;
-  applier_parts.session_replies_max = options_.session_replies_max;
+  applier_parts.session_bytes_max = options_.session_bytes_max;
+  applier_parts.session_keep_ms = options_.session_keep_ms;
   applier_parts.files = seams_.files;
   applier_parts.index = index_.get();
   applier_parts.store = store_.get();

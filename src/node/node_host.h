@@ -60,8 +60,8 @@ class NodeHost final : public Host {
             Done<BlobInfo> done) override;
   void List(const GroupId& group, const std::string& prefix, const std::string& after, uint32_t limit,
             env::Executor* reply_on, Done<std::vector<BlobInfo>> done) override;
-  void RemoveName(const GroupId& group, const std::string& name, env::Executor* reply_on,
-                  absl::AnyInvocable<void(absl::Status)> done) override;
+  void RemoveName(const GroupId& group, const std::string& name, const UploadId& request,
+                  env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) override;
 
  private:
   // A group with what belongs to it on this server.

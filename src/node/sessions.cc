@@ -1,55 +1,146 @@
 #include "node/sessions.h"
 
+#include <cstring>
+
+#include "absl/hash/hash.h"
 #include "base/fields.h"
+#include "node/blob_command.h"
 
 namespace sluice::node {
+namespace {
 
-std::string EncodeStoredReply(const StoredReply& stored) {
-  FieldWriter out;
-  out.PutVarint(1, static_cast<uint64_t>(stored.index.value + 1));
-  if (stored.reply.ok()) {
-    out.PutText(2, stored.reply->ToString());
-  } else {
-    out.PutVarint(3, static_cast<uint64_t>(stored.reply.status().code()));
-    out.PutText(4, Message(stored.reply.status()));
+constexpr size_t kPieceBytes = 64u << 10;
+constexpr uint64_t kPlaceBytes = 24;  // of the table, with its free room
+
+// How a reply stands in memory: this head, then the message or the error's text.
+struct Head {
+  UploadId key;
+  Index index;
+  uint32_t content;
+  uint32_t code;
+  uint32_t text_bytes;
+  uint32_t unused;
+};
+static_assert(std::is_trivially_copyable_v<Head>);
+
+std::string TextOf(const StoredReply& stored) {
+  return stored.reply.ok() ? stored.reply->ToString() : std::string(Message(stored.reply.status()));
+}
+
+absl::StatusOr<Bytes> ReplyOf(uint64_t code, std::string_view text) {
+  if (code == 0) return Bytes::Copy(text);
+  return absl::Status(static_cast<absl::StatusCode>(code), ToAbsl(text));
+}
+
+}  // namespace
+
+size_t Sessions::Hash::operator()(const UploadId& key) const { return absl::Hash<UploadId>()(key); }
+
+std::string_view Sessions::At(const Place& place) const {
+  return std::string_view(pieces_[place.piece - first_piece_]).substr(place.offset);
+}
+
+UploadId Sessions::KeyAt(const Place& place) const {
+  UploadId key;
+  std::memcpy(&key, At(place).data() + offsetof(Head, key), sizeof key);
+  return key;
+}
+
+Sessions::Places& Sessions::PartOf(const UploadId& key) {
+  auto& part = parts_[absl::Hash<UploadId>()(key) >> 32 & (kParts - 1)];
+  if (!part) part.emplace(0, Hash{this}, Same{this});
+  return *part;
+}
+
+uint64_t Sessions::BytesOf(const StoredReply& stored) {
+  const size_t text = stored.reply.ok() ? stored.reply->size() : Message(stored.reply.status()).size();
+  return sizeof(Head) + text + kPlaceBytes;
+}
+
+std::optional<StoredReply> Sessions::Find(const ClientId& client, CallId call) const {
+  const UploadId key{client, call};
+  const auto& part = parts_[absl::Hash<UploadId>()(key) >> 32 & (kParts - 1)];
+  if (!part) return std::nullopt;
+  const auto it = part->find(key);
+  if (it == part->end()) return std::nullopt;
+  const std::string_view raw = At(*it);
+  Head head;
+  std::memcpy(&head, raw.data(), sizeof head);
+  return StoredReply{head.index, ReplyOf(head.code, raw.substr(sizeof head, head.text_bytes)), head.content};
+}
+
+void Sessions::Record(const UploadId& key, const StoredReply& stored) {
+  const std::string text = TextOf(stored);
+  Head head{};
+  head.key = key;
+  head.index = stored.index;
+  head.content = stored.content;
+  head.code = static_cast<uint32_t>(stored.reply.status().code());
+  head.text_bytes = static_cast<uint32_t>(text.size());
+  if (pieces_.empty() || pieces_.back().size() >= kPieceBytes) pieces_.emplace_back();
+  std::string& piece = pieces_.back();
+  const Place place{first_piece_ + pieces_.size() - 1, static_cast<uint32_t>(piece.size())};
+  piece.append(reinterpret_cast<const char*>(&head), sizeof head);
+  piece.append(text);
+  Places& part = PartOf(key);
+  // The place of an earlier reply under these ids, if there is one, is forgotten with its piece.
+  part.erase(key);
+  part.insert(place);
+  ++size_;
+  bytes_ += BytesOf(stored);
+}
+
+void Sessions::ForgetBefore(Index first) {
+  while (!pieces_.empty()) {
+    const Place oldest{first_piece_, first_offset_};
+    Head head;
+    std::memcpy(&head, At(oldest).data(), sizeof head);
+    if (head.index >= first) return;
+    Places& part = PartOf(head.key);
+    const auto it = part.find(head.key);
+    if (it != part.end() && *it == oldest) part.erase(it);
+    --size_;
+    bytes_ -= sizeof head + head.text_bytes + kPlaceBytes;
+    first_offset_ += static_cast<uint32_t>(sizeof head) + head.text_bytes;
+    if (first_offset_ < pieces_.front().size()) continue;
+    pieces_.pop_front();
+    ++first_piece_;
+    first_offset_ = 0;
   }
+}
+
+// --- Durable records ---------------------------------------------------------------------------------------
+
+std::string EncodeReply(const UploadId& key, const StoredReply& stored, int64_t since_ms) {
+  FieldWriter out;
+  out.PutText(1, UploadKey(key));
+  out.PutText(stored.reply.ok() ? 2 : 4, TextOf(stored));
+  out.PutVarint(3, static_cast<uint64_t>(stored.reply.status().code()));
+  out.PutVarint(5, stored.content);
+  out.PutVarint(6, static_cast<uint64_t>(since_ms));
   return out.Take();
 }
 
-absl::StatusOr<StoredReply> DecodeStoredReply(std::string_view record) {
-  StoredReply stored;
+absl::StatusOr<ReplyRecord> DecodeReply(Index index, std::string_view record) {
+  std::optional<UploadId> key;
   uint64_t code = 0;
-  std::string_view message;
   std::string_view text;
+  ReplyRecord reply;
   FieldReader in(record);
   while (in.Next()) {
-    if (in.tag() == 1) stored.index = Index{static_cast<int64_t>(in.varint()) - 1};
-    if (in.tag() == 2) text = in.text();
+    if (in.tag() == 1) key = ParseUploadKey(in.text());
+    if (in.tag() == 2 || in.tag() == 4) text = in.text();
     if (in.tag() == 3) code = in.varint();
-    if (in.tag() == 4) message = in.text();
+    if (in.tag() == 5) reply.stored.content = static_cast<uint32_t>(in.varint());
+    if (in.tag() == 6) reply.since_ms = static_cast<int64_t>(in.varint());
   }
-  if (!in.ok())
+  if (!in.ok() || !key || code > static_cast<uint64_t>(absl::StatusCode::kUnauthenticated)) {
     return absl::DataLossError(fmt::format("stored reply of {} bytes is malformed", record.size()));
-  if (code == 0) {
-    stored.reply = Bytes::Copy(text);
-  } else {
-    stored.reply = absl::Status(static_cast<absl::StatusCode>(code), ToAbsl(message));
   }
-  return stored;
-}
-
-std::vector<UploadId> Sessions::Record(const ClientId& client, CallId call, StoredReply reply) {
-  std::vector<UploadId> forgotten;
-  const UploadId key{client, call};
-  auto [it, inserted] = replies_.insert_or_assign(key, std::move(reply));
-  (void)it;
-  if (inserted) order_.push_back(key);
-  while (replies_.size() > replies_max_) {
-    forgotten.push_back(order_.front());
-    replies_.erase(order_.front());
-    order_.pop_front();
-  }
-  return forgotten;
+  reply.key = *key;
+  reply.stored.index = index;
+  reply.stored.reply = ReplyOf(code, text);
+  return reply;
 }
 
 }  // namespace sluice::node

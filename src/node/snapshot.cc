@@ -281,7 +281,6 @@ absl::StatusOr<Applier::Start> Applier::InstallSnapshot(const std::string& path)
   RETURN_IF_ERROR(parts_.files->SyncDir(folder));
   RETURN_IF_ERROR(LoadSnapshotFile(parts_.snapshot_path, replaced_->contents));
   RETURN_IF_ERROR(DropSnapshotFile());  // loaded again by a later start it would take the state back (F-32)
-  reply_order_.clear();
   Start start;
   RETURN_IF_ERROR(Load(&start));
   start.installed_snapshot = true;

@@ -216,9 +216,18 @@ grpc::ServerUnaryReactor* AdminService::Remove(grpc::CallbackServerContext* cont
   const auto group = Group(request->group());
   absl::Status status = group.status();
   if (status.ok()) status = CheckName(request->name());
+  UploadId asked{{}, CallId{request->call_id()}};
+  if (status.ok() && !request->client_id().empty()) {
+    const auto client = ClientId::FromBytes(request->client_id());
+    if (!client) {
+      status = absl::InvalidArgumentError(fmt::format("client id of {} bytes", request->client_id().size()));
+    } else {
+      asked.client = *client;
+    }
+  }
   if (!status.ok()) return FinishNow(context, status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  host_->RemoveName(*group, request->name(), executor_,
+  host_->RemoveName(*group, request->name(), asked, executor_,
                     [reactor](absl::Status removed) { reactor->Finish(ToGrpc(removed)); });
   return reactor;
 }
