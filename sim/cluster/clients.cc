@@ -151,10 +151,11 @@ void Clients::Remove(size_t server, const std::string& name, End end) {
   if (!cluster.up(server)) return judge(Outcome::kRefused, absl::UnavailableError("the server is down"));
   cluster.world().After(kInlineTimeout,
                         [judge] { judge(Outcome::kUnknown, absl::DeadlineExceededError("remove")); });
-  cluster.host(server).RemoveName(kBlobs, name, {}, cluster.lane(server), [judge](const absl::Status& removed) {
-    // NOT_FOUND is an answer of the log as well: at that point the name was gone.
-    judge(absl::IsNotFound(removed) ? Outcome::kAcknowledged : OutcomeOf(removed), removed);
-  });
+  cluster.host(server).RemoveName(
+      kBlobs, name, {}, cluster.lane(server), [judge](const absl::Status& removed) {
+        // NOT_FOUND is an answer of the log as well: at that point the name was gone.
+        judge(absl::IsNotFound(removed) ? Outcome::kAcknowledged : OutcomeOf(removed), removed);
+      });
 }
 
 void Clients::Increment(size_t server, End end) {

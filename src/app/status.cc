@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "app/commands.h"
@@ -34,19 +35,21 @@ struct Answers {
   std::map<std::string, absl::Status> silent;  // by address
   // Each group as its leader sees it, or as anybody does while there is none that answers.
   std::map<std::string, client::GroupView> groups;
+  std::map<std::string, std::string> ids;  // of members, by address
 
+  // What is not as the configuration wants it.
+  std::vector<std::string> Problems() const;
   absl::Status Verdict() const;
 };
 
-Answers Ask(client::Connection& connection) {
-  const std::vector<std::string> addresses = connection.servers();
+// Adds what the servers at `addresses` say.
+void Ask(client::Connection& connection, const std::vector<std::string>& addresses, Answers& answers) {
   std::vector<absl::StatusOr<client::ServerStatus>> asked(addresses.size(), absl::UnknownError("not asked"));
   std::vector<std::thread> threads;
   for (size_t i = 0; i < addresses.size(); ++i) {
     threads.emplace_back([&, i] { asked[i] = client::AskStatus(connection, addresses[i], kAnswerTimeout); });
   }
   for (std::thread& thread : threads) thread.join();
-  Answers answers;
   for (size_t i = 0; i < addresses.size(); ++i) {
     if (!asked[i].ok()) {
       answers.silent.emplace(addresses[i], asked[i].status());
@@ -60,26 +63,84 @@ Answers Ask(client::Connection& connection) {
     }
     answers.servers.push_back(*std::move(asked[i]));
   }
+}
+
+// Those who are named, then the other members of their groups: a dead one is a fact of the group, too.
+Answers Ask(client::Connection& connection) {
+  Answers answers;
+  const std::vector<std::string> named = connection.servers();
+  Ask(connection, named, answers);
+  std::set<std::string> known(named.begin(), named.end());
+  for (const client::ServerStatus& server : answers.servers) known.insert(server.self.address);
+  std::vector<std::string> others;
+  for (const auto& [id, group] : answers.groups) {
+    for (const client::Member& voter : group.voters) {
+      answers.ids.emplace(voter.address, voter.id);
+      if (known.insert(voter.address).second) others.push_back(voter.address);
+    }
+  }
+  Ask(connection, others, answers);
   return answers;
 }
 
-// Success means: every server that was asked is ready, and each group has a leader.
-absl::Status Answers::Verdict() const {
-  if (!silent.empty()) return client::NoServerAnswered(silent);
-  for (const client::ServerStatus& server : servers) {
-    if (!server.Ready()) return absl::UnavailableError(fmt::format("{} is not ready", server.self.id));
+std::vector<std::string> Answers::Problems() const {
+  std::vector<std::string> problems;
+  for (const auto& [address, status] : silent) {
+    const auto id = ids.find(address);
+    problems.push_back(fmt::format("{}{} does not answer: {}", id == ids.end() ? "" : id->second + " at ",
+                                   address, Message(status)));
   }
-  return absl::OkStatus();
+  for (const client::ServerStatus& server : servers) {
+    const std::string& id = server.self.id;
+    if (const std::string why = server.WhyNotReady(); !why.empty()) {
+      problems.push_back(fmt::format("{} is not ready: {}", id, why));
+    }
+    for (const client::GroupView& group : server.groups) {
+      if (!group.voting) problems.push_back(fmt::format("group {}: {} does not vote", group.id, id));
+      if (group.repairing) problems.push_back(fmt::format("group {}: {} repairs its log", group.id, id));
+      if (group.missing > 0) {
+        problems.push_back(
+            fmt::format("group {}: {} lacks the bytes of {} blobs", group.id, id, group.missing));
+      }
+    }
+  }
+  for (const auto& [id, group] : groups) {
+    if (group.leader.empty()) problems.push_back(fmt::format("group {} has no leader", id));
+    for (const client::FollowerView& one : group.followers) {
+      if (one.learner) continue;
+      if (!one.active) {
+        problems.push_back(fmt::format("group {}: the leader does not hear {}", id, one.id));
+      } else if (one.state == "snapshot" || (one.state == "probe" && one.lag > 0)) {
+        problems.push_back(fmt::format("group {}: {} lacks {} entries and does not get them from the log", id,
+                                       one.id, one.lag));
+      }
+    }
+  }
+  return problems;
+}
+
+// Success means: every member serves, and each group has the redundancy that its configuration gives it.
+absl::Status Answers::Verdict() const {
+  if (servers.empty()) return client::NoServerAnswered(silent);
+  const std::vector<std::string> problems = Problems();
+  if (problems.empty()) return absl::OkStatus();
+  std::string text = problems.front();
+  if (problems.size() > 1)
+    text += fmt::format(" (and {} more: sluice status shows them)", problems.size() - 1);
+  return absl::UnavailableError(text);
 }
 
 nlohmann::json ToJson(const Answers& answers) {
-  nlohmann::json json{{"servers", nlohmann::json::array()}, {"groups", nlohmann::json::array()}};
+  nlohmann::json json{{"servers", nlohmann::json::array()},
+                      {"groups", nlohmann::json::array()},
+                      {"problems", answers.Problems()}};
   for (const client::ServerStatus& server : answers.servers) {
     json["servers"].push_back({{"id", server.self.id},
                                {"address", server.self.address},
                                {"data_stream_address", server.self.data_stream_address},
                                {"pid", server.pid},
                                {"ready", server.Ready()},
+                               {"not_ready", server.WhyNotReady()},
                                {"stopping", server.stopping},
                                {"data_dir", server.data_dir},
                                {"uploads", server.uploads},
@@ -101,13 +162,18 @@ nlohmann::json ToJson(const Answers& answers) {
                         {"missing", group.missing},
                         {"bytes_complete", group.bytes_complete},
                         {"repairing", group.repairing},
+                        {"voting", group.voting},
+                        {"not_serving", group.not_serving},
                         {"storage_error", group.storage_error}});
     }
     json["servers"].back()["groups"] = std::move(groups);
   }
   for (const auto& [address, status] : answers.silent) {
-    json["servers"].push_back(
-        {{"id", ""}, {"address", address}, {"ready", false}, {"error", std::string(Message(status))}});
+    const auto id = answers.ids.find(address);
+    json["servers"].push_back({{"id", id == answers.ids.end() ? "" : id->second},
+                               {"address", address},
+                               {"ready", false},
+                               {"error", std::string(Message(status))}});
   }
   for (const auto& [id, group] : answers.groups) {
     nlohmann::json followers = nlohmann::json::array();
@@ -147,7 +213,9 @@ void PrintTable(const Answers& answers) {
                FormatSize(server.free_bytes), FormatSize(server.log_bytes), server.uploads.size());
   }
   for (const auto& [address, status] : answers.silent) {
-    fmt::print("{:<8}{:<22}{:<9}{:<8}{}\n", "?", address, "-", "silent", Message(status));
+    const auto id = answers.ids.find(address);
+    fmt::print("{:<8}{:<22}{:<9}{:<8}{}\n", id == answers.ids.end() ? "?" : id->second, address, "-",
+               "silent", Message(status));
   }
   for (const auto& [id, group] : answers.groups) {
     fmt::print("\nGROUP {} ({}): leader {}, term {}, commit {}\n", id, group.machine,
@@ -166,6 +234,9 @@ void PrintTable(const Answers& answers) {
       }
     }
   }
+  const std::vector<std::string> problems = answers.Problems();
+  if (!problems.empty()) fmt::print("\n");
+  for (const std::string& problem : problems) fmt::print("! {}\n", problem);
   for (const client::ServerStatus& server : answers.servers) {
     for (const std::string& upload : server.uploads) fmt::print("upload at {}: {}\n", server.self.id, upload);
   }
@@ -272,10 +343,10 @@ absl::Status Status(const StatusFlags& flags) {
 
 void AddStatus(CLI::App& app, Chosen* chosen) {
   auto flags = std::make_shared<StatusFlags>();
-  CLI::App* command =
-      NewCommand(app, "status", "Shows servers and groups; succeeds if every server named is ready",
-                 "sluice status --watch --server 127.0.0.1:7400,127.0.0.1:7410", chosen,
-                 [flags] { return Status(*flags); });
+  CLI::App* command = NewCommand(
+      app, "status", "Shows servers and groups; succeeds if all members serve and none lacks anything",
+      "sluice status --watch --server 127.0.0.1:7400,127.0.0.1:7410", chosen,
+      [flags] { return Status(*flags); });
   command->add_flag("--json", flags->json, "For programs");
   command->add_flag("--streams", flags->streams,
                     "The open streams of Streaming RPC instead: bytes, messages, window, stalls, age");

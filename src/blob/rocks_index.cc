@@ -154,7 +154,7 @@ class RocksIndex final : public Index {
   absl::Status Write(const IndexBatch& batch) override {
     rocksdb::WriteBatch changes;
     for (const IndexBatch::Change& change : batch.changes()) {
-      const rocksdb::Status added = change.value          ? changes.Put(change.key, *change.value)
+      const rocksdb::Status added = change.value         ? changes.Put(change.key, *change.value)
                                     : change.end.empty() ? changes.Delete(change.key)
                                                          : changes.DeleteRange(change.key, change.end);
       RETURN_IF_ERROR(FromRocks(added, "write", dir_));

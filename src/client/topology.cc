@@ -35,6 +35,7 @@ GroupView FromProto(const pb::Group& group) {
   view.voting = group.voting();
   view.repairing = group.repairing();
   view.storage_error = group.storage_error();
+  view.not_serving = group.not_serving();
   for (const auto& voter : group.configuration().voters()) view.voters.push_back(FromProto(voter));
   for (const auto& learner : group.configuration().learners()) view.learners.push_back(FromProto(learner));
   for (const pb::Progress& one : group.progress()) {
@@ -83,6 +84,7 @@ ServerStatus FromProto(const pb::StatusReply& reply) {
   status.staged_bytes = reply.blobs().staged_bytes();
   status.damaged_chunks = reply.blobs().damaged_chunks();
   status.free_bytes = reply.blobs().free_bytes();
+  status.reserve_bytes = reply.blobs().reserve_bytes();
   status.log_segments = reply.log().segments();
   status.log_bytes = reply.log().bytes_on_disk();
   status.log_error = reply.log().error();
@@ -98,13 +100,18 @@ const GroupView* ServerStatus::Find(const GroupId& group) const {
   return nullptr;
 }
 
-bool ServerStatus::Ready() const {
-  if (stopping || groups.empty() || !log_error.empty()) return false;
+std::string ServerStatus::WhyNotReady() const {
+  if (stopping) return "it is stopping";
+  if (groups.empty()) return "it has no group";
+  if (!log_error.empty()) return log_error;
   for (const GroupView& group : groups) {
-    if (group.leader.empty() || !group.storage_error.empty()) return false;
-    if (group.leader == self.id && !group.ready) return false;
+    if (!group.not_serving.empty()) return fmt::format("group {}: {}", group.id, group.not_serving);
   }
-  return true;
+  if (free_bytes < reserve_bytes) {
+    return fmt::format("{} bytes are free on its disk, {} are kept for the log: uploads are refused",
+                       free_bytes, reserve_bytes);
+  }
+  return "";
 }
 
 absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string& address, Duration timeout) {

@@ -50,6 +50,7 @@ struct GroupView {
   bool voting = true;
   bool repairing = false;
   std::string storage_error;
+  std::string not_serving;  // why the server serves nobody in the group; empty: it does
   std::vector<Member> voters;
   std::vector<Member> learners;
   std::vector<FollowerView> followers;  // at the leader only
@@ -66,13 +67,15 @@ struct ServerStatus {
   uint64_t staged_bytes = 0;
   uint64_t damaged_chunks = 0;
   uint64_t free_bytes = 0;
+  uint64_t reserve_bytes = 0;  // uploads are refused when less is free
   uint64_t log_segments = 0;
   uint64_t log_bytes = 0;
   std::string log_error;
 
   const GroupView* Find(const GroupId& group) const;
-  // Serves: not stopping, no storage error, and every group that it runs has a leader that it knows.
-  bool Ready() const;
+  // Serves, in every group that it runs.
+  bool Ready() const { return WhyNotReady().empty(); }
+  std::string WhyNotReady() const;
 };
 
 // One open stream of Streaming RPC at a server.

@@ -32,6 +32,7 @@ class FakeHost : public node::Host {
   std::function<void(node::ClientRequest, node::ReplyFn)> on_submit;
   std::function<void(const GroupId&, const PeerId&, raft::Message)> on_step;
   std::function<node::HostStatus()> on_status;
+  absl::Status serving;  // set before it is asked
 
   // Waits until `done` holds (checked after every event), at most ten seconds.
   bool Await(const std::function<bool()>& done) {
@@ -86,6 +87,9 @@ class FakeHost : public node::Host {
     if (on_status) status = on_status();
     reply_on->Post(
         [done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); });
+  }
+  void Serving(env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) override {
+    reply_on->Post([done = std::move(done), status = serving]() mutable { done(status); });
   }
   std::shared_ptr<node::Relay> OpenRelay(node::StreamHeader, env::Executor*,
                                          absl::AnyInvocable<void(absl::Status)>) override {

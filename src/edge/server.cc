@@ -70,6 +70,9 @@ Server::Server(node::Host* host, ServerOptions options)
   for (uint32_t i = 0; i < options_.lane_loops; ++i)
     lanes_.push_back(env::NewLoop(fmt::format("lane-{}", i)));
   services_ = std::make_unique<Services>(host, lanes_[0].get(), &replies_, disk_.get(), options_.files);
+  health_ = std::make_shared<Health>(host, lanes_[0].get(), [this](bool serving) {
+    server_->GetHealthCheckService()->SetServingStatus(serving);
+  });
 }
 
 Server::~Server() {
@@ -99,6 +102,8 @@ absl::Status Server::Listen() {
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return absl::UnavailableError("gRPC does not start");
   port_ = listener_->port();
+  server_->GetHealthCheckService()->SetServingStatus(false);  // until it is known
+  health_->Start();
   listener_->Start();
   for (const std::unique_ptr<Part>& part : parts_) {
     RETURN_IF_ERROR(part->Start());
@@ -109,7 +114,9 @@ absl::Status Server::Listen() {
 }
 
 void Server::Drain() {
-  if (std::exchange(drained_, true) || server_ == nullptr) return;
+  if (std::exchange(drained_, true)) return;
+  health_->Stop();
+  if (server_ == nullptr) return;
   server_->GetHealthCheckService()->SetServingStatus(false);
   services_->client.Stop();
   for (const std::unique_ptr<Part>& part : parts_) part->Drain();

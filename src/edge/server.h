@@ -20,6 +20,7 @@
 
 #include "edge/byte_lane.h"
 #include "edge/grpc_listener.h"
+#include "edge/health.h"
 #include "edge/peer/peer_calls.h"
 #include "edge/peer_links.h"
 #include "edge/ratis/peer_transport.h"
@@ -74,6 +75,8 @@ class Server {
   // Lanes: the loops on which connections of the byte lane live.
   size_t lanes() const { return lanes_.size(); }
   env::Loop& lane(size_t i) { return *lanes_[i % lanes_.size()]; }
+  // Why this server does not serve; ok: it does, in all its groups. What health checks are told.
+  absl::Status Serving() const { return health_->Now(); }
   // The gRPC port that was bound (of interest when `listen` asks for port 0).
   int port() const { return port_; }
 
@@ -95,6 +98,7 @@ class Server {
   std::vector<std::unique_ptr<Part>> parts_;
   size_t parts_started_ = 0;
   std::unique_ptr<GrpcListener> listener_;
+  std::shared_ptr<Health> health_;  // shared with what it posted
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
   bool drained_ = false;

@@ -71,7 +71,10 @@ void WholeServer::AddParts(const WholeServerOptions& options) {
     files_ = part.get();
     server.Add(std::move(part));
   }
-  if (!options.http_listen.empty()) server.Add(std::make_unique<http::MetricsPort>(options.http_listen));
+  if (!options.http_listen.empty()) {
+    server.Add(
+        std::make_unique<http::MetricsPort>(options.http_listen, [&server] { return server.Serving(); }));
+  }
 }
 
 WholeServer::~WholeServer() { Stop(); }

@@ -109,7 +109,10 @@ void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool as
 
 void NodeHost::LookupNow(Slot* slot, const std::string& name, Done<Found> done) {
   auto answer = std::make_shared<Done<Found>>(std::move(done));
-  apply_->Post([slot, name, answer] {
+  const auto token =
+      slot->group->BeginLookup([answer](absl::Status refused) { (*answer)(std::move(refused)); });
+  if (!token) return;
+  apply_->Post([slot, name, answer, token = *token] {
     const State& state = slot->group->applier().state();
     auto found = std::make_shared<absl::StatusOr<Found>>(
         absl::NotFoundError(fmt::format("{} does not exist", Printable(name))));
@@ -126,7 +129,8 @@ void NodeHost::LookupNow(Slot* slot, const std::string& name, Done<Found> done) 
       result.record = std::move(*record);
       *found = std::move(result);
     }
-    slot->shard->Post([slot, found, answer] {
+    slot->shard->Post([slot, found, answer, token] {
+      if (!slot->group->EndLookup(token)) return;
       if (found->ok()) (*found)->missing = slot->lane->IsMissing((*found)->record.content.id);
       (*answer)(std::move(*found));
     });
@@ -257,10 +261,13 @@ void NodeHost::List(const GroupId& group, const std::string& prefix, const std::
   (*slot)->shard->Post([this, slot = *slot, prefix, after, limit, finish] {
     slot->group->ReadBarrier([this, slot, prefix, after, limit, finish](ReplyCode code, absl::Status error) {
       if (code != ReplyCode::kOk) return finish(error);
-      apply_->Post([this, slot, prefix, after, limit, finish] {
+      const auto token = slot->group->BeginLookup([finish](absl::Status refused) { finish(refused); });
+      if (!token) return;
+      apply_->Post([this, slot, prefix, after, limit, finish, token = *token] {
         auto records = std::make_shared<std::vector<NameRecord>>(
             BlobMachine::List(prefix, after, limit, slot->group->applier().state()));
-        slot->shard->Post([this, slot, records, finish] {
+        slot->shard->Post([this, slot, records, finish, token] {
+          if (!slot->group->EndLookup(token)) return;
           std::vector<BlobInfo> infos;
           for (NameRecord& record : *records) {
             const bool missing = slot->lane->IsMissing(record.content.id);

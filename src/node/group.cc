@@ -4,12 +4,19 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 namespace sluice::node {
 namespace {
 
 uint32_t Ticks(uint32_t ms, uint32_t tick_ms) {
   return std::max<uint32_t>(1, ms / std::max<uint32_t>(1, tick_ms));
+}
+
+Gauge& RememberedBytes() {
+  static Gauge& gauge =
+      NewGauge("sluice_node_replies_bytes", "Memory of the replies that are remembered for retries");
+  return gauge;
 }
 
 raft::CoreOptions CoreOptionsOf(const HostOptions& options, GroupMode mode, uint64_t seed, bool may_vote) {
@@ -70,7 +77,10 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
       CoreOptionsOf(*parts_.options, parts_.spec.mode, parts_.seed, may_vote), std::move(state));
 }
 
-Group::~Group() { *alive_ = false; }
+Group::~Group() {
+  *alive_ = false;
+  RememberedBytes().Decrement(static_cast<double>(replies_told_));
+}
 
 void Group::Start(PeerTransport* peers) {
   peers_ = peers;
@@ -94,6 +104,8 @@ void Group::Stop() {
   for (Watch& watch : watches) watch.reply(unavailable);
   auto reads = std::exchange(reads_, {});
   for (auto& [token, read] : reads) read.done(ReplyCode::kUnavailable, unavailable.error);
+  auto lookups = std::exchange(lookups_, {});
+  for (auto& [token, lookup] : lookups) lookup.refuse(unavailable.error);
   proposed_.clear();
 }
 
@@ -102,6 +114,8 @@ void Group::Tick() {
   if (!core_rests_) core_->Tick();
   Pump();
   if (log_full_) WriteOut();
+  CheckFitness();
+  CheckCommit();
   const env::Instant now = parts_.clock->MonotonicNow();
   for (auto it = reads_.begin(); it != reads_.end();) {
     if (it->second.deadline > now) {
@@ -379,6 +393,7 @@ void Group::MaybeApply() {
     return MaybeWriteFacts();
   }
   applying_ = true;
+  applying_since_ = parts_.clock->MonotonicNow();
   constexpr uint64_t kApplyBytesMax = 4u << 20;
   auto entries = parts_.log->ReadCached(parts_.spec.id, from, end, kApplyBytesMax);
   if (!entries.empty()) return ApplyBatch(std::move(entries));
@@ -417,7 +432,8 @@ void Group::ApplyBatch(std::vector<raft::Entry> entries) {
       }
       // The disk is full: the same again, until it is not (F-12).
       LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(applied->status()));
-      MaybeGiveUpLead();
+      if (!apply_refused_since_) apply_refused_since_ = parts_.clock->MonotonicNow();
+      ReleaseReads();
       parts_.shard->PostAfter(kFullDiskRetry, [this, alive, entries = std::move(entries)]() mutable {
         if (*alive && !stopped_) ApplyBatch(std::move(entries));
       });
@@ -425,18 +441,128 @@ void Group::ApplyBatch(std::vector<raft::Entry> entries) {
   });
 }
 
-// A leader that cannot apply answers nobody: after an election timeout it lets another one lead,
-// if there is another voter.
-void Group::MaybeGiveUpLead() {
+// --- Whether this server can serve -------------------------------------------------------------------------
+
+// Whoever cannot apply for an election timeout, or whose log takes nothing for as long, answers nobody, and
+// lets another one lead.
+absl::Status Group::Fit() const {
   const env::Instant now = parts_.clock->MonotonicNow();
-  if (!apply_refused_since_) apply_refused_since_ = now;
   const auto patience = std::chrono::milliseconds(parts_.options->election_timeout_max_ms);
-  if (!leads() || core_->configuration().voters.size() < 2) return;
-  if (now - std::max(*apply_refused_since_, role_since_) < patience) return;
-  LogWarn("group {}: gives up the lead: nothing can be applied here", parts_.spec.id.ToString());
-  core_->StepDown();
+  const std::string& self = parts_.options->self.id.value;
+  if (apply_refused_since_ && now - *apply_refused_since_ >= patience) return ApplyBlocked();
+  if (core_->disk_stalled()) {
+    return absl::UnavailableError(fmt::format("the log's disk of server {} does not answer", self));
+  }
+  // Twice as long: where the syncs of a checkpoint are slow, every server has to wait for them.
+  const auto asked = ApplyAskedAt();
+  if (asked && now - *asked >= 2 * patience) {
+    return absl::UnavailableError(fmt::format("server {} cannot apply: its index has not answered for {} ms",
+                                              self, (now - *asked) / std::chrono::milliseconds(1)));
+  }
+  return absl::OkStatus();
+}
+
+// Since when the apply executor owes an answer.
+std::optional<env::Instant> Group::ApplyAskedAt() const {
+  std::optional<env::Instant> oldest = probe_since_;
+  const auto also = [&oldest](env::Instant at) { oldest = std::min(at, oldest.value_or(at)); };
+  if (applying_ && !apply_refused_since_) also(applying_since_);
+  if (!lookups_.empty()) also(lookups_.begin()->second.begun);
+  return oldest;
+}
+
+// Why what is committed is not applied soon.
+absl::Status Group::ApplyBlocked() const {
+  if (apply_refused_since_) {
+    return absl::UnavailableError(
+        fmt::format("applied entries wait for room on the disk of server {}", parts_.options->self.id.value));
+  }
+  return apply_hangs_ ? unfit_ : absl::OkStatus();
+}
+
+void Group::CheckFitness() {
+  absl::Status fit = failed_.ok() ? Fit() : absl::OkStatus();
+  if (fit.ok() == unfit_.ok()) return;
+  unfit_ = std::move(fit);
+  apply_hangs_ = !unfit_.ok() && !apply_refused_since_ && !core_->disk_stalled();
+  if (unfit_.ok()) {
+    LogInfo("group {}: server {} serves again", parts_.spec.id.ToString(), parts_.options->self.id.value);
+  } else {
+    LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(unfit_));
+  }
+  const bool alone = core_->configuration().voters.size() < 2;
+  core_->SetMayLead(unfit_.ok() || alone);
+  if (apply_hangs_) {
+    // When this comes back, everything before it has.
+    probe_since_ = ApplyAskedAt();
+    parts_.apply->Post([this, alive = alive_, shard = parts_.shard] {
+      shard->Post([this, alive] {
+        if (*alive) probe_since_.reset();
+      });
+    });
+    auto lookups = std::exchange(lookups_, {});
+    for (auto& [token, lookup] : lookups) lookup.refuse(unfit_);
+  }
+  ReleaseReads();
   Pump();
 }
+
+// Entries that a full or slow majority does not take: who waits is told, and nobody new begins to wait.
+void Group::CheckCommit() {
+  const env::Instant now = parts_.clock->MonotonicNow();
+  const bool waits = leads() && core_->last().index > core_->commit();
+  if (!waits || core_->commit() != commit_seen_) {
+    commit_seen_ = core_->commit();
+    commit_moved_at_ = now;
+    commit_stalls_ = false;
+    return;
+  }
+  if (now - commit_moved_at_ < 2 * std::chrono::milliseconds(parts_.options->election_timeout_max_ms)) return;
+  if (!std::exchange(commit_stalls_, true)) {
+    LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(NotTaken()));
+  }
+  // They stay in the log, and may be committed yet: the pending call stays too, for its retries.
+  for (auto& [key, waiting] : waiting_) {
+    auto replies = std::exchange(waiting.replies, {});
+    for (auto& [done, replication] : replies) {
+      ClientReply reply;
+      reply.code = ReplyCode::kNotReplicated;
+      reply.error = absl::UnavailableError(NotTaken().message());
+      reply.log_index = waiting.index;
+      done(std::move(reply));
+    }
+  }
+}
+
+absl::Status Group::NotTaken() const {
+  std::string who;
+  for (const auto& peer : core_->Progress()) {
+    if (peer.match < core_->last().index && !peer.learner) who += fmt::format(" {}", peer.id.value);
+  }
+  return absl::ResourceExhaustedError(
+      fmt::format("entry {} waits for a majority for {} ms: these servers do not take it, is there room on "
+                  "their disks?{}",
+                  core_->commit().Next().value,
+                  (parts_.clock->MonotonicNow() - commit_moved_at_) / std::chrono::milliseconds(1), who));
+}
+
+absl::Status Group::Serving() const {
+  const std::string& self = parts_.options->self.id.value;
+  if (stopped_) return absl::UnavailableError("the server is stopping");
+  if (!failed_.ok()) return Stopped().error;
+  if (!unfit_.ok()) return unfit_;
+  if (auto blocked = ApplyBlocked(); !blocked.ok()) return blocked;
+  if (installing_) return absl::UnavailableError("a snapshot is being installed");
+  if (leads() && commit_stalls_) return NotTaken();
+  if (leads() && !ready()) {
+    return absl::UnavailableError(fmt::format("server {} was elected, and has not applied all yet", self));
+  }
+  if (core_->leader().empty()) return absl::UnavailableError("there is no leader, or none that is heard");
+  if (auto room = parts_.log->HasRoom(0); !room.ok()) return room;
+  return absl::OkStatus();
+}
+
+// --- Applying, again ---------------------------------------------------------------------------------------
 
 void Group::OnApplied(absl::StatusOr<Applied> applied) {
   applying_ = false;
@@ -469,6 +595,8 @@ void Group::OnApplied(absl::StatusOr<Applied> applied) {
     sessions_->Record(key, {outcome.index, std::move(outcome.reply), outcome.content});
   }
   sessions_->ForgetBefore(applied->first_kept);
+  RememberedBytes().Increment(static_cast<double>(sessions_->bytes()) -
+                              static_cast<double>(std::exchange(replies_told_, sessions_->bytes())));
   if (parts_.on_applied) parts_.on_applied(*applied);
   ReleaseReads();
   Pump();

@@ -67,6 +67,14 @@ class Group {
                        absl::AnyInvocable<void(absl::Status)> done);
   // Leader: hands over to an up-to-date voter, if there is one.
   void HandOver();
+  // Around what somebody asks of the apply executor, so that it is answered although that hangs. nullopt:
+  // `refuse` was called, there is nothing to ask. EndLookup is false when it was called meanwhile, and the
+  // result comes too late.
+  using Refusal = absl::AnyInvocable<void(absl::Status)>;
+  std::optional<uint64_t> BeginLookup(Refusal refuse);
+  bool EndLookup(uint64_t token) { return lookups_.erase(token) > 0; }
+  // Why this server serves nobody in this group; ok: it reads, and takes writes or knows who does.
+  absl::Status Serving() const;
 
   const GroupSpec& spec() const { return parts_.spec; }
   bool leads() const { return core_->role() == raft::Role::kLeader; }
@@ -114,6 +122,10 @@ class Group {
     Index at_least = kNoIndex;
     absl::AnyInvocable<void(ReplyCode, absl::Status)> done;
   };
+  struct Lookup {
+    env::Instant begun;
+    Refusal refuse;
+  };
   struct UnsentAfter {
     raft::Outgoing outgoing;
     TermIndex entry;
@@ -160,7 +172,12 @@ class Group {
   void MaybeApply();
   void MaybeWriteFacts();
   void ApplyBatch(std::vector<raft::Entry> entries);
-  void MaybeGiveUpLead();
+  std::optional<env::Instant> ApplyAskedAt() const;
+  absl::Status Fit() const;
+  void CheckFitness();
+  void CheckCommit();
+  absl::Status ApplyBlocked() const;
+  absl::Status NotTaken() const;
   void OnApplied(absl::StatusOr<Applied> applied);
   void MaybeCheckpoint();
   void SendSnapshot(const PeerId& peer);
@@ -180,6 +197,7 @@ class Group {
   bool pumping_ = false;
 
   std::unique_ptr<Sessions> sessions_;
+  uint64_t replies_told_ = 0;  // bytes, to the metric
   // The log's time (log_clock.h): as applied; and a leader's own: at a moment of its term, and last proposed.
   int64_t clock_ms_ = 0;
   Term clock_term_;
@@ -188,7 +206,6 @@ class Group {
   int64_t clock_proposed_ms_ = 0;
   std::vector<Proposal> inbox_;  // since the last turn of the shard; bounded as pending writes are
   size_t inbox_bytes_ = 0;
-  size_t queries_ = 0;  // on their way to the machine
   bool drain_posted_ = false;
   size_t pending_bytes_ = 0;
   std::map<UploadId, Waiting> waiting_;  // ordered, as everything that is iterated: one seed is one run
@@ -212,7 +229,17 @@ class Group {
   bool facts_known_ = false;
   Term facts_proposed_;  // in this term
   bool applying_ = false;
+  env::Instant applying_since_{};
   std::optional<env::Instant> apply_refused_since_;  // the disk has no room for what was executed
+  std::map<uint64_t, Lookup> lookups_;               // asked of the apply executor, in order
+  // Why this server must not lead, where others can: what it lacks has lacked for an election timeout (F-11).
+  absl::Status unfit_;
+  bool apply_hangs_ = false;
+  std::optional<env::Instant> probe_since_;  // while it hangs: asked, not answered
+  // Leader: entries wait for a majority, and have for long.
+  Index commit_seen_ = kNoIndex;
+  env::Instant commit_moved_at_{};
+  bool commit_stalls_ = false;
   bool installing_ = false;
   bool core_rests_ = false;  // a snapshot replaces what the core stands on: messages and ticks are dropped
   Index checkpointed_ = kNoIndex;

@@ -42,9 +42,9 @@ ClientReply FromStored(const StoredReply& stored) {
 
 // F-66: not merged with the first one.
 ClientReply IdsInUse(const UploadId& key) {
-  return Failure(ReplyCode::kStateMachine,
-                 absl::InvalidArgumentError(fmt::format("call {} of client {} asked for something else before",
-                                                        key.call.value, key.client.ToString())));
+  return Failure(ReplyCode::kStateMachine, absl::InvalidArgumentError(fmt::format(
+                                               "call {} of client {} asked for something else before",
+                                               key.call.value, key.client.ToString())));
 }
 
 }  // namespace
@@ -196,16 +196,18 @@ absl::Status Group::HasRoom(const Proposal& proposal, uint64_t taken) const {
   if (apply_refused_since_ && !proposal.frees_space) {
     return absl::ResourceExhaustedError("applied entries wait for room on the disk");
   }
+  if (!apply_refused_since_) RETURN_IF_ERROR(unfit_);
   // What is remembered for less than its time is not forgotten for a new write: the retry would be executed
   // again (P3). Rather this one waits until some are old.
   constexpr uint64_t kReplyBytes = 256;  // of one that is pending, about
   if (parts_.spec.mode == GroupMode::kSluice &&
       sessions_->bytes() + waiting_.size() * kReplyBytes > limits.session_bytes_max / 8 * 7) {
-    return absl::ResourceExhaustedError(fmt::format(
-        "group {} remembers {} replies of {} bytes for {} ms each, the limit is {} bytes: write less, or raise "
-        "session_bytes_max",
-        parts_.spec.id.ToString(), sessions_->size(), sessions_->bytes(), limits.session_keep_ms,
-        limits.session_bytes_max));
+    return absl::ResourceExhaustedError(
+        fmt::format("group {} remembers {} replies of {} bytes for {} ms each, the limit is {} bytes: write "
+                    "less, or raise "
+                    "session_bytes_max",
+                    parts_.spec.id.ToString(), sessions_->size(), sessions_->bytes(), limits.session_keep_ms,
+                    limits.session_bytes_max));
   }
   RETURN_IF_ERROR(parts_.log->HasRoom(taken + proposal.bytes, proposal.frees_space));
   if (proposal.frees_space || parts_.room == nullptr) return absl::OkStatus();
@@ -242,9 +244,16 @@ void Group::DrainProposals() {
       it->second.replies.emplace_back(std::move(proposal.reply), proposal.replication);
       continue;
     }
+    if (commit_stalls_) {
+      // Not later, and not in doubt: it is not in the log.
+      Refused().Increment();
+      proposal.reply(Failure(ReplyCode::kNotReplicated, NotTaken()));
+      continue;
+    }
     if (auto room = HasRoom(proposal, taken); !room.ok()) {
       Refused().Increment();
-      proposal.reply(Failure(ReplyCode::kResource, std::move(room)));
+      const bool full = absl::IsResourceExhausted(room);
+      proposal.reply(Failure(full ? ReplyCode::kResource : ReplyCode::kUnavailable, std::move(room)));
       continue;
     }
     taken += proposal.bytes;
@@ -306,6 +315,7 @@ void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, 
   if (core_rests_) {
     return done(ReplyCode::kUnavailable, absl::UnavailableError("a snapshot is being installed"));
   }
+  if (apply_hangs_) return done(ReplyCode::kUnavailable, unfit_);
   if (reads_.size() >= kReadsMax) {
     Refused().Increment();
     return done(ReplyCode::kResource,
@@ -319,16 +329,19 @@ void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, 
   Pump();
 }
 
+// In the order of their arrival; what waits for an apply that is blocked is refused.
 void Group::ReleaseReads() {
+  const absl::Status blocked = ApplyBlocked();
   for (auto it = reads_.begin(); it != reads_.end();) {
     Read& read = it->second;
-    if (!read.index.valid() || read.index > applied_.index) {
+    const bool waits = !read.index.valid() || read.index > applied_.index;
+    if (waits && (blocked.ok() || !read.index.valid())) {
       ++it;
       continue;
     }
     auto done = std::move(read.done);
     it = reads_.erase(it);
-    done(ReplyCode::kOk, absl::OkStatus());
+    waits ? done(ReplyCode::kUnavailable, blocked) : done(ReplyCode::kOk, absl::OkStatus());
   }
 }
 
@@ -357,20 +370,35 @@ void Group::SubmitRead(ClientRequest request, ReplyFn reply) {
       at_least);
 }
 
-void Group::Query(Bytes request, ReplyFn reply) {
-  if (queries_ >= kQueriesMax) {
+std::optional<uint64_t> Group::BeginLookup(Refusal refuse) {
+  absl::Status refused = apply_hangs_ ? unfit_ : absl::OkStatus();
+  if (stopped_) refused = absl::UnavailableError("the server is stopping");
+  if (refused.ok() && lookups_.size() >= kQueriesMax) {
     Refused().Increment();
-    return reply(Failure(ReplyCode::kResource, absl::ResourceExhaustedError(
-                                                   fmt::format("{} queries wait for the machine of group {}",
-                                                               queries_, parts_.spec.id.ToString()))));
+    refused = absl::ResourceExhaustedError(fmt::format("{} queries wait for the machine of group {}",
+                                                       lookups_.size(), parts_.spec.id.ToString()));
   }
-  ++queries_;
+  if (!refused.ok()) {
+    refuse(std::move(refused));
+    return std::nullopt;
+  }
+  const uint64_t token = next_token_++;
+  lookups_.emplace(token, Lookup{parts_.clock->MonotonicNow(), std::move(refuse)});
+  return token;
+}
+
+void Group::Query(Bytes request, ReplyFn reply) {
   const Index index = applied_.index;
   auto answer = std::make_shared<ReplyFn>(std::move(reply));
-  parts_.apply->Post([this, alive = alive_, request = std::move(request), answer, index] {
+  const auto token = BeginLookup([answer](absl::Status refused) {
+    const bool full = absl::IsResourceExhausted(refused);
+    (*answer)(Failure(full ? ReplyCode::kResource : ReplyCode::kUnavailable, std::move(refused)));
+  });
+  if (!token) return;
+  parts_.apply->Post([this, alive = alive_, request = std::move(request), answer, index, token = *token] {
     auto result = std::make_shared<absl::StatusOr<Bytes>>(applier_->Query(request));
-    parts_.shard->Post([this, alive, answer, result, index] {
-      if (*alive) --queries_;
+    parts_.shard->Post([this, alive, answer, result, index, token] {
+      if (!*alive || !EndLookup(token)) return;
       ClientReply answered;
       answered.log_index = index;
       if (result->ok()) {
@@ -449,7 +477,8 @@ GroupStatus Group::Status() const {
   status.role = core_->role();
   status.term = core_->term();
   status.leader = core_->leader();
-  status.ready = ready() || (!leads() && !core_->leader().empty());
+  status.serving = Serving();
+  status.ready = status.serving.ok();
   status.last = core_->last();
   status.commit = core_->commit();
   status.applied = applied_.index;

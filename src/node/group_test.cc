@@ -298,5 +298,29 @@ TEST_F(GroupTest, F12_LeaderThatCannotApplyGivesUpTheLead) {
   EXPECT_EQ(group_->applied(), Index{0});
 }
 
+// What is applied is read; what waits for the disk is refused with the reason, at once.
+TEST_F(GroupTest, K12_F12_AReadThatWaitsForAFullDiskIsRefusedAtOnce) {
+  Campaign();
+  ASSERT_TRUE(group_->leads());
+  for (int i = 0; i < 10 && !group_->ready(); ++i) AnswerAppends();
+  ASSERT_TRUE(group_->ready());
+  index_->full = true;
+  const auto read = [this] {
+    std::optional<absl::Status> told;
+    group_->ReadBarrier([&told](ReplyCode, absl::Status status) { told = std::move(status); });
+    for (int i = 0; i < 10 && !told; ++i) AnswerAppends();
+    return told.value_or(absl::DeadlineExceededError("it waits"));
+  };
+  EXPECT_TRUE(read().ok()) << "nothing waits for the disk yet";
+  group_->Propose(ClientId{{1}}, CallId{1}, false, Bytes::Copy("INCREMENT"), [](ClientReply) {});
+  for (int i = 0; i < 10; ++i) AnswerAppends();
+  const absl::Status refused = read();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_NE(Message(refused).find("room on the disk"), std::string_view::npos) << refused;
+  EXPECT_FALSE(group_->Serving().ok());
+  index_->full = false;
+  for (int i = 0; i < 20; ++i) sim_log_.Settle();
+}
+
 }  // namespace
 }  // namespace sluice::node

@@ -100,6 +100,7 @@ struct GroupStatus {
   bool repairing = false;
   absl::Status storage;
   int64_t role_elapsed_ms = 0;
+  absl::Status serving;           // not ok: why this server serves nobody in this group
   int64_t leader_elapsed_ms = 0;  // since the leader (or, at the leader, since nothing) was heard
   raft::Configuration configuration;
   std::vector<raft::Core::PeerProgress> progress;  // at the leader
@@ -165,6 +166,8 @@ class Host {
   // Called on the shard whenever a group stops leading (ordered calls end then), until the host stops.
   virtual void OnLeadershipLost(absl::AnyInvocable<void(const GroupId&)> callback) = 0;
   virtual void Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatus)> done) = 0;
+  // Whether this server serves all its groups, or why not one of them: for health checks, often and cheap.
+  virtual void Serving(env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) = 0;
 
   // --- Byte lane -------------------------------------------------------------------------------------------
   // Opens an upload that arrives on `home`. Checks of the header (group, route, name) that fail are given by

@@ -355,6 +355,40 @@ void NodeHost::Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatu
   (*next)(0);
 }
 
+void NodeHost::Serving(env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) {
+  // Each shard looks at its groups, one shard after another.
+  auto answer = std::make_shared<absl::AnyInvocable<void(absl::Status)>>(std::move(done));
+  auto look = std::make_shared<std::function<void(size_t)>>();
+  *look = [this, reply_on, answer, weak = std::weak_ptr(look)](size_t shard) {
+    const auto next = weak.lock();
+    if (shard == shards_.size()) {
+      return disk_->Post([this, reply_on, answer] {
+        const uint64_t free = store_->stats().free_bytes;
+        absl::Status room;
+        if (free < options_.blob.reserve_bytes) {
+          room = absl::ResourceExhaustedError(
+              fmt::format("{} bytes are free on the disk, {} are kept for the log: uploads are refused", free,
+                          options_.blob.reserve_bytes));
+        }
+        reply_on->Post([answer, room = std::move(room)] { (*answer)(room); });
+      });
+    }
+    shards_[shard]->Post([this, reply_on, answer, shard, next] {
+      for (const auto& [id, slot] : slots_) {
+        if (slot->shard != shards_[shard].get()) continue;
+        absl::Status serving = slot->group->Serving();
+        if (serving.ok()) continue;
+        return reply_on->Post([answer, id = id, serving] {
+          (*answer)(
+              absl::Status(serving.code(), fmt::format("group {}: {}", id.ToString(), Message(serving))));
+        });
+      }
+      (*next)(shard + 1);
+    });
+  };
+  (*look)(0);
+}
+
 // --- Byte lane ---------------------------------------------------------------------------------------------
 
 std::shared_ptr<Relay> NodeHost::OpenRelay(StreamHeader header, env::Executor* home,

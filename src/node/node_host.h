@@ -34,6 +34,7 @@ class NodeHost final : public Host {
   std::vector<GroupId> Groups() const override;
   void OnLeadershipLost(absl::AnyInvocable<void(const GroupId&)> callback) override;
   void Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatus)> done) override;
+  void Serving(env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) override;
 
   std::shared_ptr<Relay> OpenRelay(StreamHeader header, env::Executor* home,
                                    absl::AnyInvocable<void(absl::Status)> opened) override;

@@ -175,6 +175,9 @@ absl::Status Core::TransferTo(const PeerId& peer) {
 void Core::StepDown() {
   Guarded([](Impl& impl) { impl.StepDown(); });
 }
+void Core::SetMayLead(bool may) {
+  Guarded([may](Impl& impl) { impl.SetMayLead(may); });
+}
 void Core::Campaign() {
   Guarded([](Impl& impl) {
     if (impl.role_ != Role::kLeader && impl.MayCampaign()) impl.Campaign(/*pre_vote=*/true);
@@ -219,6 +222,7 @@ Effects Core::TakeEffects() { return impl_->TakeEffects(); }
 Role Core::role() const { return impl_->role_; }
 Term Core::term() const { return impl_->hard_state_.term; }
 const PeerId& Core::leader() const { return impl_->leader_; }
+bool Core::disk_stalled() const { return impl_->DiskStalled(); }
 bool Core::ready() const { return impl_->ready(); }
 Index Core::own_first() const { return impl_->role_ == Role::kLeader ? impl_->own_first_ : kNoIndex; }
 Index Core::commit() const { return impl_->commit_; }

@@ -108,6 +108,9 @@ class Core {
   absl::Status TransferTo(const PeerId& peer);
   // Leader: becomes a follower now.
   void StepDown();
+  // False: whoever drives this core cannot serve as a leader for now. It steps down and does not campaign; it
+  // votes and acknowledges as before.
+  void SetMayLead(bool may);
   // Campaign now (tests, and a group of one that wants no wait). Ignored unless this server may campaign.
   void Campaign();
   // Asks for a read index; answered in Effects::reads with the same token,
@@ -152,6 +155,8 @@ class Core {
   std::optional<Term> TermAt(Index index) const;
   const Configuration& configuration() const;  // in force (appended, maybe uncommitted)
   Index configuration_index() const;
+  // Something handed out to the disk has not become durable for an election timeout (F-11).
+  bool disk_stalled() const;
   // True while damaged entries wait for their repair by a leader (promised_last is not reached).
   bool repairing() const;
   struct PeerProgress {

@@ -45,7 +45,9 @@ class Core::Impl {
   void CheckRepaired();
 
   // --- election.cc ---
+  bool DiskStalled() const;
   bool MayCampaign() const;
+  void SetMayLead(bool may);
   void Campaign(bool pre_vote);
   void RequestVotes();
   void TallyVotes(bool at_timeout);
@@ -140,6 +142,7 @@ class Core::Impl {
   const CoreOptions options_;
   uint64_t random_state_;
   bool may_vote_;
+  bool may_lead_ = true;
   bool failed_ = false;
   uint64_t impossible_ = 0;
   uint64_t next_call_;

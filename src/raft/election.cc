@@ -11,9 +11,19 @@ Role Core::Impl::PassiveRole() const {
   return listed && !configuration().IsVoter(options_.self) ? Role::kLearner : Role::kFollower;
 }
 
+bool Core::Impl::DiskStalled() const {
+  return !unsynced_.empty() && unsynced_ticks_ >= options_.election_ticks_max;
+}
+
 bool Core::Impl::MayCampaign() const {
-  const bool disk_stalled = !unsynced_.empty() && unsynced_ticks_ >= options_.election_ticks_max;
-  return may_vote_ && !failed_ && !promised_last_ && !disk_stalled && configuration().IsVoter(options_.self);
+  return may_vote_ && may_lead_ && !failed_ && !promised_last_ && !DiskStalled() &&
+         configuration().IsVoter(options_.self);
+}
+
+void Core::Impl::SetMayLead(bool may) {
+  may_lead_ = may;
+  const bool active = role_ == Role::kLeader || role_ == Role::kCandidate;
+  if (!may && active) BecomeFollower(hard_state_.term, PeerId());
 }
 
 void Core::Impl::ResetElectionTimer() {

@@ -243,8 +243,7 @@ void Core::Impl::TickLeader(uint32_t ticks) {
       AddTicks(counter, ticks);
     }
   }
-  const bool disk_stalled = !unsynced_.empty() && unsynced_ticks_ >= options_.election_ticks_max;
-  if (!QuorumIsActive() || disk_stalled) return StepDown();
+  if (!QuorumIsActive() || DiskStalled()) return StepDown();
   if (!transferee_.empty() && (transfer_elapsed_ += ticks) >= options_.election_ticks_max)
     transferee_ = PeerId();
   for (auto& [id, progress] : progress_) {

@@ -1,6 +1,7 @@
 // One client of a counter group: one INCREMENT at a time, retried by the library until it is answered.
 //
-//   increments SERVERS GROUP     until the standard input ends
+//   increments SERVERS GROUP          until the standard input ends
+//   increments SERVERS GROUP read     says what the counter is, by a linearizable read
 //
 // Prints a dot a hundred acknowledged increments, then what was acknowledged and what the counter says. Exit
 // code 0: they are equal, and no call ended without an answer.
@@ -34,7 +35,13 @@ absl::StatusOr<Bytes> Ask(RatisClient& client, RatisCall::Kind kind, const char*
   return std::move(reply->message);
 }
 
-int Run(const char* servers_text, const char* group_text) {
+uint64_t Number(const Bytes& reply) {
+  uint64_t number = 0;
+  for (const char byte : reply.ToString()) number = number << 8 | static_cast<uint8_t>(byte);
+  return number;
+}
+
+int Run(const char* servers_text, const char* group_text, bool only_read) {
   const auto servers = ParseServers(servers_text);
   const auto group = GroupId::Parse(group_text);
   if (!servers.ok() || !group) {
@@ -45,6 +52,11 @@ int Run(const char* servers_text, const char* group_text) {
   options.group = *group;
   options.timeout = std::chrono::minutes(3);
   RatisClient client(std::make_shared<Connection>(*servers), options);
+  if (only_read) {
+    const auto read = Ask(client, RatisCall::Kind::kRead, "GET");
+    fmt::print("{}\n", read.ok() ? fmt::format("{}", Number(*read)) : std::string(Message(read.status())));
+    return read.ok() ? 0 : 1;
+  }
   uint64_t acknowledged = 0;
   uint64_t unknown = 0;
   while (!InputEnded()) {
@@ -58,10 +70,7 @@ int Run(const char* servers_text, const char* group_text) {
     fflush(stdout);
   }
   const auto read = Ask(client, RatisCall::Kind::kRead, "GET");
-  uint64_t counter = 0;
-  for (const char byte : read.ok() ? read->ToString() : std::string()) {
-    counter = counter << 8 | static_cast<uint8_t>(byte);
-  }
+  const uint64_t counter = read.ok() ? Number(*read) : 0;
   fmt::print("\nacknowledged {}, without an answer {}, counter {}{}\n", acknowledged, unknown, counter,
              read.ok() ? "" : " (" + std::string(Message(read.status())) + ")");
   return read.ok() && unknown == 0 && counter == acknowledged ? 0 : 1;
@@ -71,6 +80,6 @@ int Run(const char* servers_text, const char* group_text) {
 }  // namespace sluice::client
 
 int main(int count, char** arguments) {
-  if (count != 3) return 2;
-  return sluice::client::Run(arguments[1], arguments[2]);
+  if (count != 3 && count != 4) return 2;
+  return sluice::client::Run(arguments[1], arguments[2], count == 4);
 }

@@ -43,6 +43,7 @@ THIRD_PARTY = [
     (r"snappy\.h|zlib\.h", ["src/wire/brpc/"]),
     (r"spdlog/.*", ["src/base/"]),
     (r"prometheus/.*", ["src/base/", "src/edge/http/"]),
+    (r"civetweb\.h", ["src/edge/http/"]),
     (r"CLI/.*|toml\+\+.*|toml\.hpp|gperftools/.*", ["src/app/"]),
     (r"nlohmann/.*", ["src/app/", "src/edge/http/", "bench/"]),
     (r"(absl|fmt|gtest|gmock|benchmark)/.*", [""]),

@@ -85,6 +85,7 @@ void FillGroup(const node::GroupStatus& group, pb::Group* out) {
   out->set_voting(group.voting);
   out->set_repairing(group.repairing);
   out->set_storage_error(Error(group.storage));
+  out->set_not_serving(std::string(Message(group.serving)));
   out->set_role_elapsed_ms(group.role_elapsed_ms);
   out->set_leader_elapsed_ms(group.leader_elapsed_ms);
   Fill(group.configuration, out->mutable_configuration());
@@ -107,6 +108,7 @@ void FillStatus(const node::HostStatus& status, const node::HostOptions& options
   out->mutable_blobs()->set_staged_bytes(status.blobs.staged_bytes);
   out->mutable_blobs()->set_damaged_chunks(status.blobs.damaged_chunks);
   out->mutable_blobs()->set_free_bytes(status.blobs.free_bytes);
+  out->mutable_blobs()->set_reserve_bytes(options.blob.reserve_bytes);
   out->mutable_log()->set_segments(status.log.segments);
   out->mutable_log()->set_bytes_on_disk(status.log.bytes_on_disk);
   out->mutable_log()->set_torn_tails_cut(status.log.torn_tails_cut);

@@ -5,6 +5,7 @@
 
 #include "base/names.h"
 #include "edge/ratis/convert.h"
+#include "node/command.h"
 
 namespace sluice::edge::peer {
 namespace {
@@ -146,6 +147,8 @@ absl::StatusOr<node::PublishRequest> FromProto(const pb::PublishRequest& request
   node::PublishRequest out;
   ASSIGN_OR_RETURN(out.group, GroupFrom(request.group()));
   ASSIGN_OR_RETURN(out.upload, FromProto(request.upload()));
+  if (out.upload.upload.client == node::kSystemClient)
+    return absl::InvalidArgumentError("reserved client id");
   out.abandon = request.abandon();
   if (request.has_inline_data()) {
     if (request.inline_data().size() > kInlineBytesMax) {
@@ -172,6 +175,8 @@ absl::StatusOr<node::RemoveRequest> FromProto(const pb::RemoveRequest& request) 
   const auto client = ClientId::FromBytes(request.client_id());
   if (!client)
     return absl::InvalidArgumentError(fmt::format("client id of {} bytes", request.client_id().size()));
+  // What the servers themselves write is not to be had by asking.
+  if (*client == node::kSystemClient) return absl::InvalidArgumentError("reserved client id");
   out.client = *client;
   out.call = CallId{request.call_id()};
   return out;

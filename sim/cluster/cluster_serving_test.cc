@@ -1,0 +1,140 @@
+// Who cannot serve says so at once, and lets another one lead (F-11, F-12); health follows.
+
+#include "sim/cluster/fault_fixture_for_test.h"
+
+namespace sluice::sim {
+namespace {
+
+class ClusterServing : public ClusterFault {
+ protected:
+  // How long `ask` took, in the world's time.
+  template <typename Ask>
+  env::Duration Timed(Ask ask) {
+    const env::Instant begun = cluster_->world().MonotonicNow();
+    ask();
+    return cluster_->world().MonotonicNow() - begun;
+  }
+  // What a health check of the server is told.
+  absl::Status Serving(size_t server) {
+    auto told = std::make_shared<std::optional<absl::Status>>();
+    cluster_->host(server).Serving(cluster_->lane(server),
+                                   [told](absl::Status serving) { *told = std::move(serving); });
+    cluster_->RunUntil([&] { return told->has_value(); }, seconds(2));
+    return told->value_or(absl::DeadlineExceededError("no answer"));
+  }
+  bool AwaitServing(size_t server, bool serving) {
+    for (int i = 0; i < 200; ++i) {
+      if (Serving(server).ok() == serving) return true;
+      cluster_->RunFor(milliseconds(50));
+    }
+    return false;
+  }
+};
+
+TEST_F(ClusterServing, K12_F11_ALeaderWhoseIndexHangsLetsAnotherOneLead) {
+  Make();
+  const size_t old = LeaderOf(kCounter);
+  cluster_->SlowDown(old, "apply", seconds(20));
+  clients_->Increment(old);
+  ASSERT_TRUE(cluster_->RunUntil([&] { return cluster_->Leader(kCounter).value_or(old) != old; }, seconds(5)))
+      << cluster_->Describe();
+  EXPECT_EQ(clients_->IncrementNow((old + 1) % 3), Outcome::kAcknowledged);
+  const absl::Status serving = Serving(old);
+  EXPECT_NE(Message(serving).find("cannot apply"), std::string_view::npos) << serving;
+  absl::Status read;
+  const env::Duration took = Timed([&] { read = clients_->CounterNow(old).status(); });
+  EXPECT_TRUE(absl::IsUnavailable(read)) << read;
+  EXPECT_NE(Message(read).find("cannot apply"), std::string_view::npos) << read;
+  EXPECT_LT(took, milliseconds(200)) << "it waited";
+  // Although it is asked again and again, and whoever leads goes away.
+  cluster_->Kill((old + 1) % 3 == LeaderOf(kCounter) ? (old + 1) % 3 : (old + 2) % 3);
+  cluster_->RunFor(seconds(5));
+  EXPECT_NE(cluster_->status(old, kCounter)->role, raft::Role::kLeader) << "it cannot serve, and leads";
+  for (size_t i = 0; i < 3; ++i) Restart(i);
+  cluster_->SlowDown(old, "apply", {});
+  EXPECT_TRUE(cluster_->RunUntil([&] { return cluster_->status(old, kCounter)->serving.ok(); }, seconds(60)))
+      << cluster_->Describe();
+  ExpectWhole();
+}
+
+TEST_F(ClusterServing, K12_AReadThatHangsWithTheIndexIsRefused) {
+  Make();
+  const size_t leader = LeaderOf(kBlobs);
+  ASSERT_EQ(clients_->PutNow({.name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged());
+  cluster_->SlowDown(leader, "apply", seconds(20));
+  absl::Status read;
+  const env::Duration took = Timed([&] { read = clients_->GetNow(leader, "a").status(); });
+  EXPECT_TRUE(absl::IsUnavailable(read)) << read;
+  EXPECT_LT(took, seconds(2)) << "an election timeout is 600 ms here";
+  EXPECT_TRUE(AwaitServing(leader, false)) << cluster_->Describe();
+  cluster_->SlowDown(leader, "apply", {});
+  EXPECT_TRUE(cluster_->RunUntil([&] { return Serving(leader).ok(); }, seconds(60)));
+  ExpectWhole();
+}
+
+TEST_F(ClusterServing, K12_F11_ALeaderWhoseLogHangsIsNotElectedAgain) {
+  Make();
+  const size_t old = LeaderOf(kCounter);
+  cluster_->SlowDown(old, "log-write", seconds(15));
+  clients_->Increment(old);
+  ASSERT_TRUE(cluster_->RunUntil([&] { return cluster_->Leader(kCounter).value_or(old) != old; }, seconds(5)))
+      << cluster_->Describe();
+  EXPECT_EQ(clients_->IncrementNow((old + 1) % 3), Outcome::kAcknowledged);
+  EXPECT_FALSE(Serving(old).ok());
+  for (int i = 0; i < 100; ++i) {
+    cluster_->RunFor(milliseconds(100));
+    ASSERT_NE(cluster_->status(old, kCounter)->role, raft::Role::kLeader);
+  }
+  cluster_->SlowDown(old, "log-write", {});
+  ExpectWhole();
+  EXPECT_TRUE(Serving(old).ok());
+}
+
+TEST_F(ClusterServing, K12_F12_APutThatAMajorityCannotTakeIsRefusedSoon) {
+  ClusterOptions options;
+  options.counter = false;
+  Make(options);
+  const size_t leader = LeaderOf(kBlobs);
+  for (size_t i = 0; i < 3; ++i) {
+    if (i != leader) FillDisk(i, 0);
+  }
+  absl::Status status;
+  uint64_t puts = 0;
+  const auto put = [&] {
+    const Put one{.server = leader, .name = fmt::format("a{}", puts), .content = MakeContent(8'000, puts)};
+    ++puts;
+    return clients_->PutNow(one, &status);
+  };
+  env::Duration took{};
+  Outcome outcome = Outcome::kAcknowledged;
+  while (puts < 300 && outcome == Outcome::kAcknowledged) took = Timed([&] { outcome = put(); });
+  ASSERT_NE(outcome, Outcome::kAcknowledged) << "their disks were not full";
+  EXPECT_LT(took, seconds(3)) << "twice an election timeout, and a retry";
+  EXPECT_NE(Message(status).find("waits for a majority"), std::string_view::npos) << status;
+  took = Timed([&] { outcome = put(); });
+  EXPECT_NE(outcome, Outcome::kAcknowledged);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_LT(took, milliseconds(200)) << "known to be impossible";
+  EXPECT_FALSE(Serving(leader).ok());
+  for (size_t i = 0; i < 3; ++i) cluster_->disk(i).ClearFaults();
+  cluster_->RunFor(seconds(3));
+  EXPECT_EQ(put(), Outcome::kAcknowledged) << status;
+  ExpectWhole();
+}
+
+TEST_F(ClusterServing, K28_WithoutAMajorityNobodyServes) {
+  Make();
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(AwaitServing(i, true)) << Serving(i);
+  const size_t last = LeaderOf(kBlobs);
+  for (size_t i = 0; i < 3; ++i) {
+    if (i != last) cluster_->Kill(i);
+  }
+  EXPECT_TRUE(AwaitServing(last, false)) << cluster_->Describe();
+  EXPECT_NE(Message(Serving(last)).find("no leader"), std::string_view::npos) << Serving(last);
+  Restart((last + 1) % 3);
+  EXPECT_TRUE(AwaitServing(last, true)) << Serving(last);
+}
+
+}  // namespace
+}  // namespace sluice::sim
