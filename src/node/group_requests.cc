@@ -179,6 +179,13 @@ std::optional<int64_t> Group::ClockDue() {
   }
   const int64_t now_ms = clock_base_ms_ + (now - clock_base_at_) / std::chrono::milliseconds(1);
   if (now_ms < clock_proposed_ms_ + kClockEveryMs) return std::nullopt;
+  const bool room = parts_.log->HasRoom(0).ok() && (parts_.room == nullptr || parts_.room->Admit(0).ok());
+  if (!room) {
+    // The room that is left is for what frees space (F-12). Meanwhile the log's time stands still.
+    clock_base_ms_ = clock_proposed_ms_;
+    clock_base_at_ = now;
+    return std::nullopt;
+  }
   return now_ms;
 }
 
@@ -478,7 +485,7 @@ GroupStatus Group::Status() const {
   status.term = core_->term();
   status.leader = core_->leader();
   status.serving = Serving();
-  status.ready = status.serving.ok();
+  status.ready = ready() || (!leads() && !core_->leader().empty());
   status.last = core_->last();
   status.commit = core_->commit();
   status.applied = applied_.index;
