@@ -184,6 +184,10 @@ class SimFile final : public env::File {
     return disk_->Sync(*node_, path_);
   }
   void StartWriteback(uint64_t, uint64_t) override {}
+  void DropCache() override {
+    std::lock_guard lock(disk_->mutex);
+    if (alive()) node_->content.DropLost();
+  }
   absl::StatusOr<uint64_t> Size() override {
     std::lock_guard lock(disk_->mutex);
     if (!alive()) return PowerLost("stat", path_);

@@ -49,12 +49,29 @@ void VolatileContent::Settle(Persistence persistence) {
   if (!any_lost) changes_.clear();
 }
 
-void VolatileContent::Crash(SeededRandom& random, const CrashPolicy& policy) {
+void VolatileContent::Undo() {
   for (auto change = changes_.rbegin(); change != changes_.rend(); ++change) {
     bytes_.resize(change->old_size);
     Put(change->offset, change->old_bytes);
     bytes_.resize(change->old_size);  // Put of nothing at an offset beyond the end
   }
+}
+
+void VolatileContent::DropLost() {
+  Undo();
+  for (Change& change : std::exchange(changes_, {})) {
+    if (change.persistence == Persistence::kLost) continue;
+    if (change.is_resize) {
+      Resize(change.new_size);
+      changes_.back().persistence = change.persistence;
+    } else {
+      Write(change.offset, change.new_bytes, change.persistence);
+    }
+  }
+}
+
+void VolatileContent::Crash(SeededRandom& random, const CrashPolicy& policy) {
+  Undo();
   for (const Change& change : changes_) {
     if (change.persistence == Persistence::kLost) continue;
     if (change.persistence == Persistence::kUnsynced) {

@@ -46,6 +46,8 @@ class VolatileContent {
   void Resize(uint64_t size);
   // Gives all unsynced changes this fate.
   void Settle(Persistence persistence);
+  // What was written and lost by a failed sync is not read any more: the page cache is dropped.
+  void DropLost();
   // The content after power loss; everything in it is durable then.
   void Crash(SeededRandom& random, const CrashPolicy& policy);
 
@@ -60,6 +62,7 @@ class VolatileContent {
     Persistence persistence;
   };
 
+  void Undo();
   void Put(uint64_t offset, std::string_view data);
   void RedoPartly(const Change& change, SeededRandom& random, const CrashPolicy& policy);
 

@@ -39,6 +39,97 @@ TEST_F(ClusterFault, F06_EntryDamagedEverywhereIsNeverDroppedSilently) {
   }
 }
 
+TEST_F(ClusterFault, F05_K9_EachServerLostAnotherEntryAndTheyRepairEachOther) {
+  Make(NoCheckpoints());
+  std::vector<std::string> texts;
+  for (size_t i = 0; i < 3; ++i) {
+    texts.push_back(fmt::format("damaged entry {} {}", i, std::string(600, 'd')));
+    const Put put{.server = i, .name = fmt::format("a{}", i), .content = texts.back()};
+    ASSERT_EQ(clients_->PutNow(put), Outcome::kAcknowledged);
+  }
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) {
+    cluster_->PowerLoss(i);
+    ASSERT_TRUE(DamageInLog(i, texts[i]));
+  }
+  for (size_t i = 0; i < 3; ++i) Restart(i);
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+  ExpectWhole();
+}
+
+// Of four servers one is down, and one has lost an entry that the other two never had: three are needed.
+TEST_F(ClusterFault, F06_F07_K9_EntryThatTooManyNeverHadIsCut) {
+  ClusterOptions options = NoCheckpoints();
+  options.servers = 4;
+  Make(options);
+  ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const size_t leader = LeaderOf(kBlobs);
+  cluster_->network().Isolate(cluster_->id(leader));
+  const std::string text = "an entry of one server " + std::string(600, 'd');
+  clients_->Put({.server = leader, .name = "b", .content = text});
+  cluster_->RunFor(milliseconds(50));
+  for (size_t i = 0; i < 4; ++i) cluster_->PowerLoss(i);
+  ASSERT_TRUE(DamageInLog(leader, text));
+  cluster_->network().Heal();
+  for (size_t i = 0; i < 3; ++i) Restart((leader + i) % 4);
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+  Restart((leader + 3) % 4);
+  ExpectWhole();
+}
+
+// The same, but one of the others may have had it: it is committed, for all that is known.
+TEST_F(ClusterFault, F06_K9_EntryThatAMajorityMayHaveHadIsNotCut) {
+  ClusterOptions options = NoCheckpoints();
+  Make(options);
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t without = (leader + 1) % 3;
+  const size_t with = (leader + 2) % 3;
+  cluster_->Kill(without);
+  const std::string text = "an acknowledged entry " + std::string(600, 'd');
+  ASSERT_EQ(clients_->PutNow({.server = leader, .name = "b", .content = text}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->RunUntil(
+      [&] { return cluster_->status(with, kBlobs)->applied == cluster_->status(leader, kBlobs)->last.index; },
+      seconds(5)));
+  for (const size_t i : {leader, with}) cluster_->PowerLoss(i);
+  ASSERT_TRUE(DamageInLog(leader, text));
+  Restart(leader);
+  Restart(without);
+  EXPECT_FALSE(cluster_->AwaitLeader(kBlobs, seconds(20)).has_value()) << cluster_->Describe();
+  Restart(with);  // it has the entry
+  ExpectWhole();
+  EXPECT_TRUE(clients_->GetNow(leader, "b").ok());
+}
+
+TEST_F(ClusterFault, F08_K11_ALostHardStateIsNotForgottenByTheSecondStart) {
+  Make();
+  ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) cluster_->PowerLoss(i);
+  for (const std::string& path : Paths(1, "/data/log", "state-")) {
+    ASSERT_TRUE(cluster_->disk(1).FlipBit(path, 30).ok());
+    ASSERT_TRUE(cluster_->disk(1).FlipBit(path, 4096 + 30).ok());
+  }
+  // With a server away that may have had its vote, it does not vote, however often it starts.
+  Restart(0);
+  for (int start = 0; start < 3; ++start) {
+    Restart(1);
+    EXPECT_FALSE(cluster_->AwaitLeader(kBlobs, seconds(5)).has_value()) << start << cluster_->Describe();
+    EXPECT_FALSE(cluster_->status(1, kBlobs)->voting);
+    start % 2 == 0 ? cluster_->Kill(1) : cluster_->PowerLoss(1);
+  }
+  Restart(1);
+  Restart(2);
+  ExpectWhole();
+  EXPECT_TRUE(cluster_->RunUntil([&] { return cluster_->status(1, kBlobs)->voting; }, seconds(10)))
+      << cluster_->Describe();
+  // All terms are told: it counts again.
+  cluster_->Kill(2);
+  EXPECT_EQ(clients_->PutNow({.server = 0, .name = "b", .content = "with its vote"}), Outcome::kAcknowledged);
+  Restart(2);
+  ExpectWhole();
+}
+
 // Blocks of the log are larger than what this disk writes whole: every server may keep a part of a block.
 TEST_F(ClusterFault, F02_K9_PowerLossOfAllInMidWriteElectsAgain) {
   for (const uint32_t sector_bytes : {512u, 4096u}) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "log/segment_scan.h"
 #include "sim/cluster/clients.h"
 
 namespace sluice::sim {
@@ -117,8 +118,14 @@ class ClusterFault : public testing::Test {
     for (const std::string& path : Paths(server, "/data/log", "segment-")) {
       const auto content = env::ReadWholeFile(disk, path, 1u << 30);
       if (!content.ok()) continue;
-      for (size_t at = content->find(text); at != std::string::npos; at = content->find(text, at + 1)) {
-        EXPECT_TRUE(disk.FlipBit(path, at, 3).ok());
+      const auto generation = log::ParseGeneration(path.substr(path.rfind('/') + 1), "segment-");
+      const auto segment = log::JudgeSegment(*content, path, generation.value_or(0), 4096, {});
+      if (!segment.ok()) continue;
+      // Without the stamps of the sectors that it goes over.
+      const std::string& data = segment->data;
+      for (size_t at = data.find(text); at != std::string::npos; at = data.find(text, at + 1)) {
+        const size_t bit_at = at % log::kSectorBytes < log::kStampBytes ? at + log::kStampBytes : at;
+        EXPECT_TRUE(disk.FlipBit(path, bit_at, 3).ok());
         found = true;
       }
     }

@@ -313,6 +313,16 @@ void SimTransports::OrderFetch(const raft::Peer& to, const GroupId& group, const
       std::move(done));
 }
 
+void SimTransports::Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,
+                           env::Executor* reply_on, Done<raft::RecallReply> done) {
+  Call<raft::RecallReply>(
+      to.id, kShortDeadline, reply_on,
+      [group, request, self = parts_.self](SimTransports& there, Answer<raft::RecallReply> answer) {
+        there.parts_.host->Recall(group, self, request, there.parts_.lane, std::move(answer));
+      },
+      std::move(done));
+}
+
 void SimTransports::QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
                                env::Executor* reply_on, Done<node::WriteStatus> done) {
   Call<node::WriteStatus>(

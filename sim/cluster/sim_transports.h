@@ -85,6 +85,8 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
                   env::Executor* reply_on, Done<node::HaveReply> done) override;
   void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
                   env::Executor* reply_on, Done<node::WriteStatus> done) override;
+  void Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,
+              env::Executor* reply_on, Done<raft::RecallReply> done) override;
   void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
                absl::AnyInvocable<void(node::ClientReply)> done) override;
   void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,

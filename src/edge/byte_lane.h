@@ -34,7 +34,7 @@ class Fetcher {
 
 class ByteLane final : public node::ByteTransport {
  public:
-  explicit ByteLane(peer::PeerCalls* calls) : calls_(calls) {}
+  ByteLane(peer::PeerCalls* calls, PeerId self) : calls_(calls), self_(std::move(self)) {}
 
   void Plug(SinkFactory* sinks, Fetcher* fetcher) {
     sinks_ = sinks;
@@ -60,6 +60,10 @@ class ByteLane final : public node::ByteTransport {
                   env::Executor* reply_on, Done<node::WriteStatus> done) override {
     calls_->QueryWrite(to, group, name, reply_on, std::move(done));
   }
+  void Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,
+              env::Executor* reply_on, Done<raft::RecallReply> done) override {
+    calls_->Recall(to, group, self_, request, reply_on, std::move(done));
+  }
   void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
                absl::AnyInvocable<void(node::ClientReply)> done) override {
     calls_->Publish(to, request, reply_on, std::move(done));
@@ -73,6 +77,7 @@ class ByteLane final : public node::ByteTransport {
 
  private:
   peer::PeerCalls* const calls_;
+  const PeerId self_;
   SinkFactory* sinks_ = nullptr;
   Fetcher* fetcher_ = nullptr;
 };

@@ -33,6 +33,7 @@ class FakeHost : public node::Host {
   std::function<void(const GroupId&, const PeerId&, raft::Message)> on_step;
   std::function<node::HostStatus()> on_status;
   absl::Status serving;  // set before it is asked
+  std::function<absl::StatusOr<raft::RecallReply>(const PeerId& from, const raft::RecallRequest&)> on_recall;
 
   // Waits until `done` holds (checked after every event), at most ten seconds.
   bool Await(const std::function<bool()>& done) {
@@ -69,6 +70,11 @@ class FakeHost : public node::Host {
       changed.notify_all();
     }
     reply_on->Post([done = std::move(done)]() mutable { done(absl::OkStatus()); });
+  }
+  void Recall(const GroupId&, const PeerId& from, const raft::RecallRequest& request, env::Executor* reply_on,
+              Done<raft::RecallReply> done) override {
+    auto reply = on_recall ? on_recall(from, request) : absl::UnimplementedError("no recall");
+    reply_on->Post([done = std::move(done), reply = std::move(reply)]() mutable { done(std::move(reply)); });
   }
   void Submit(node::ClientRequest request, node::ReplyFn reply) override {
     on_submit(std::move(request), std::move(reply));

@@ -66,7 +66,7 @@ Server::Server(node::Host* host, ServerOptions options)
       replies_(kWaitingRepliesMax, kReplyLifetime, env::RealClock()),
       peers_(host, &links_, &replies_, disk_.get(), options_.files),
       peer_calls_(&links_),
-      byte_lane_(&peer_calls_) {
+      byte_lane_(&peer_calls_, host->options().self.id) {
   for (uint32_t i = 0; i < options_.lane_loops; ++i)
     lanes_.push_back(env::NewLoop(fmt::format("lane-{}", i)));
   services_ = std::make_unique<Services>(host, lanes_[0].get(), &replies_, disk_.get(), options_.files);

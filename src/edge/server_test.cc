@@ -607,6 +607,59 @@ TEST_F(TwoServersTest, D03_PeerServiceGoesThereAndBack) {
   EXPECT_EQ(other_host_.sealed[0].sealed.length, 9u);
 }
 
+TEST_F(TwoServersTest, D03_K9_WhatIsKnownOfLostEntriesGoesThereAndBack) {
+  raft::RecallRequest asked;
+  other_host_.on_recall = [&](const PeerId& from, const raft::RecallRequest& request) {
+    EXPECT_EQ(from, PeerId{"n0"});
+    asked = request;
+    raft::RecallReply reply{.term = Term{9},
+                            .voting = true,
+                            .hears_leader = true,
+                            .base = Index{3},
+                            .entries = {},
+                            .previous_term = Term{4},
+                            .end = raft::kEndUnknown};
+    reply.entries.push_back({Term{5}, true, raft::EntryKind::kMetadata, Bytes::Copy("whole")});
+    reply.entries.push_back({Term{6}, false, raft::EntryKind::kCommand, Bytes()});
+    return reply;
+  };
+  std::optional<absl::StatusOr<raft::RecallReply>> told;
+  const auto ask = [&] {
+    told.reset();
+    server_->bytes().Recall(peer_, kGroup, {Index{2}, Term{8}}, &server_->lane(0),
+                            [&](absl::StatusOr<raft::RecallReply> reply) {
+                              std::lock_guard lock(host_.mutex);
+                              told = std::move(reply);
+                              host_.changed.notify_all();
+                            });
+    ASSERT_TRUE(host_.Await([&] { return told.has_value(); }));
+  };
+  ask();
+  ASSERT_TRUE(told->ok()) << told->status();
+  EXPECT_EQ(asked.from, Index{2});
+  EXPECT_EQ(asked.fence, Term{8});
+  const raft::RecallReply& reply = **told;
+  EXPECT_EQ(reply.term, Term{9});
+  EXPECT_TRUE(reply.voting && reply.hears_leader);
+  EXPECT_EQ(reply.base, Index{3});
+  EXPECT_EQ(reply.previous_term, Term{4});
+  EXPECT_EQ(reply.end, raft::kEndUnknown);
+  ASSERT_EQ(reply.entries.size(), 2u);
+  EXPECT_EQ(reply.entries[0].term, Term{5});
+  EXPECT_EQ(reply.entries[0].kind, raft::EntryKind::kMetadata);
+  EXPECT_TRUE(reply.entries[0].intact && reply.entries[0].payload == "whole");
+  EXPECT_EQ(reply.entries[1].term, Term{6});
+  EXPECT_FALSE(reply.entries[1].intact);
+  // What cannot be right is an error, not an answer.
+  other_host_.on_recall = [&](const PeerId&, const raft::RecallRequest&) {
+    raft::RecallReply reply;
+    reply.term = Term{uint64_t{1} << 63};
+    return reply;
+  };
+  ask();
+  EXPECT_TRUE(absl::IsInvalidArgument(told->status())) << told->status();
+}
+
 TEST_F(TwoServersTest, D03_D20_QueryOfAWriteIsAnsweredWithoutAskingOthers) {
   std::vector<absl::StatusOr<node::WriteStatus>> seen;
   const auto query = [&](const GroupId& group, const std::string& name) {

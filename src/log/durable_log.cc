@@ -22,6 +22,11 @@ GroupState StateOf(const RecoveredGroup& recovered) {
     state.entries.push_back(
         {.term = entry.term, .kind = entry.kind, .bytes = entry.bytes, .configuration = entry.configuration});
   }
+  for (const ReplayedEntry& entry : recovered.log.beyond) {
+    state.beyond.push_back(
+        {{.term = entry.term, .kind = entry.kind, .bytes = entry.bytes, .configuration = entry.configuration},
+         entry.condition == ReplayedEntry::Condition::kIntact});
+  }
   if (recovered.log.promise) {
     state.promised_last = recovered.log.promise->last;
     state.damage_at_end = recovered.log.promise->at_end;
@@ -95,7 +100,29 @@ void DurableLog::AdoptGroup(const GroupId& group,
     ++use.entries;
     use.bytes += entry.bytes;
   }
-  written_[group] = {recovered.log.compacted, recovered.log.last(), recovered.log.promise};
+  for (const ReplayedEntry& entry : recovered.log.beyond) {
+    const bool intact = entry.condition == ReplayedEntry::Condition::kIntact;
+    EntryPlace place;
+    if (intact) place = {entry.place.generation, static_cast<uint32_t>(entry.place.offset)};
+    memory->AddBeyond({.term = entry.term,
+                       .place = place,
+                       .bytes = entry.bytes,
+                       .kind = entry.kind,
+                       .cached = false,
+                       .copied = true,
+                       .payload = intact ? entry.configuration : Bytes()});
+    if (!intact) continue;
+    SegmentUse& use = segments_[place.generation];
+    ++use.entries;
+    use.bytes += entry.bytes;
+  }
+  Written& written = written_[group];
+  written = {
+      .compacted = recovered.log.compacted, .last = recovered.log.last(), .promise = recovered.log.promise};
+  if (!recovered.log.beyond.empty()) {
+    const auto lost = static_cast<int64_t>(recovered.log.beyond.size());
+    written.beyond = {recovered.log.beyond.back().term, written.last.index + lost};
+  }
   if (recovered.hard_state.exists) {
     hard_state_sequences_[group] = recovered.hard_state.newest ? recovered.hard_state.newest->sequence : 0;
   }
@@ -164,8 +191,8 @@ GroupMemory& DurableLog::MemoryOf(const GroupId& group) {
 
 absl::Status DurableLog::Admit(const AppendBatch& batch, uint64_t cost) {
   if (!stats_.failed.ok()) return stats_.failed;
-  // An empty queue takes whatever comes: it would wait for ever otherwise.
-  if (queued_bytes_ > 0 && queued_bytes_ + cost > options_.queue_bytes_max) {
+  // An empty queue takes whatever comes: it would wait for ever otherwise. Hard states are few, and small.
+  if (queued_bytes_ > 0 && !batch.entries.empty() && queued_bytes_ + cost > options_.queue_bytes_max) {
     return absl::ResourceExhaustedError(
         fmt::format("log {}: {} bytes wait to be written", dir_, queued_bytes_));
   }
@@ -233,17 +260,28 @@ bool DurableLog::TryAppend(AppendBatch& batch, env::Executor* reply_on, Done& do
     memory.Append(batch.entries, op.frees);
   }
   op.group = batch.group;
+  bool ahead = batch.hard_state && !drops_.contains(batch.group);
+  if (batch.hard_state) op.hard_state_number = ++hard_state_number_;
+  if (ahead && !batch.entries.empty()) {
+    Op state;
+    state.group = batch.group;
+    state.hard_state = std::move(batch.hard_state);
+    state.hard_state_number = op.hard_state_number;
+    Enqueue(std::move(state), hard_state_queue_);
+    batch.hard_state.reset();
+    ahead = false;
+  }
   op.hard_state = std::move(batch.hard_state);
   op.entries = std::move(batch.entries);
   op.reply_on = reply_on;
   op.done = std::move(done);
-  Enqueue(std::move(op));
+  Enqueue(std::move(op), ahead ? hard_state_queue_ : queue_);
   return true;
 }
 
-void DurableLog::Enqueue(Op op) {
+void DurableLog::Enqueue(Op op, std::vector<Op>& queue) {
   queued_bytes_ += op.cost;
-  queue_.push_back(std::move(op));
+  queue.push_back(std::move(op));
   if (std::exchange(writer_posted_, true)) return;
   writer_->Post([this] { WriteBatch(); });
 }
@@ -266,7 +304,7 @@ void DurableLog::Compact(const GroupId& group, TermIndex upto) {
   op.at = upto;
   op.cost = kOpCost;
   found->second->Compact(upto, op.frees);
-  if (stats_.failed.ok()) Enqueue(std::move(op));
+  if (stats_.failed.ok()) Enqueue(std::move(op), queue_);
 }
 
 void DurableLog::Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) {
@@ -285,7 +323,65 @@ void DurableLog::Restart(const GroupId& group, TermIndex at, env::Executor* repl
   op.reply_on = reply_on;
   op.done = std::move(done);
   MemoryOf(group).Restart(at, op.frees);
-  Enqueue(std::move(op));
+  Enqueue(std::move(op), queue_);
+}
+
+void DurableLog::Mend(const GroupId& group, std::vector<raft::Entry> entries, env::Executor* reply_on,
+                      Done done) {
+  Op op;
+  op.kind = RecordKind::kCopy;
+  op.mends = true;
+  op.group = group;
+  op.cost = kOpCost;
+  op.reply_on = reply_on;
+  std::unique_lock lock(mutex_);
+  const auto found = groups_.find(group);
+  absl::Status refused = stats_.failed;
+  if (refused.ok() &&
+      (found == groups_.end() || entries.empty() || entries.front().at.index != found->second->next())) {
+    refused = absl::FailedPreconditionError(fmt::format("log {}: these entries are not the lost ones", dir_));
+  }
+  for (raft::Entry& entry : entries) {
+    if (!refused.ok() || found->second->FindBeyond(entry.at.index) != nullptr) continue;
+    op.cost += entry.payload.size() + kEntryCost;
+    op.old_places.emplace_back();
+    op.entries.push_back(std::move(entry));
+  }
+  if (refused.ok() && no_space_ && 2 * (queued_bytes_ + op.cost) > FreeBytes()) {
+    refused = absl::ResourceExhaustedError(fmt::format("log {}: the disk is full", dir_));
+  }
+  if (!refused.ok()) {
+    lock.unlock();
+    return Reply(reply_on, std::move(done), std::move(refused));
+  }
+  op.done = std::move(done);
+  Enqueue(std::move(op), queue_);
+}
+
+std::vector<GroupState::Info> DurableLog::TakeMended(const GroupId& group) {
+  std::lock_guard lock(mutex_);
+  std::vector<GroupState::Info> infos;
+  const auto found = groups_.find(group);
+  if (found == groups_.end()) return infos;
+  for (Slot& slot : found->second->TakeMended()) {
+    infos.push_back({.term = slot.term,
+                     .kind = slot.kind,
+                     .bytes = slot.bytes,
+                     .configuration = std::move(slot.payload)});
+  }
+  return infos;
+}
+
+void DurableLog::GiveUp(const GroupId& group) {
+  std::lock_guard lock(mutex_);
+  const auto found = groups_.find(group);
+  if (found == groups_.end() || !stats_.failed.ok()) return;
+  Op op;
+  op.kind = RecordKind::kState;
+  op.group = group;
+  op.cost = kOpCost;
+  found->second->DropBeyond(op.frees);
+  Enqueue(std::move(op), queue_);
 }
 
 void DurableLog::Drop(const GroupId& group) {
@@ -299,7 +395,9 @@ void DurableLog::Drop(const GroupId& group) {
   op.cost = kOpCost;
   found->second->Restart({Term{0}, kNoIndex}, op.frees);
   groups_.erase(found);
-  if (stats_.failed.ok()) Enqueue(std::move(op));
+  if (!stats_.failed.ok()) return;
+  ++drops_[group];
+  Enqueue(std::move(op), queue_);
 }
 
 Log::Stats DurableLog::stats() const {

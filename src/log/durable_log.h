@@ -45,6 +45,10 @@ class DurableLog final : public Log {
                                       uint64_t bytes_max) override;
   void Compact(const GroupId& group, TermIndex upto) override;
   void Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) override;
+  void Mend(const GroupId& group, std::vector<raft::Entry> entries, env::Executor* reply_on,
+            Done done) override;
+  std::vector<GroupState::Info> TakeMended(const GroupId& group) override;
+  void GiveUp(const GroupId& group) override;
   void Drop(const GroupId& group) override;
   Stats stats() const override;
 
@@ -54,8 +58,10 @@ class DurableLog final : public Log {
     RecordKind kind = RecordKind::kEntry;  // of all its records
     GroupId group;
     std::optional<raft::HardState> hard_state;
+    uint64_t hard_state_number = 0;  // an older one never replaces a newer one
     std::vector<raft::Entry> entries;
     std::vector<EntryPlace> old_places;  // of a copy: where the entries were
+    bool mends = false;                  // a copy of entries that were lost
     TermIndex at{Term{0}, kNoIndex};     // compact, restart
     Term previous_term;                  // of the entry before the next one to write
     size_t written = 0;                  // entries that an earlier or this batch has
@@ -68,6 +74,8 @@ class DurableLog final : public Log {
   struct Written {
     TermIndex compacted{Term{0}, kNoIndex};
     TermIndex last{Term{0}, kNoIndex};
+    // The last of what lies behind damage, so that the next recovery finds it again.
+    std::optional<TermIndex> beyond = std::nullopt;
     std::optional<Promise> promise;
     void Heal() {
       if (promise && last >= promise->last) promise.reset();
@@ -79,6 +87,7 @@ class DurableLog final : public Log {
     uint32_t bytes;
     uint64_t offset;         // in the batch
     EntryPlace copied_from;  // generation 0: not a copy
+    std::optional<raft::Entry> mends = std::nullopt;
   };
   struct SegmentUse {
     std::shared_ptr<env::File> file;
@@ -108,12 +117,13 @@ class DurableLog final : public Log {
   GroupMemory& MemoryOf(const GroupId& group);                  // under mutex_
   absl::Status Admit(const AppendBatch& batch, uint64_t cost);  // under mutex_
   uint64_t FreeBytes() const;                                   // under mutex_
-  void Enqueue(Op op);                                          // under mutex_
+  void Enqueue(Op op, std::vector<Op>& queue);                  // under mutex_
   static void Reply(env::Executor* reply_on, Done done, absl::Status status);
 
   // --- log_writer.cc: the writer executor ---
   void WriteBatch();
   void Drain();
+  void TakeHardState(Op& op);
   bool FillBatch();
   bool AddOp(Op& op);
   bool AddRecord(const RecordHeader& header, const Bytes& payload, uint64_t* offset);
@@ -125,6 +135,7 @@ class DurableLog final : public Log {
   absl::Status FinishBatch();
   absl::Status RemoveHardState(const GroupId& group);
   void Land(const Landing& landing);                  // under mutex_
+  void LandMended(const Landing& landing);            // under mutex_
   void Release(const Freed& freed);                   // under mutex_
   bool WorthCopying(const SegmentUse& oldest) const;  // under mutex_
   void Settle();                                      // under mutex_
@@ -154,6 +165,11 @@ class DurableLog final : public Log {
   EntryCache cache_;
   std::map<GroupId, GroupState> recovered_;
   std::vector<Op> queue_;
+  // Hard states alone wait for nothing that entries may wait for (F-13). Of a group that is being dropped they
+  // stay in the queue, behind the drop.
+  std::vector<Op> hard_state_queue_;
+  std::map<GroupId, int> drops_;  // in the queue
+  uint64_t hard_state_number_ = 0;
   uint64_t queued_bytes_ = 0;
   bool writer_posted_ = false;
   bool stopping_ = false;
@@ -171,6 +187,7 @@ class DurableLog final : public Log {
   std::deque<Op> work_;
   std::vector<Op> finished_;                        // by the current batch
   std::map<GroupId, raft::HardState> hard_states_;  // to store before the current batch
+  std::map<GroupId, uint64_t> hard_states_taken_;   // their numbers
   std::vector<Landing> landings_;
   BatchEncoder encoder_;
   bool begun_ = false;

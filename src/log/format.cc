@@ -14,7 +14,7 @@ static_assert(std::endian::native == std::endian::little, "the format is little 
 constexpr std::string_view kSegmentMagic = "SLULOG1\n";
 constexpr std::string_view kHardStateMagic = "SLUHARD1";
 constexpr uint32_t kBlockMagic = 0x4b424c53;  // "SLBK"
-constexpr size_t kHardStateFixedBytes = 54;
+constexpr size_t kHardStateFixedBytes = 62;
 constexpr uint64_t kFlagPromise = 1;
 constexpr uint64_t kFlagAtEnd = 2;
 
@@ -208,6 +208,7 @@ absl::StatusOr<std::string> EncodeHardState(const HardStateBlock& block) {
   Put<uint64_t>(out.data(), 28, block.state.term.value);
   std::memcpy(out.data() + 36, block.group.bytes.data(), 16);
   Put<uint16_t>(out.data(), 52, static_cast<uint16_t>(voted_for.size()));
+  Put<uint64_t>(out.data(), 54, block.state.silent_upto.value);
   std::memcpy(out.data() + kHardStateFixedBytes, voted_for.data(), voted_for.size());
   Put<uint32_t>(out.data(), 8, Crc32c({out.data() + 12, kHardStateBytesMax - 12}));
   return out;
@@ -222,7 +223,8 @@ std::optional<HardStateBlock> DecodeHardState(std::string_view bytes) {
                         .log_sequence = Get<uint64_t>(bytes, 20),
                         .group = *GroupId::FromBytes(bytes.substr(36, 16)),
                         .state = {Term{Get<uint64_t>(bytes, 28)},
-                                  PeerId{std::string(bytes.substr(kHardStateFixedBytes, voted_for_bytes))}}};
+                                  PeerId{std::string(bytes.substr(kHardStateFixedBytes, voted_for_bytes))},
+                                  Term{Get<uint64_t>(bytes, 54)}}};
 }
 
 std::string SegmentName(uint64_t generation) { return fmt::format("segment-{:016x}", generation); }

@@ -142,7 +142,7 @@ TEST(LogFormat, NamesAreParsedExactly) {
 TEST(LogFormat, TooLongPeerIdIsRefused) {
   EXPECT_EQ(
       EncodeHardState(
-          {.sequence = 1, .log_sequence = 0, .group = {}, .state = {Term{1}, PeerId{std::string(459, 'n')}}})
+          {.sequence = 1, .log_sequence = 0, .group = {}, .state = {Term{1}, PeerId{std::string(451, 'n')}}})
           .status()
           .code(),
       absl::StatusCode::kInvalidArgument);

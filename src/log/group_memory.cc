@@ -48,7 +48,54 @@ absl::Status GroupMemory::Check(const std::vector<raft::Entry>& entries) const {
   return absl::OkStatus();
 }
 
+const Slot* GroupMemory::FindBeyond(Index index) const {
+  if (index < next() || index - next() >= static_cast<int64_t>(beyond_.size())) return nullptr;
+  const Slot& slot = beyond_[static_cast<size_t>(index - next())];
+  return slot.place.generation == 0 ? nullptr : &slot;
+}
+
+bool GroupMemory::Mend(const raft::Entry& entry, EntryPlace place) {
+  if (entry.at.index < next() || FindBeyond(entry.at.index) != nullptr) return false;
+  const auto at = static_cast<size_t>(entry.at.index - next());
+  if (at > beyond_.size()) return false;
+  if (at == beyond_.size()) beyond_.emplace_back();
+  beyond_[at] = {.term = entry.at.term,
+                 .place = place,
+                 .bytes = static_cast<uint32_t>(entry.payload.size()),
+                 .kind = entry.kind,
+                 .cached = false,
+                 .copied = true,
+                 .payload = entry.kind == raft::EntryKind::kConfiguration ? entry.payload : Bytes()};
+  return true;
+}
+
+TermIndex GroupMemory::MendedLast() const {
+  TermIndex last{slots_.empty() ? compacted_.term : slots_.back().term, next().Prev()};
+  for (const Slot& slot : beyond_) {
+    if (slot.place.generation == 0) break;
+    last = {slot.term, last.index.Next()};
+  }
+  return last;
+}
+
+std::vector<Slot> GroupMemory::TakeMended() {
+  std::vector<Slot> taken;
+  while (!beyond_.empty() && beyond_.front().place.generation != 0) {
+    taken.push_back(beyond_.front());
+    beyond_.front().payload = Bytes();
+    slots_.push_back(std::move(beyond_.front()));
+    beyond_.pop_front();
+  }
+  return taken;
+}
+
+void GroupMemory::DropBeyond(Frees& frees) {
+  for (const Slot& slot : beyond_) Free(slot, frees);
+  beyond_.clear();
+}
+
 void GroupMemory::Append(const std::vector<raft::Entry>& entries, Frees& frees) {
+  DropBeyond(frees);
   const Index first = entries.front().at.index;
   while (next() > first) {
     Free(slots_.back(), frees);
@@ -84,6 +131,7 @@ void GroupMemory::Compact(TermIndex upto, Frees& frees) {
 void GroupMemory::Restart(TermIndex at, Frees& frees) {
   for (const Slot& slot : slots_) Free(slot, frees);
   slots_.clear();
+  DropBeyond(frees);
   compacted_ = at;
 }
 

@@ -58,6 +58,18 @@ class GroupMemory {
   absl::Status Check(const std::vector<raft::Entry>& entries) const;
   void Append(const std::vector<raft::Entry>& entries, Frees& frees);
   void AddRecovered(Slot slot) { slots_.push_back(std::move(slot)); }
+  // What lies behind damage: a slot of generation 0 is of a lost entry. An Append or Restart takes it all.
+  void AddBeyond(Slot slot) { beyond_.push_back(std::move(slot)); }
+  bool has_beyond() const { return !beyond_.empty(); }
+  // nullptr: not there, or lost.
+  const Slot* FindBeyond(Index index) const;
+  // A lost entry is at this place now. False if it is not lost.
+  bool Mend(const raft::Entry& entry, EntryPlace place);
+  // The last entry, were the whole ones that follow it taken.
+  TermIndex MendedLast() const;
+  // Takes them.
+  std::vector<Slot> TakeMended();
+  void DropBeyond(Frees& frees);
   // True if the entry is still this one.
   bool Land(TermIndex at, EntryPlace place);
   void Compact(TermIndex upto, Frees& frees);
@@ -70,6 +82,7 @@ class GroupMemory {
  private:
   TermIndex compacted_;
   std::deque<Slot> slots_;
+  std::deque<Slot> beyond_;
 };
 
 // First in, first out, over all groups: which durable entries still have their bytes in memory.

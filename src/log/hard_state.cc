@@ -12,6 +12,7 @@ absl::StatusOr<LoadedHardState> LoadHardState(env::Files& files, const std::stri
   if (file.status().code() == absl::StatusCode::kNotFound) return loaded;
   if (!file.ok()) return file.status();
   loaded.exists = true;
+  (*file)->DropCache();  // what a failed sync left there is not on the device (F-10)
   std::optional<HardStateBlock> copies[2];
   for (size_t i = 0; i < 2; ++i) {
     std::string block(kHardStateBlockBytes, '\0');

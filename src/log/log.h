@@ -57,6 +57,12 @@ struct GroupState {
     Bytes configuration;
   };
   std::vector<Info> entries;
+  // What lies behind the first damaged one, which is the first of these.
+  struct Beyond {
+    Info info;  // term 0: not known
+    bool intact = false;
+  };
+  std::vector<Beyond> beyond;
   // Damage that is not a torn tail (D-21): the last entry known to have been held; `entries` ends before the
   // first damaged one. Index INT64_MAX when the damaged blocks do not tell.
   std::optional<TermIndex> promised_last;
@@ -92,7 +98,7 @@ class Log {
   virtual absl::Status HasRoom(uint64_t bytes, bool frees_space = false) const = 0;
   // Entries [from, end), as many from the start as fit into `bytes_max` (at least one). Served from memory
   // when they are recent: then `done` still comes by Post. OUT_OF_RANGE: compacted.
-  // DATA_LOSS: damaged on disk (F-15).
+  // DATA_LOSS: damaged on disk (F-15). Also of one that lies behind damage: there it ends at the next lost one.
   virtual void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
                     ReadDone done) = 0;
   // The same from memory only, at once; fewer entries (maybe none) if some are not there. Any thread.
@@ -104,6 +110,14 @@ class Log {
   // Drops the group's whole log and restarts it after `at` (a snapshot was installed, durably).
   // Ordered with Append.
   virtual void Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) = 0;
+  // Damage (GroupState::beyond). Puts back lost entries, as they were: consecutive, from the first lost one on;
+  // they are durable when `done` comes. Nothing happens to what has been overwritten since.
+  virtual void Mend(const GroupId& group, std::vector<raft::Entry> entries, env::Executor* reply_on,
+                    Done done) = 0;
+  // Takes the entries that follow the log's end and are whole again into the log, and tells them.
+  virtual std::vector<GroupState::Info> TakeMended(const GroupId& group) = 0;
+  // Gives up what is lost, and what lies behind it: the log ends where it ends, and has no promise.
+  virtual void GiveUp(const GroupId& group) = 0;
   // Forgets the group.
   virtual void Drop(const GroupId& group) = 0;
 

@@ -89,6 +89,7 @@ absl::StatusOr<std::vector<raft::Entry>> DurableLog::ReadEntries(const ReadReque
                                                  index.value, memory.compacted().index.value + 1));
       }
       const Slot* known = memory.Find(index);
+      if (known == nullptr) known = memory.FindBeyond(index);
       if (known == nullptr) break;
       slot = *known;
       if (!slot.cached) segment = segments_[slot.place.generation];
@@ -191,7 +192,7 @@ bool DurableLog::EnqueueCopy(uint64_t generation, Op op) {
   }
   if (op.entries.empty()) return false;
   ++copying_;
-  Enqueue(std::move(op));
+  Enqueue(std::move(op), queue_);
   return true;
 }
 

@@ -184,6 +184,105 @@ TEST(LogRecovery, F04_NewerTermKeepsThePromiseToo) {
   EXPECT_FALSE(state.promised_last.has_value());
 }
 
+absl::Status Mend(SimLog& log, int64_t index) {
+  std::optional<absl::Status> result;
+  log->Mend(kGroup, {EntryAt(kGroup, {Term{1}, Index{index}})}, log.shard(),
+            [&](absl::Status done) { result = done; });
+  log.world().RunUntil([&] { return result.has_value(); }, std::chrono::seconds(10));
+  return result.value_or(absl::DeadlineExceededError("no answer"));
+}
+
+// Damages the payload of entries 2 and 4 of six.
+void DamageTwo(sim::SimFiles& disk) {
+  WriteSeparately(disk, 6);
+  std::vector<std::pair<std::string, uint64_t>> places;
+  for (const int64_t index : {2, 4}) places.push_back(PlaceOf(disk, index));
+  for (const auto& [path, offset] : places) {
+    ASSERT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes + 3).ok());
+  }
+}
+
+TEST(LogRecovery, F04_K9_LostEntriesArePutBackAmongThoseThatAreWhole) {
+  sim::SimFiles disk;
+  DamageTwo(disk);
+  {
+    SimLog log(disk);
+    const GroupState state = log->TakeRecovered(kGroup);
+    EXPECT_EQ(state.entries.size(), 2u);
+    EXPECT_EQ(state.promised_last, (TermIndex{Term{1}, Index{5}}));
+    ASSERT_EQ(state.beyond.size(), 4u);
+    for (size_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(state.beyond[i].info.term, Term{1}) << i;
+      EXPECT_EQ(state.beyond[i].intact, i % 2 == 1) << i;
+    }
+    EXPECT_EQ(log.Read(kGroup, 3, 6)->size(), 1u) << "what lies behind damage can be read, up to the next";
+    ASSERT_TRUE(Mend(log, 2).ok());
+    EXPECT_EQ(log->TakeMended(kGroup).size(), 2u) << "the entry behind it is whole, too";
+    EXPECT_EQ(log.Read(kGroup, 2, 6)->size(), 2u);
+    EXPECT_FALSE(Mend(log, 2).ok()) << "it is not lost any more";
+    // Another group writes; the next recovery still finds what is lost, and what is not.
+    ASSERT_TRUE(log.Append(kOther, 0, 3).ok());
+  }
+  {
+    SimLog log(disk);
+    const GroupState state = log->TakeRecovered(kGroup);
+    EXPECT_EQ(state.entries.size(), 4u);
+    EXPECT_EQ(state.promised_last, (TermIndex{Term{1}, Index{5}}));
+    ASSERT_EQ(state.beyond.size(), 2u);
+    ASSERT_TRUE(Mend(log, 4).ok());
+    EXPECT_EQ(log->TakeMended(kGroup).size(), 2u);
+    ASSERT_TRUE(log.Append(kGroup, 6, 2).ok());
+  }
+  const GroupState whole = StateAfterReopen(disk);
+  EXPECT_EQ(whole.entries.size(), 8u);
+  EXPECT_FALSE(whole.promised_last.has_value());
+}
+
+TEST(LogRecovery, F06_K9_WhatIsGivenUpStaysGivenUp) {
+  sim::SimFiles disk;
+  DamageTwo(disk);
+  {
+    SimLog log(disk);
+    log->GiveUp(kGroup);
+    log.Settle();
+    EXPECT_FALSE(Mend(log, 3).ok());
+  }
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.entries.size(), 2u);
+  EXPECT_TRUE(state.beyond.empty());
+  EXPECT_FALSE(state.promised_last.has_value());
+}
+
+TEST(LogRecovery, F04_K9_ALeaderThatOverwritesEndsWhatLiesBehindDamage) {
+  sim::SimFiles disk;
+  DamageTwo(disk);
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Append(kGroup, 2, 1, 2).ok());
+    EXPECT_FALSE(Mend(log, 4).ok());
+  }
+  const GroupState state = StateAfterReopen(disk);
+  ASSERT_EQ(state.entries.size(), 3u);
+  EXPECT_EQ(state.entries[2].term, Term{2});
+  EXPECT_FALSE(state.promised_last.has_value()) << "the new term stands for all before it";
+}
+
+// The page cache keeps what a failed sync did not bring to the device, and says that it is clean.
+TEST(LogRecovery, F10_K15_AfterAFailedSyncTheDeviceIsReadAndNotTheCache) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 4);
+  {
+    SimLog log(disk);
+    disk.FailNextSync("segment-");
+    EXPECT_FALSE(log.Append(kGroup, 4, 1).ok());
+    log.PowerOff();
+  }
+  disk.KillProcess();
+  EXPECT_EQ(StateAfterReopen(disk).entries.size(), 4u) << "an entry that only the cache holds";
+  disk.Crash(1, sim::CrashPolicy::DropUnsynced());
+  EXPECT_EQ(StateAfterReopen(disk).entries.size(), 4u);
+}
+
 TEST(LogRecovery, F04_UnreadableBlockInTheMiddleIsAGap) {
   sim::SimFiles disk;
   WriteSeparately(disk, 6, 4);

@@ -311,6 +311,33 @@ TEST(Log, F12_FullDiskRefusesAndRecoversWithoutRestart) {
   EXPECT_TRUE(log.Append(kGroup, next + 2, 5).ok());
 }
 
+TEST(Log, F13_K15_AVoteDoesNotWaitForASegment) {
+  sim::SimFiles disk;
+  SimLog log(disk);
+  ASSERT_TRUE(log.Store(kGroup, 1, "n0").ok());
+  ASSERT_TRUE(log.Append(kGroup, 0, 1).ok());
+  log.Settle();
+  // More than the segments that are there can take; new ones cannot be made.
+  constexpr uint64_t kPlenty = uint64_t{1} << 40;
+  disk.SetCapacity(kPlenty);
+  disk.SetCapacity(kPlenty - *disk.FreeBytes(kDir));
+  size_t durable = 0;
+  for (int64_t i = 1; i <= 300; ++i) {
+    log->Append({.group = kGroup, .hard_state = std::nullopt, .entries = EntriesAt(kGroup, i, 1, 1)},
+                log.shard(), [&](absl::Status done) { durable += done.ok() ? 1 : 0; });
+  }
+  log.Settle();
+  ASSERT_LT(durable, 300u) << "there was room for all";
+  EXPECT_TRUE(log.Store(kGroup, 2, "n1").ok()) << "it waits behind entries";
+  const size_t before = durable;
+  disk.ClearFaults();
+  log.world().RunFor(std::chrono::seconds(2));
+  EXPECT_GT(durable, before);
+  log.Close();
+  SimLog again(disk);
+  EXPECT_EQ(again->TakeRecovered(kGroup).hard_state, (raft::HardState{Term{2}, PeerId{"n1"}}));
+}
+
 TEST(Log, F15_DamagedEntryIsNotSent) {
   sim::SimFiles disk;
   LogOptions options = SmallOptions();

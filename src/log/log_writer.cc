@@ -14,6 +14,12 @@ void DurableLog::WriteBatch() {
     failed = stats_.failed;
     for (Op& op : queue_) work_.push_back(std::move(op));
     queue_.clear();
+    for (Op& op : hard_state_queue_) {
+      TakeHardState(op);
+      written_.try_emplace(op.group);
+      finished_.push_back(std::move(op));
+    }
+    hard_state_queue_.clear();
   }
   const bool has_room = failed.ok() && FillBatch();
   if (failed.ok() && (begun_ || !finished_.empty())) {
@@ -26,9 +32,18 @@ void DurableLog::WriteBatch() {
     return;
   }
   std::lock_guard lock(mutex_);
-  const bool more = has_room ? !work_.empty() || !queue_.empty() : !ready_.empty();
+  const bool more =
+      !hard_state_queue_.empty() || (has_room ? !work_.empty() || !queue_.empty() : !ready_.empty());
   writer_posted_ = more;  // when there is no segment, the next one wakes the writer
   if (more) writer_->Post([this] { WriteBatch(); });
+}
+
+void DurableLog::TakeHardState(Op& op) {
+  if (!op.hard_state) return;
+  uint64_t& taken = hard_states_taken_[op.group];
+  if (op.hard_state_number > taken) hard_states_[op.group] = *op.hard_state;
+  taken = std::max(taken, op.hard_state_number);
+  op.hard_state.reset();
 }
 
 // Takes requests into the batch until it is full. False: the next one needs a segment and none is ready.
@@ -46,12 +61,20 @@ bool DurableLog::FillBatch() {
 }
 
 bool DurableLog::AddOp(Op& op) {
-  if (op.hard_state) hard_states_[op.group] = *std::exchange(op.hard_state, std::nullopt);
+  TakeHardState(op);
   RecordHeader header;
   header.kind = op.kind;
   header.group = op.group;
   header.at = op.at;
   uint64_t offset = 0;
+  if (op.kind == RecordKind::kState) {
+    Written& written = written_[op.group];
+    header.at = written.compacted;
+    if (!AddRecord(header, Bytes::Take(EncodeStateMark({written.last, std::nullopt})), &offset)) return false;
+    written.promise.reset();
+    written.beyond.reset();
+    return true;
+  }
   if (op.kind == RecordKind::kCompact || op.kind == RecordKind::kRestart || op.kind == RecordKind::kDrop) {
     if (!AddRecord(header, Bytes(), &offset)) return false;
     if (op.kind == RecordKind::kDrop) {
@@ -60,6 +83,7 @@ bool DurableLog::AddOp(Op& op) {
     }
     Written& written = written_[op.group];
     written.compacted = op.at;
+    if (op.kind == RecordKind::kRestart) written.beyond.reset();
     if (op.kind == RecordKind::kRestart || written.last.index <= op.at.index) written.last = op.at;
     written.Heal();
     return true;
@@ -75,11 +99,13 @@ bool DurableLog::AddOp(Op& op) {
                          .at = entry.at,
                          .bytes = static_cast<uint32_t>(entry.payload.size()),
                          .offset = offset,
-                         .copied_from = is_copy ? op.old_places[op.written] : EntryPlace{}});
+                         .copied_from = is_copy ? op.old_places[op.written] : EntryPlace{},
+                         .mends = op.mends ? std::optional(entry) : std::nullopt});
     op.previous_term = entry.at.term;
     if (is_copy) continue;
     Written& written = written_[op.group];
     written.last = entry.at;
+    written.beyond.reset();
     written.Heal();
   }
   written_.try_emplace(op.group);
@@ -140,7 +166,8 @@ void DurableLog::AddStateMarks() {
     header.kind = RecordKind::kState;
     header.group = group;
     header.at = written.compacted;
-    encoder_.Add(header, Bytes::Take(EncodeStateMark({written.last, written.promise})));
+    encoder_.Add(header,
+                 Bytes::Take(EncodeStateMark({written.beyond.value_or(written.last), written.promise})));
   }
 }
 
@@ -187,7 +214,8 @@ absl::Status DurableLog::FinishBatch() {
     for (const Op& op : finished_) {
       for (const Freed& freed : op.frees) Release(freed);
       queued_bytes_ -= op.cost;
-      if (op.kind == RecordKind::kCopy) --copying_;
+      if (op.kind == RecordKind::kCopy && !op.mends) --copying_;
+      if (op.kind == RecordKind::kDrop && --drops_[op.group] == 0) drops_.erase(op.group);
     }
     Settle();
   }
@@ -199,6 +227,7 @@ absl::Status DurableLog::FinishBatch() {
 absl::Status DurableLog::RemoveHardState(const GroupId& group) {
   hard_state_files_.erase(group);
   hard_state_sequences_.erase(group);
+  hard_states_taken_.erase(group);
   const absl::Status removed = files_.Remove(dir_ + "/" + HardStateName(group));
   if (removed.code() == absl::StatusCode::kNotFound) return absl::OkStatus();
   RETURN_IF_ERROR(removed);
@@ -209,6 +238,7 @@ void DurableLog::Land(const Landing& landing) {
   const EntryPlace place{active_.generation, static_cast<uint32_t>(landing.offset)};
   SegmentUse& use = segments_[active_.generation];
   const auto found = groups_.find(landing.group);
+  if (landing.mends) return LandMended(landing);
   if (landing.copied_from.generation == 0) ++stats_.entries;
   if (found == groups_.end()) return;
   if (landing.copied_from.generation == 0) {
@@ -223,6 +253,20 @@ void DurableLog::Land(const Landing& landing) {
   }
   ++use.entries;
   use.bytes += landing.bytes;
+}
+
+// A lost entry is back.
+void DurableLog::LandMended(const Landing& landing) {
+  const auto found = groups_.find(landing.group);
+  const EntryPlace place{active_.generation, static_cast<uint32_t>(landing.offset)};
+  if (found == groups_.end() || !found->second->Mend(*landing.mends, place)) return;
+  SegmentUse& use = segments_[active_.generation];
+  ++use.entries;
+  use.bytes += landing.bytes;
+  Written& written = written_[landing.group];
+  written.last = found->second->MendedLast();
+  if (!written.beyond || *written.beyond <= written.last) written.beyond.reset();
+  written.Heal();
 }
 
 void DurableLog::Release(const Freed& freed) {
@@ -270,6 +314,8 @@ void DurableLog::FailAll(const absl::Status& status) {
     stats_.failed.Update(status);
     for (Op& op : queue_) all.push_back(std::move(op));
     queue_.clear();
+    for (Op& op : hard_state_queue_) all.push_back(std::move(op));
+    hard_state_queue_.clear();
     queued_bytes_ = 0;
     writer_posted_ = false;
   }
@@ -300,7 +346,7 @@ void DurableLog::Drain() {
     bool has_segment = true;
     {
       std::lock_guard lock(mutex_);
-      if (work_.empty() && queue_.empty()) return;
+      if (work_.empty() && queue_.empty() && hard_state_queue_.empty()) return;
       has_segment = !ready_.empty() || begun_;
     }
     if (has_segment) continue;

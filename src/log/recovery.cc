@@ -71,7 +71,7 @@ class Recovery {
     bool damaged_after = false;
     for (const uint64_t generation : generations_) {
       const std::string path = dir_ + "/" + SegmentName(generation);
-      ASSIGN_OR_RETURN(auto file, files_.Open(path, {.read_only = true}));
+      ASSIGN_OR_RETURN(auto file, files_.Open(path, {.direct = true, .read_only = true}));
       ASSIGN_OR_RETURN(ScannedSegment next, ScanSegment(*file, path, generation, options_.block_bytes));
       const bool clean =
           std::find(next.blocks.begin(), next.blocks.end(), BlockState::kUnreadable) == next.blocks.end();

@@ -1,6 +1,7 @@
 #include "log/replay.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace sluice::log {
 namespace {
@@ -149,7 +150,8 @@ void Replay::Settle(Group& group, Term hard_term) const {
   const TermIndex last = state.last();
   size_t good = 0;
   while (good < state.entries.size() && state.entries[good].condition == Condition::kIntact) ++good;
-  if (good < state.entries.size()) {
+  const bool told = state.promise && state.promise->last >= last;  // by an earlier recovery
+  if (good < state.entries.size() && !told) {
     bool at_end = true;
     for (size_t i = good; i < state.entries.size(); ++i) {
       at_end = at_end && (state.entries[i].condition == Condition::kIntact || state.entries[i].at_end);
@@ -160,6 +162,8 @@ void Replay::Settle(Group& group, Term hard_term) const {
   if (before_end || unknown_at_end_to_ > group.clear_from) {
     Merge(state.promise, {{std::max(hard_term, last.term), Index{INT64_MAX}}, !before_end});
   }
+  state.beyond.assign(std::make_move_iterator(state.entries.begin() + static_cast<std::ptrdiff_t>(good)),
+                      std::make_move_iterator(state.entries.end()));
   state.entries.resize(good);
 }
 

@@ -49,6 +49,8 @@ struct ReplayedEntry {
 struct ReplayedGroup {
   TermIndex compacted{Term{0}, kNoIndex};
   std::deque<ReplayedEntry> entries;  // from compacted.index + 1 on; after Finish all intact
+  // After Finish: from the first lost entry on, intact ones behind it too. A missing one may have term 0.
+  std::deque<ReplayedEntry> beyond;
   std::optional<Promise> promise;
 
   Index end() const { return compacted.index + 1 + static_cast<int64_t>(entries.size()); }

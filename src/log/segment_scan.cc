@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/crc32c.h"
+#include "env/aligned_memory.h"
 
 namespace sluice::log {
 namespace {
@@ -135,15 +136,26 @@ absl::StatusOr<ScannedSegment> ScanSegment(env::File& file, const std::string& p
     return absl::DataLossError(fmt::format("{} has {} bytes, more than any segment", path, size));
   }
   std::string data(size, '\0');
+  // From the device: after a failed sync the page cache may hold what the device does not (F-10).
+  file.DropCache();
+  const env::AlignedMemory memory = env::AllocateAligned(kReadBytes);
+  if (memory == nullptr) return absl::ResourceExhaustedError(fmt::format("no memory to read {}", path));
+  const auto read = [&](uint64_t at, size_t count) {
+    const absl::StatusOr<size_t> done = file.ReadAt(at, memory.get(), env::WholeBlocks(count));
+    if (done.ok()) std::copy_n(memory.get(), std::min(*done, count), data.data() + at);
+    return done.status();
+  };
   std::vector<uint64_t> unreadable;
   for (uint64_t offset = 0; offset < size;) {
     const size_t count = std::min<uint64_t>(kReadBytes, size - offset);
-    const absl::StatusOr<size_t> whole = file.ReadAt(offset, data.data() + offset, count);
-    if (!whole.ok() && whole.status().code() != absl::StatusCode::kDataLoss) return whole.status();
+    const absl::Status whole = read(offset, count);
+    if (!whole.ok() && !absl::IsDataLoss(whole)) return whole;
     if (!whole.ok()) {
-      for (uint64_t at = offset; at < offset + count; at += kBlockBytesMin) {
-        const size_t part = std::min<uint64_t>(kBlockBytesMin, offset + count - at);
-        if (!file.ReadAt(at, data.data() + at, part).ok()) unreadable.push_back(at / block_bytes);
+      for (uint64_t at = offset; at < offset + count; at += env::kBlockBytes) {
+        const size_t part = std::min<uint64_t>(env::kBlockBytes, offset + count - at);
+        if (read(at, part).ok()) continue;
+        for (uint64_t lost = at; lost < at + part; lost += block_bytes)
+          unreadable.push_back(lost / block_bytes);
       }
     }
     offset += count;

@@ -65,16 +65,33 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
     LogWarn("group {}: the unreadable end of the log after entry {} was cut: there is no peer to ask",
             parts_.spec.id.ToString(), log_last.value);
     state.promised_last.reset();
+    parts_.log->GiveUp(parts_.spec.id);
+  }
+  const TermIndex last =
+      state.entries.empty() ? state.snapshot : TermIndex{state.entries.back().term, log_last};
+  // Entries without a hard state: its file is gone (F-08).
+  const bool state_lost = recovered.hard_state_lost || (!recovered.hard_state && last.term > Term{0});
+  if (state_lost) {
+    state.hard_state.silent_upto = raft::kEveryTerm;
+    LogError(
+        "group {}: the hard state is lost: this server neither votes nor counts until every other voter has "
+        "told its term (F-08)",
+        parts_.spec.id.ToString());
+  }
+  damage_ = {.last = last,
+             .beyond = {},
+             .promised = {},
+             .acknowledged_in = std::max(state.hard_state.term, last.term)};
+  // A promise that was made in a term that is forgotten can be cut by nobody.
+  if (state.hard_state.silent_upto > damage_.acknowledged_in)
+    damage_.acknowledged_in = state.hard_state.silent_upto;
+  for (auto& [info, intact] : recovered.beyond) {
+    damage_.beyond.push_back({{info.term, info.kind, info.bytes, std::move(info.configuration)}, intact});
   }
   sessions_ = std::move(start.replies);
   clock_ms_ = start.clock_ms;
-  const bool may_vote = parts_.may_vote && !recovered.hard_state_lost;
-  if (recovered.hard_state_lost) {
-    LogError("group {}: both copies of the hard state are damaged; this server does not vote (F-08)",
-             parts_.spec.id.ToString());
-  }
   core_ = std::make_unique<raft::Core>(
-      CoreOptionsOf(*parts_.options, parts_.spec.mode, parts_.seed, may_vote), std::move(state));
+      CoreOptionsOf(*parts_.options, parts_.spec.mode, parts_.seed, parts_.may_vote), std::move(state));
 }
 
 Group::~Group() {
@@ -82,8 +99,9 @@ Group::~Group() {
   RememberedBytes().Decrement(static_cast<double>(replies_told_));
 }
 
-void Group::Start(PeerTransport* peers) {
+void Group::Start(PeerTransport* peers, ByteTransport* bytes) {
   peers_ = peers;
+  bytes_ = bytes;
   role_since_ = leader_heard_ = last_checkpoint_ = parts_.clock->MonotonicNow();
   const auto& voters = core_->configuration().voters;
   if (voters.size() == 1 && voters[0].id == parts_.options->self.id) core_->Campaign();
@@ -107,11 +125,13 @@ void Group::Stop() {
   auto lookups = std::exchange(lookups_, {});
   for (auto& [token, lookup] : lookups) lookup.refuse(unavailable.error);
   proposed_.clear();
+  for (Asked& asked : std::exchange(asked_, {})) asked.done(unavailable.error);
 }
 
 void Group::Tick() {
   if (stopped_) return;
   if (!core_rests_) core_->Tick();
+  MaybeRecall();
   Pump();
   if (log_full_) WriteOut();
   CheckFitness();
@@ -219,21 +239,25 @@ void Group::DropUnwrittenFrom(Index from) {
 
 void Group::WriteOut() {
   if (!failed_.ok()) return;
-  while (unwritten_hard_state_ || !unwritten_.empty()) {
+  // By itself: a vote needs no room for entries, and an older entry may follow a newer term (F-13).
+  if (unwritten_hard_state_) {
     log::AppendBatch batch{parts_.spec.id, unwritten_hard_state_, {}};
-    if (!unwritten_.empty()) batch.entries = std::move(unwritten_.front());
+    if (TryWrite(batch)) unwritten_hard_state_.reset();
+  }
+  while (!unwritten_.empty()) {
+    log::AppendBatch batch{parts_.spec.id, std::nullopt, std::move(unwritten_.front())};
     if (TryWrite(batch)) {
-      unwritten_hard_state_.reset();
-      if (!unwritten_.empty()) unwritten_.pop_front();
+      unwritten_.pop_front();
       continue;
     }
     if (!std::exchange(log_full_, true)) {
       LogWarn("group {}: the log has no room; writes wait, or are refused", parts_.spec.id.ToString());
     }
-    if (batch.entries.empty()) return;
-    unwritten_.front() = std::exchange(batch.entries, {});
-    // Votes need no such room, and an older entry may follow a newer term (F-13).
-    if (unwritten_hard_state_ && TryWrite(batch)) unwritten_hard_state_.reset();
+    unwritten_.front() = std::move(batch.entries);
+    return;
+  }
+  if (unwritten_hard_state_) {
+    log_full_ = true;  // tried again at the next tick
     return;
   }
   if (std::exchange(log_full_, false)) {
@@ -258,6 +282,7 @@ void Group::OnPersisted(TermIndex upto, uint64_t hard_state_version, absl::Statu
   }
   if (upto.index.valid()) core_->Persisted(upto);
   SendReady();
+  AnswerAsked();
   Pump();
   if (log_full_) WriteOut();
 }

@@ -23,6 +23,7 @@
 #include "node/disk_room.h"
 #include "node/host.h"
 #include "raft/core.h"
+#include "raft/recall.h"
 
 namespace sluice::node {
 
@@ -47,7 +48,7 @@ class Group {
   Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start, log::GroupState recovered);
   ~Group();
 
-  void Start(PeerTransport* peers);
+  void Start(PeerTransport* peers, ByteTransport* bytes = nullptr);
   // Answers everything pending with kUnavailable; nothing is accepted any more.
   void Stop();
 
@@ -65,6 +66,9 @@ class Group {
   void ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, Index at_least = kNoIndex);
   void InstallSnapshot(Term leader_term, const std::string& path, env::Executor* reply_on,
                        absl::AnyInvocable<void(absl::Status)> done);
+  // What this server knows of entries that `from` lost.
+  using RecallDone = absl::AnyInvocable<void(absl::StatusOr<raft::RecallReply>)>;
+  void Recall(const PeerId& from, const raft::RecallRequest& request, RecallDone done);
   // Leader: hands over to an up-to-date voter, if there is one.
   void HandOver();
   // Around what somebody asks of the apply executor, so that it is answered although that hangs. nullopt:
@@ -132,6 +136,11 @@ class Group {
     uint64_t hard_state_version;
   };
 
+  struct Asked {
+    raft::RecallRequest request;
+    RecallDone done;
+  };
+
   // Effects.
   void Pump();
   void Persist(raft::Effects& effects);
@@ -168,6 +177,17 @@ class Group {
   void CheckWatches();
   Index Replicated(Replication level) const;
 
+  // Entries that were lost, here or elsewhere.
+  raft::Damage CurrentDamage() const;
+  void MaybeRecall();
+  void OnRecalled(const PeerId& peer, raft::RecallReply reply);
+  void OnAllTold();
+  void ConcludeRecall();
+  void OnMended(const absl::Status& status);
+  void AnswerAsked();
+  void AnswerRecall(const raft::RecallRequest& request, RecallDone done);
+  static void FillRecall(Index first, std::vector<raft::Entry> read, raft::RecallReply& reply);
+
   // Applying.
   void MaybeApply();
   void MaybeWriteFacts();
@@ -187,9 +207,11 @@ class Group {
   void ReplaceState(const std::string& path, const StateReplaced& done);
 
   static constexpr auto kFullDiskRetry = std::chrono::seconds(1);
+  static constexpr size_t kAskedMax = 64;
 
   Parts parts_;
   PeerTransport* peers_ = nullptr;
+  ByteTransport* bytes_ = nullptr;
   std::unique_ptr<raft::Core> core_;
   std::unique_ptr<Applier> applier_;
   absl::Status failed_;
@@ -220,6 +242,15 @@ class Group {
   uint64_t hard_state_version_ = 0;  // of the newest
   std::deque<std::vector<raft::Entry>> unwritten_;
   bool log_full_ = false;
+
+  raft::Damage damage_;  // as it was found; see CurrentDamage
+  uint64_t recall_round_ = 0;
+  std::map<PeerId, raft::RecallReply> recalled_;  // in this round
+  std::vector<PeerId> waits_for_;
+  env::Instant next_recall_{};
+  bool wants_fence_ = false;
+  bool mending_ = false;
+  std::vector<Asked> asked_;  // answered once the hard state is durable
 
   std::deque<Watch> watches_;
   std::map<uint64_t, Read> reads_;

@@ -490,7 +490,7 @@ GroupStatus Group::Status() const {
   status.commit = core_->commit();
   status.applied = applied_.index;
   if (snapshot_) status.snapshot = *snapshot_;
-  status.voting = parts_.may_vote;
+  status.voting = core_->voting();
   status.repairing = core_->repairing();
   status.storage = failed_;
   status.role_elapsed_ms = elapsed_ms(role_since_);

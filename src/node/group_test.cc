@@ -43,6 +43,14 @@ class FullLog final : public log::Log {
   void Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) override {
     under_.Restart(group, at, reply_on, std::move(done));
   }
+  void Mend(const GroupId& group, std::vector<raft::Entry> entries, env::Executor* reply_on,
+            Done done) override {
+    under_.Mend(group, std::move(entries), reply_on, std::move(done));
+  }
+  std::vector<log::GroupState::Info> TakeMended(const GroupId& group) override {
+    return under_.TakeMended(group);
+  }
+  void GiveUp(const GroupId& group) override { under_.GiveUp(group); }
   void Drop(const GroupId& group) override { under_.Drop(group); }
   Stats stats() const override { return under_.stats(); }
 

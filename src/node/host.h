@@ -160,6 +160,9 @@ class Host {
   virtual void InstallSnapshot(const GroupId& group, const PeerId& from, Term leader_term,
                                const std::string& path, env::Executor* reply_on,
                                absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // What this server knows of entries that `from` lost to damage.
+  virtual void Recall(const GroupId& group, const PeerId& from, const raft::RecallRequest& request,
+                      env::Executor* reply_on, Done<raft::RecallReply> done) = 0;
   virtual void Submit(ClientRequest request, ReplyFn reply) = 0;
   virtual bool HasGroup(const GroupId& group) const = 0;
   virtual std::vector<GroupId> Groups() const = 0;

@@ -24,16 +24,20 @@ constexpr char kTwoTimes[] = "one of them is from another time; restore both fro
 absl::Status CheckRecovered(const GroupSpec& spec, const log::GroupState& recovered, const std::string& dir) {
   const Term last_term = recovered.entries.empty() ? recovered.compacted.term : recovered.entries.back().term;
   if (recovered.hard_state && recovered.hard_state->term < last_term) {
-    return absl::FailedPreconditionError(fmt::format(
-        "group {}: the hard state under {}/log says term {}, the log holds entries of term {}: {} (F-09)",
-        spec.id.ToString(), dir, recovered.hard_state->term.value, last_term.value, kTwoTimes));
+    return absl::FailedPreconditionError(
+        fmt::format("group {}: the hard state under {}/log says term {}, the log holds entries of term {}: "
+                    "{}, or let the "
+                    "server follow without its votes: sluice repair as-learner {} --group {} (F-09)",
+                    spec.id.ToString(), dir, recovered.hard_state->term.value, last_term.value, kTwoTimes,
+                    dir, spec.id.ToString()));
   }
   if (recovered.promised_last && !recovered.damage_at_end && spec.peers.size() == 1) {
     return absl::DataLossError(fmt::format(
         "group {}: the log under {}/log is damaged after entry {}, entries follow, and there is no other "
-        "server to repair it from",
+        "server to repair it from; to give them up: sluice repair drop-damaged {} --group {}",
         spec.id.ToString(), dir,
-        recovered.compacted.index.value + static_cast<int64_t>(recovered.entries.size())));
+        recovered.compacted.index.value + static_cast<int64_t>(recovered.entries.size()), dir,
+        spec.id.ToString()));
   }
   return absl::OkStatus();
 }
@@ -181,7 +185,7 @@ void NodeHost::Start(PeerTransport* peers, ByteTransport* bytes) {
   for (auto& [id, slot] : slots_) {
     // Before any thread uses it: relays are made on the threads of their callers.
     if (slot->lane) slot->lane->Start(bytes_);
-    slot->shard->Post([this, slot = slot.get()] { slot->group->Start(peers_); });
+    slot->shard->Post([this, slot = slot.get()] { slot->group->Start(peers_, bytes_); });
   }
   for (size_t i = 0; i < shards_.size(); ++i) Tick(i);
 }
@@ -301,6 +305,22 @@ void NodeHost::InstallSnapshot(const GroupId& group, const PeerId& /*from*/, Ter
   }
   slot->shard->Post([slot, leader_term, path, reply_on, done = std::move(done)]() mutable {
     slot->group->InstallSnapshot(leader_term, path, reply_on, std::move(done));
+  });
+}
+
+void NodeHost::Recall(const GroupId& group, const PeerId& from, const raft::RecallRequest& request,
+                      env::Executor* reply_on, Done<raft::RecallReply> done) {
+  Slot* slot = Find(group);
+  if (slot == nullptr) {
+    return reply_on->Post(
+        [done = std::move(done)]() mutable { done(absl::NotFoundError("the group is not here")); });
+  }
+  slot->shard->Post([slot, from, request, reply_on, done = std::move(done)]() mutable {
+    slot->group->Recall(
+        from, request, [reply_on, done = std::move(done)](absl::StatusOr<raft::RecallReply> reply) mutable {
+          reply_on->Post(
+              [done = std::move(done), reply = std::move(reply)]() mutable { done(std::move(reply)); });
+        });
   });
 }
 

@@ -29,6 +29,8 @@ class NodeHost final : public Host {
   std::string snapshot_dir() const override { return options_.data_dir + "/snapshots"; }
   void InstallSnapshot(const GroupId& group, const PeerId& from, Term leader_term, const std::string& path,
                        env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) override;
+  void Recall(const GroupId& group, const PeerId& from, const raft::RecallRequest& request,
+              env::Executor* reply_on, Done<raft::RecallReply> done) override;
   void Submit(ClientRequest request, ReplyFn reply) override;
   bool HasGroup(const GroupId& group) const override { return slots_.contains(group); }
   std::vector<GroupId> Groups() const override;

@@ -15,6 +15,7 @@
 #include "blob/upload.h"
 #include "env/executor.h"
 #include "node/request.h"
+#include "raft/recall.h"
 #include "raft/types.h"
 
 namespace sluice::node {
@@ -140,6 +141,9 @@ class ByteTransport {
   // How far `name` is written at `to`, which asks nobody else (D-20); NOT_FOUND if it does not know it.
   virtual void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
                           env::Executor* reply_on, Done<WriteStatus> done) = 0;
+  // What `to` knows of entries that this server lost (F-05). An error is no answer: a foreign peer, or nobody.
+  virtual void Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,
+                      env::Executor* reply_on, Done<raft::RecallReply> done);
   virtual void Publish(const raft::Peer& to, const PublishRequest& request, env::Executor* reply_on,
                        absl::AnyInvocable<void(ClientReply)> done) = 0;
   virtual void Remove(const raft::Peer& to, const RemoveRequest& request, env::Executor* reply_on,
@@ -148,5 +152,10 @@ class ByteTransport {
   virtual void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
                      uint64_t count, env::Executor* reply_on, Done<Bytes> done) = 0;
 };
+
+inline void ByteTransport::Recall(const raft::Peer&, const GroupId&, const raft::RecallRequest&,
+                                  env::Executor* reply_on, Done<raft::RecallReply> done) {
+  reply_on->Post([done = std::move(done)]() mutable { done(absl::UnimplementedError("no such call here")); });
+}
 
 }  // namespace sluice::node

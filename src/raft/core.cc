@@ -43,7 +43,6 @@ struct PossibleValues {
 Core::Impl::Impl(CoreOptions options, InitialState state)
     : options_(std::move(options)),
       random_state_(options_.seed),
-      may_vote_(options_.may_vote),
       next_call_(options_.first_call != 0 ? options_.first_call : 1 + Random(uint64_t{1} << 60)),
       hard_state_(std::move(state.hard_state)),
       log_(state.snapshot, std::move(state.configuration)),
@@ -64,10 +63,10 @@ Core::Impl::Impl(CoreOptions options, InitialState state)
   const TermIndex last = log_.last();
   durable_ = last.index;
   commit_ = std::min(commit_, last.index);
-  if (hard_state_.term < last.term) {
-    // The hard state is older than the log (F-08, F-09): votes of that term may be forgotten.
-    may_vote_ = false;
-    SetHardState({last.term, PeerId()});
+  if (hard_state_.term < last.term || hard_state_.silent_upto == kEveryTerm) {
+    // The hard state is lost or older than the log (F-08, F-09): votes may be forgotten. That they may be is
+    // kept with the state, or the next start would know nothing of it.
+    SetHardState({std::max(hard_state_.term, last.term), PeerId(), kEveryTerm});
   }
   CheckRepaired();
   role_ = PassiveRole();
@@ -207,6 +206,18 @@ void Core::SnapshotDone(const PeerId& peer, bool ok, Index at) {
 void Core::SnapshotInstalled(TermIndex at, Configuration configuration) {
   Guarded([&](Impl& impl) { impl.SnapshotInstalled(at, std::move(configuration)); });
 }
+void Core::Restored(Index first, std::vector<EntryInfo> entries) {
+  Guarded([&](Impl& impl) { impl.Restored(first, std::move(entries)); });
+}
+void Core::GiveUpLost() {
+  Guarded([](Impl& impl) { impl.GiveUpLost(); });
+}
+void Core::Fence(Term term) {
+  Guarded([&](Impl& impl) { impl.Fence(term); });
+}
+void Core::OthersTold(Term highest) {
+  Guarded([&](Impl& impl) { impl.OthersTold(highest); });
+}
 void Core::StorageFailed() {
   Guarded([](Impl& impl) { impl.StorageFailed(); });
 }
@@ -232,7 +243,10 @@ Index Core::first_index() const { return impl_->log_.first(); }
 std::optional<Term> Core::TermAt(Index index) const { return impl_->log_.TermAt(index); }
 const Configuration& Core::configuration() const { return impl_->configuration(); }
 Index Core::configuration_index() const { return impl_->log_.configuration_index(); }
-bool Core::repairing() const { return impl_->promised_last_.has_value(); }
+const std::optional<TermIndex>& Core::promised_last() const { return impl_->promised_last_; }
+bool Core::voting() const { return impl_->MayAcknowledge(); }
+bool Core::forgetful() const { return impl_->hard_state_.silent_upto == kEveryTerm; }
+bool Core::HearsLeader() const { return impl_->HearsLeader(); }
 bool Core::WantsSnapshot(TermIndex at) const { return impl_->WantsSnapshot(at); }
 uint64_t Core::impossible_messages() const { return impl_->impossible_; }
 

@@ -79,10 +79,24 @@ struct InitialState {
   std::vector<EntryInfo> entries;
   // Known committed (at least the snapshot's index).
   Index commit = kNoIndex;
-  // Set when entries were damaged on disk (F-04…F-07): the last entry that this server once held and may have
+  // Set when entries were damaged on disk (F-04 to F-07): the last entry that this server once held and may have
   // acknowledged. `entries` ends before the damage. Until the log has caught up with it (by term, then
   // index), the server does not campaign, and grants votes only to candidates whose log is at least this far.
   std::optional<TermIndex> promised_last;
+};
+
+inline constexpr Index kEndUnknown{INT64_MAX};
+
+// What damage took from a log, as far as it can be told (see recall.h).
+struct LostEntry {
+  EntryInfo info;       // term Term{0}: not known
+  bool intact = false;  // lies behind a lost one
+};
+struct Damage {
+  TermIndex last;                 // of what is intact before the first lost entry
+  std::vector<LostEntry> beyond;  // from the first lost one on
+  TermIndex promised;             // the last entry that was held (index kEndUnknown: not known)
+  Term acknowledged_in;           // nothing that was lost was acknowledged in a later term
 };
 
 class Core {
@@ -134,6 +148,15 @@ class Core {
   void SnapshotInstalled(TermIndex at, Configuration configuration);
   // Ask this before a snapshot replaces the log: false if the log already holds what the snapshot stands for.
   bool WantsSnapshot(TermIndex at) const;
+  // Entries that damage had taken are back in the durable log, from `first` on; ignored if the log has moved.
+  void Restored(Index first, std::vector<EntryInfo> entries);
+  // Nothing beyond the log's end was ever committed: what was promised_last is given up.
+  void GiveUpLost();
+  // Goes to `term` unless a leader is heard, so that no leader of an earlier term is answered any more.
+  void Fence(Term term);
+  // Every other voter has told a term that it keeps; `highest` of these: our forgotten promises reached no
+  // further (HardState::silent_upto).
+  void OthersTold(Term highest);
   // The disk failed (F-10): leader steps down;
   // this server neither votes, campaigns nor acknowledges any more.
   void StorageFailed();
@@ -157,8 +180,15 @@ class Core {
   Index configuration_index() const;
   // Something handed out to the disk has not become durable for an election timeout (F-11).
   bool disk_stalled() const;
-  // True while damaged entries wait for their repair by a leader (promised_last is not reached).
-  bool repairing() const;
+  // True while damaged entries wait for their repair (promised_last is not reached).
+  bool repairing() const { return promised_last().has_value(); }
+  const std::optional<TermIndex>& promised_last() const;
+  // False while this server's votes and acknowledgements cannot be trusted (may_vote, HardState::silent_upto).
+  bool voting() const;
+  // True while it has to learn how far its forgotten promises reached (OthersTold).
+  bool forgetful() const;
+  // Leads with a majority, or was called by a leader within an election timeout.
+  bool HearsLeader() const;
   struct PeerProgress {
     PeerId id;
     Index match;

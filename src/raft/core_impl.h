@@ -43,6 +43,12 @@ class Core::Impl {
   // A new configuration is in force: roles and progress follow it.
   void ConfigurationChanged();
   void CheckRepaired();
+  void Restored(Index first, std::vector<EntryInfo> entries);
+  void GiveUpLost() { promised_last_.reset(); }
+  void OthersTold(Term highest);
+  // Without the hard state that it had, this server is as new in terms up to silent_upto (F-08).
+  bool MayVoteIn(Term term) const { return options_.may_vote && term > hard_state_.silent_upto; }
+  bool MayAcknowledge() const { return options_.may_vote && hard_state_.term >= hard_state_.silent_upto; }
 
   // --- election.cc ---
   bool DiskStalled() const;
@@ -55,6 +61,8 @@ class Core::Impl {
   // Adopts `term` if it is higher, and follows `leader` (empty: unknown).
   void BecomeFollower(Term term, const PeerId& leader);
   void StepDown();
+  bool HearsLeader() const;
+  void Fence(Term term);
   void ResetElectionTimer();
   void TickElection(uint32_t ticks);
   Role PassiveRole() const;  // of a server that neither leads nor campaigns
@@ -141,7 +149,6 @@ class Core::Impl {
 
   const CoreOptions options_;
   uint64_t random_state_;
-  bool may_vote_;
   bool may_lead_ = true;
   bool failed_ = false;
   uint64_t impossible_ = 0;

@@ -5,6 +5,12 @@
 #include "raft/core_impl.h"
 
 namespace sluice::raft {
+namespace {
+
+// Terms that a fence may lie ahead: elections that a server may have missed while it was away.
+constexpr uint64_t kFenceMax = uint64_t{1} << 32;
+
+}  // namespace
 
 Role Core::Impl::PassiveRole() const {
   const bool listed = configuration().Find(options_.self) != nullptr;
@@ -16,7 +22,7 @@ bool Core::Impl::DiskStalled() const {
 }
 
 bool Core::Impl::MayCampaign() const {
-  return may_vote_ && may_lead_ && !failed_ && !promised_last_ && !DiskStalled() &&
+  return MayVoteIn(hard_state_.term.Next()) && may_lead_ && !failed_ && !promised_last_ && !DiskStalled() &&
          configuration().IsVoter(options_.self);
 }
 
@@ -119,6 +125,19 @@ void Core::Impl::BecomeFollower(Term term, const PeerId& leader) {
   role_ = PassiveRole();
   leader_ = leader;
   if (was_active || !leader.empty()) ResetElectionTimer();
+}
+
+bool Core::Impl::HearsLeader() const {
+  if (role_ == Role::kLeader) return QuorumIsActive();
+  return !leader_.empty() && since_leader_ < options_.election_ticks_min;
+}
+
+void Core::Impl::Fence(Term term) {
+  if (failed_ || term <= hard_state_.term || term.value - hard_state_.term.value > kFenceMax ||
+      HearsLeader()) {
+    return;
+  }
+  BecomeFollower(term, PeerId());
 }
 
 void Core::Impl::StepDown() {

@@ -97,7 +97,7 @@ void Core::Impl::ReplyToAppend(const PeerId& to, const AppendRequest& request, A
   if (!reply.heartbeat) {
     const bool success = result == AppendResult::kSuccess;
     wait = success ? next.Prev() : log_.last().index;
-    if (success && may_vote_) reply.match = next.Prev();
+    if (success && MayAcknowledge()) reply.match = next.Prev();
     if (success) reply.commit = std::max(commit_, std::min(leader_commit_, next.Prev()));
   }
   Send(to, reply, wait);

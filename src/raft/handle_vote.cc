@@ -42,7 +42,10 @@ void Core::Impl::Handle(const PeerId& from, VoteRequest& request) {
   bool granted = false;
   const bool shut_down = ShouldShutDown(from, request);
   if (VoteIsDue(from, request)) {
-    granted = may_vote_ && configuration().IsVoter(options_.self) && LogIsGoodEnough(from, request.last);
+    // A pre-vote names the term before the one that it is about.
+    const Term asked = request.pre_vote ? request.term.Next() : request.term;
+    granted =
+        MayVoteIn(asked) && configuration().IsVoter(options_.self) && LogIsGoodEnough(from, request.last);
     if (!request.pre_vote) {
       // The term is taken over even if the vote is refused. A candidate gets here only in its pre-vote: later
       // it has voted for itself.

@@ -8,6 +8,9 @@
 namespace sluice::raft {
 
 void Core::Impl::SetHardState(HardState state) {
+  // Only OthersTold says how far forgotten promises reach; the passing of that term ends them.
+  const bool silent = hard_state_.silent_upto > Term{0} && state.term <= hard_state_.silent_upto;
+  if (silent) state.silent_upto = hard_state_.silent_upto;
   if (state == hard_state_ && hard_state_version_ != 0) return;
   hard_state_ = std::move(state);
   effects_.hard_state = hard_state_;
@@ -86,6 +89,39 @@ void Core::Impl::CheckRepaired() {
   // An entry of a later term than the promised one is proof enough: the leader of that term was elected with
   // all that was committed before it, and our log agrees with its log up to there.
   if (TermIndex{*log_.TermAt(durable_), durable_} >= *promised_last_) promised_last_.reset();
+}
+
+void Core::Impl::Restored(Index first, std::vector<EntryInfo> entries) {
+  const bool as_it_was = first == log_.last().index.Next() && durable_ == log_.last().index &&
+                         unsynced_.empty() && effects_.append.empty() && role_ != Role::kLeader;
+  if (failed_ || !as_it_was || entries.empty()) return;
+  bool changes = false;
+  for (EntryInfo& entry : entries) {
+    std::optional<Configuration> configuration;
+    if (entry.kind == EntryKind::kConfiguration) {
+      absl::StatusOr<Configuration> decoded = DecodeConfiguration(entry.configuration);
+      SLUICE_CHECK(decoded.ok()) << decoded.status();  // it was in the log before
+      configuration = *std::move(decoded);
+      changes = true;
+    }
+    log_.Append(entry.term, entry.kind, entry.bytes, std::move(configuration));
+  }
+  durable_ = log_.last().index;
+  // The hard state was lost too, or it would not be older.
+  if (hard_state_.term < log_.last().term) SetHardState({log_.last().term, PeerId()});
+  CheckRepaired();
+  SetCommit(std::min(leader_commit_, durable_));
+  if (changes) ConfigurationChanged();
+}
+
+void Core::Impl::OthersTold(Term highest) {
+  if (failed_ || hard_state_.silent_upto != kEveryTerm) return;
+  // In that term it acknowledges again: whatever it had promised was of this term or of one before.
+  if (highest > hard_state_.term) BecomeFollower(highest, PeerId());
+  HardState state = hard_state_;
+  state.silent_upto = hard_state_.term;
+  hard_state_.silent_upto = Term{0};
+  SetHardState(std::move(state));
 }
 
 void Core::Impl::SetCommit(Index commit) {

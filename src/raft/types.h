@@ -63,10 +63,15 @@ struct Entry {
   Bytes payload;  // consensus reads it only for kConfiguration
 };
 
+inline constexpr Term kEveryTerm{UINT64_MAX};
+
 // What must be durable before a message that depends on it leaves.
 struct HardState {
   Term term;
   PeerId voted_for;  // empty: nobody in this term
+  // Above Term{0}: what this server promised was lost (F-08). It votes only in terms above this one, and
+  // acknowledges from this one on. kEveryTerm: not known yet how far its promises reached.
+  Term silent_upto{0};
   auto operator<=>(const HardState&) const = default;
 };
 

@@ -10,6 +10,10 @@
 namespace sluice::edge::peer {
 namespace {
 
+// Beyond these no honest peer gets.
+constexpr uint64_t kTermEnd = uint64_t{1} << 62;
+constexpr int64_t kIndexEnd = int64_t{1} << 62;
+
 void SetId(std::string_view bytes, std::string* out) { out->assign(bytes); }
 
 void SetBytes(const Bytes& bytes, std::string* out) {
@@ -72,6 +76,58 @@ absl::StatusOr<GroupId> GroupFrom(const std::string& raw) {
   const auto group = GroupId::FromBytes(raw);
   if (!group) return absl::InvalidArgumentError(fmt::format("group id of {} bytes: 16 expected", raw.size()));
   return *group;
+}
+
+void ToProto(const raft::RecallReply& reply, pb::RecallReply* out) {
+  out->set_term(reply.term.value);
+  out->set_voting(reply.voting);
+  out->set_hears_leader(reply.hears_leader);
+  out->set_base(reply.base.value);
+  out->set_previous_term(reply.previous_term.value);
+  out->set_end(reply.end.value);
+  for (const raft::Recalled& entry : reply.entries) {
+    pb::RecallReply::Entry* told = out->add_entries();
+    told->set_term(entry.term.value);
+    told->set_intact(entry.intact);
+    told->set_kind(static_cast<uint32_t>(entry.kind));
+    if (entry.intact) SetBytes(entry.payload, told->mutable_payload());
+  }
+}
+
+absl::StatusOr<raft::RecallReply> FromProto(const pb::RecallReply& reply) {
+  const bool possible = reply.term() < kTermEnd && reply.base() >= -1 && reply.base() < kIndexEnd &&
+                        reply.end() >= 0 && reply.previous_term() < kTermEnd &&
+                        reply.entries_size() <= static_cast<int>(raft::kRecalledMax);
+  if (!possible) return absl::InvalidArgumentError("an answer about lost entries that cannot be right");
+  raft::RecallReply out{.term = Term{reply.term()},
+                        .voting = reply.voting(),
+                        .hears_leader = reply.hears_leader(),
+                        .base = Index{reply.base()},
+                        .entries = {},
+                        .previous_term = Term{reply.previous_term()},
+                        .end = Index{reply.end()}};
+  for (const pb::RecallReply::Entry& entry : reply.entries()) {
+    if (entry.term() >= kTermEnd || entry.kind() > static_cast<uint32_t>(raft::EntryKind::kMetadata)) {
+      return absl::InvalidArgumentError(
+          fmt::format("a lost entry of term {} and kind {}", entry.term(), entry.kind()));
+    }
+    const auto kind = static_cast<raft::EntryKind>(entry.kind());
+    const Bytes payload = Bytes::Copy(entry.payload());
+    // Consensus reads these, and they were decoded before they were appended anywhere.
+    if (entry.intact() && kind == raft::EntryKind::kConfiguration) {
+      RETURN_IF_ERROR(raft::DecodeConfiguration(payload).status());
+    }
+    out.entries.push_back({Term{entry.term()}, entry.intact(), kind, payload});
+  }
+  return out;
+}
+
+absl::StatusOr<raft::RecallRequest> FromProto(const pb::RecallRequest& request) {
+  if (request.from() < -1 || request.from() >= kIndexEnd || request.fence() >= kTermEnd) {
+    return absl::InvalidArgumentError(
+        fmt::format("a question about entries from {} on, fence {}", request.from(), request.fence()));
+  }
+  return raft::RecallRequest{Index{request.from()}, Term{request.fence()}};
 }
 
 void ToProto(const node::HaveReply& reply, pb::HaveReply* out) {

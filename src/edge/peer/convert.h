@@ -24,6 +24,10 @@ absl::StatusOr<GroupId> GroupFrom(const std::string& raw);
 void ToProto(const node::HaveReply& reply, pb::HaveReply* out);
 absl::StatusOr<node::HaveReply> FromProto(const pb::HaveReply& reply);
 
+void ToProto(const raft::RecallReply& reply, pb::RecallReply* out);
+absl::StatusOr<raft::RecallReply> FromProto(const pb::RecallReply& reply);
+absl::StatusOr<raft::RecallRequest> FromProto(const pb::RecallRequest& request);
+
 // Without `found` it is NOT_FOUND.
 void ToProto(const node::WriteStatus& status, pb::QueryWriteReply* out);
 absl::StatusOr<node::WriteStatus> FromProto(const pb::QueryWriteReply& reply);

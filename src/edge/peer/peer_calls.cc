@@ -122,6 +122,23 @@ void PeerCalls::QueryWrite(const raft::Peer& to, const GroupId& group, const std
       reply_on, std::move(then));
 }
 
+void PeerCalls::Recall(const raft::Peer& to, const GroupId& group, const PeerId& self,
+                       const raft::RecallRequest& recall, env::Executor* reply_on,
+                       Done<raft::RecallReply> done) {
+  pb::RecallRequest request;
+  request.set_group(Raw(group));
+  request.set_server_id(self.value);
+  request.set_from(recall.from.value);
+  request.set_fence(recall.fence.value);
+  auto then = [done = std::move(done)](absl::StatusOr<pb::RecallReply> reply) mutable {
+    if (!reply.ok()) return done(reply.status());
+    done(FromProto(*reply));
+  };
+  Call<pb::RecallRequest, pb::RecallReply>(
+      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Recall(a...); }, reply_on,
+      std::move(then));
+}
+
 void PeerCalls::Publish(const raft::Peer& to, const node::PublishRequest& publish, env::Executor* reply_on,
                         absl::AnyInvocable<void(node::ClientReply)> done) {
   pb::PublishRequest request;

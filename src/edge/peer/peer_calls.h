@@ -34,6 +34,9 @@ class PeerCalls {
                   env::Executor* reply_on, Done<node::HaveReply> done);
   void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
                   env::Executor* reply_on, Done<node::WriteStatus> done);
+  // `self`: who asks.
+  void Recall(const raft::Peer& to, const GroupId& group, const PeerId& self,
+              const raft::RecallRequest& request, env::Executor* reply_on, Done<raft::RecallReply> done);
   void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
                absl::AnyInvocable<void(node::ClientReply)> done);
   void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,

@@ -6,6 +6,7 @@
 
 #include "base/names.h"
 #include "edge/peer/convert.h"
+#include "edge/ratis/convert.h"
 #include "edge/status.h"
 #include "env/clock.h"
 
@@ -99,6 +100,24 @@ grpc::ServerUnaryReactor* PeerService::OrderFetch(grpc::CallbackServerContext* c
                        if (have.ok()) ToProto(*have, reply);
                        reactor->Finish(ToGrpc(have.status()));
                      });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* PeerService::Recall(grpc::CallbackServerContext* context,
+                                              const pb::RecallRequest* request, pb::RecallReply* reply) {
+  const auto group = GroupFrom(request->group());
+  absl::Status status = CheckTarget(*context);
+  if (status.ok()) status = CheckGroup(group);
+  const auto from = ratis::PeerIdFromWire(request->server_id());
+  if (status.ok()) status = from.status();
+  const auto recall = FromProto(*request);
+  if (status.ok()) status = recall.status();
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->Recall(*group, *from, *recall, executor_, [reactor, reply](absl::StatusOr<raft::RecallReply> known) {
+    if (known.ok()) ToProto(*known, reply);
+    reactor->Finish(ToGrpc(known.status()));
+  });
   return reactor;
 }
 

@@ -32,6 +32,9 @@ class PeerService final : public ::sluice::peer::Peer::CallbackService {
   grpc::ServerUnaryReactor* OrderFetch(grpc::CallbackServerContext* context,
                                        const ::sluice::peer::OrderFetchRequest* request,
                                        ::sluice::peer::HaveReply* reply) override;
+  grpc::ServerUnaryReactor* Recall(grpc::CallbackServerContext* context,
+                                   const ::sluice::peer::RecallRequest* request,
+                                   ::sluice::peer::RecallReply* reply) override;
   grpc::ServerUnaryReactor* QueryWrite(grpc::CallbackServerContext* context,
                                        const ::sluice::peer::QueryWriteRequest* request,
                                        ::sluice::peer::QueryWriteReply* reply) override;
