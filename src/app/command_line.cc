@@ -95,6 +95,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddConfig(app, &chosen);
   AddBench(app, &chosen);
   AddInspect(app, &chosen);
+  AddRepair(app, &chosen);
   try {  // CLI11 reports by exceptions; none leaves this function
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {

@@ -79,7 +79,7 @@ TEST(CommandLine, EveryCommandHasHelpWithAnExample) {
   EXPECT_THAT(Sluice({"--version"}).out, testing::MatchesRegex("sluice [0-9.]+\n"));
   const std::string all = Sluice({"--help"}).out;
   for (const char* command :
-       {"serve", "dev", "put", "get", "ls", "stat", "rm", "status", "config", "bench", "inspect"}) {
+       {"serve", "dev", "put", "get", "ls", "stat", "rm", "status", "config", "bench", "inspect", "repair"}) {
     EXPECT_THAT(all, HasSubstr(command));
     const Ran help = Sluice({command, "--help"});
     EXPECT_EQ(help.code, 0) << command;

@@ -39,6 +39,7 @@ void AddStatus(CLI::App& app, Chosen* chosen);
 void AddConfig(CLI::App& app, Chosen* chosen);
 void AddBench(CLI::App& app, Chosen* chosen);
 void AddInspect(CLI::App& app, Chosen* chosen);
+void AddRepair(CLI::App& app, Chosen* chosen);
 
 // --server, SLUICE_SERVER and --group-id, as every client command has them.
 struct ClientFlags {

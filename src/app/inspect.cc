@@ -15,6 +15,25 @@
 namespace sluice::app {
 namespace {
 
+// What mends it: the server itself, or a person who knows more than the servers.
+void PrintRepair(const log::GroupReport& group, const std::string& dir) {
+  const std::string id = group.group.ToString();
+  if (group.hard_state_lost) {
+    fmt::print("  group {}: start the server: it votes again once every other voter has told its term\n", id);
+  } else if (group.hard_state_older) {
+    fmt::print(
+        "  group {}: hard state and log are of two times; restore both from one copy, or\n"
+        "    sluice repair as-learner {} --group {}\n",
+        id, dir, id);
+  }
+  if (group.promised_last) {
+    fmt::print(
+        "  group {}: entries behind {} are lost here, {} behind them are whole; start the server: its peers\n"
+        "    repair it. If they are gone for ever: sluice repair drop-damaged {} --group {}\n",
+        id, group.last.index.value, group.whole_beyond, dir, id);
+  }
+}
+
 // Gives the number of findings.
 absl::StatusOr<size_t> InspectLog(const std::string& dir) {
   ASSIGN_OR_RETURN(const log::Inspection found, log::Inspect(env::RealFiles(), dir));
@@ -33,9 +52,8 @@ absl::StatusOr<size_t> InspectLog(const std::string& dir) {
                                           : "one copy is damaged or older");
   }
   for (const std::string& damage : found.damage) fmt::print("  DAMAGED {}\n", damage);
-  size_t findings = found.damage.size();
-  for (const log::GroupReport& group : found.groups) findings += group.hard_state_lost ? 1 : 0;
-  return findings;
+  for (const log::GroupReport& group : found.groups) PrintRepair(group, dir.substr(0, dir.rfind('/')));
+  return found.damage.size();
 }
 
 absl::StatusOr<size_t> InspectStore(const std::string& dir) {

@@ -28,12 +28,14 @@ struct GroupReport {
   GroupId group;
   std::optional<raft::HardState> hard_state;
   bool hard_state_lost = false;
+  bool hard_state_older = false;   // than the last entry (F-09)
   bool hard_state_healthy = true;  // false: one copy is damaged or older, or there is no file
   TermIndex compacted{Term{0}, kNoIndex};
   TermIndex last{Term{0}, kNoIndex};  // equal to `compacted`: no entries
   uint64_t entries = 0;
   uint64_t bytes = 0;  // of their payloads
   std::optional<TermIndex> promised_last;
+  uint64_t whole_beyond = 0;  // entries behind damage that are whole
   bool damage_at_end = false;
 };
 

@@ -28,7 +28,8 @@ ARROWS = {
     "sim": ["base/", "env/", "raft/", "log/", "blob/", "node/", "sluice/"],
     "sluice": ["base/"],  # include/sluice, the public headers
 }
-EXTRA_ARROWS = [("src/app/inspect", ["log/", "blob/"])]  # inspect reads a data folder offline
+# inspect and repair look at a data folder offline
+EXTRA_ARROWS = [("src/app/inspect", ["log/", "blob/"]), ("src/app/repair", ["log/"])]
 
 # --- Third-party headers: which paths may include them. "" is everywhere.
 THIRD_PARTY = [
@@ -212,6 +213,7 @@ BAD = [
 GOOD = [
     ("src/log/a.h", HEAD + '#include "raft/types.h"\n#include <sys/uio.h>\n#include <vector>\n'),
     ("src/app/inspect.cc", '#include "log/log.h"\n#include "blob/store.h"\n'),
+    ("src/app/repair.cc", '#include "log/repair.h"\n'),
     ("src/base/digest.cc", "#include <openssl/evp.h>\n"),
     ("src/raft/a.cc", "// no std::mutex here\n"),
     ("src/log/a_test_support.h", HEAD + '#include "sim/world.h"\n'),
