@@ -47,7 +47,8 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
   const int64_t behind = start.applied.index - recovered.compacted.index;
   const bool other_history = behind > 0 && start.applied.index <= log_last &&
                              recovered.entries[static_cast<size_t>(behind - 1)].term != start.applied.term;
-  if (start.applied.index > log_last || other_history) {
+  const bool restarts = start.applied.index > log_last || other_history;
+  if (restarts) {
     state.snapshot = start.applied;
     parts_.log->Restart(parts_.spec.id, start.applied, parts_.shard, [](absl::Status) {});
   } else {
@@ -85,6 +86,7 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
   // A promise that was made in a term that is forgotten can be cut by nobody.
   if (state.hard_state.silent_upto > damage_.acknowledged_in)
     damage_.acknowledged_in = state.hard_state.silent_upto;
+  if (restarts) recovered.beyond.clear();  // with the old log
   for (auto& [info, intact] : recovered.beyond) {
     damage_.beyond.push_back({{info.term, info.kind, info.bytes, std::move(info.configuration)}, intact});
   }
