@@ -51,6 +51,39 @@ class SimScene final : public ExecutorScene {
   SimExecutors executors_{world_, process_};
 };
 
+TEST(SimExecutor, PausedAndSlowThreadsOfAProcess) {
+  World world{3};
+  Process process;
+  SimExecutors executors{world, process};
+  const auto writer = executors.NewExecutor("log-write");
+  const auto shard = executors.NewExecutor("shard-0");
+  int written = 0, stepped = 0;
+  const auto post = [&] {
+    writer->Post([&] { ++written; });
+    shard->Post([&] { ++stepped; });
+  };
+  process.Pause("log-", world.MonotonicNow() + std::chrono::seconds(2));
+  post();
+  world.RunFor(std::chrono::milliseconds(1900));
+  EXPECT_EQ(written, 0);
+  EXPECT_EQ(stepped, 1);
+  world.RunFor(std::chrono::milliseconds(200));
+  EXPECT_EQ(written, 1);
+  process.Pause("", world.MonotonicNow() + std::chrono::seconds(60));
+  shard->PostAfter(std::chrono::milliseconds(10), [&] { ++stepped; });
+  post();
+  world.RunFor(std::chrono::seconds(5));
+  EXPECT_EQ(written + stepped, 2) << "a task ran in a stopped process";
+  process.Resume();
+  world.RunFor(std::chrono::seconds(1));
+  EXPECT_EQ(written + stepped, 5);
+  process.SlowDown("shard-", std::chrono::milliseconds(500));
+  post();
+  world.RunFor(std::chrono::milliseconds(400));
+  EXPECT_EQ(written, 3);
+  EXPECT_EQ(stepped, 3);
+}
+
 INSTANTIATE_TEST_SUITE_P(Executors, ExecutorContract,
                          testing::Values(ExecutorCase{"Real", [] { return std::make_unique<RealScene>(); }},
                                          ExecutorCase{"Simulated",

@@ -10,6 +10,16 @@ namespace {
 
 std::string Quoted(const Oracle::Content& content) { return content ? "\"" + *content + "\"" : "nothing"; }
 
+// Text of the tests' own making: printable, short.
+std::string Json(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + "\"";
+}
+
 }  // namespace
 
 Oracle::OperationId Oracle::Add(Operation operation) {
@@ -36,28 +46,100 @@ Oracle::OperationId Oracle::BeginRead(const std::string& name) {
   return Add({.kind = Kind::kRead, .name = name, .content = {}});
 }
 
+Oracle::OperationId Oracle::BeginCounterRead(const std::string& counter) {
+  ++reads_;
+  return Add({.kind = Kind::kCounterRead, .name = counter, .content = {}});
+}
+
+void Oracle::EndCounterRead(OperationId read, int64_t seen) {
+  Operation& operation = End(read);
+  operation.ended = ++now_;
+  operation.reply = fmt::format("{}", seen);
+}
+
 Oracle::Operation& Oracle::End(OperationId operation) {
   SLUICE_CHECK(operation < operations_.size() && operations_[operation].open) << "operation " << operation;
   operations_[operation].open = false;
   return operations_[operation];
 }
 
-void Oracle::Acknowledged(OperationId operation) {
-  End(operation).acknowledged = ++now_;
+void Oracle::Acknowledged(OperationId operation, std::string reply) {
+  Operation& ended = End(operation);
+  ended.acknowledged = ended.ended = ++now_;
+  ended.reply = std::move(reply);
   ++acknowledged_;
 }
 
 void Oracle::Unknown(OperationId operation) { End(operation); }
 
-void Oracle::Refused(OperationId operation) {
-  End(operation).refused = true;
+void Oracle::Refused(OperationId operation, std::string reply) {
+  Operation& ended = End(operation);
+  ended.refused = true;
+  ended.ended = ++now_;
+  ended.reply = std::move(reply);
   ++refused_;
 }
 
 absl::Status Oracle::EndRead(OperationId read, const Content& seen) {
-  const Operation& operation = End(read);
+  Operation& operation = End(read);
   SLUICE_CHECK(operation.kind == Kind::kRead) << "operation " << read;
-  return Explain(operation.name, seen, operation.begun, ++now_);
+  operation.content = seen;
+  operation.ended = ++now_;
+  return Explain(operation.name, seen, operation.begun, operation.ended);
+}
+
+absl::Status Oracle::Executed(const std::string& group, int64_t index, const std::string& call,
+                              const std::string& reply) {
+  const auto [known, fresh] = executions_.try_emplace({group, index}, Execution{index, call, reply});
+  const Execution& execution = known->second;
+  if (!fresh && (execution.call != call || execution.reply != reply)) {
+    return absl::DataLossError(
+        fmt::format("{}: entry {} is {} with the reply {}, and was {} with {} elsewhere", group, index, call,
+                    reply, execution.call, execution.reply));
+  }
+  const auto [first, once] = executed_.try_emplace({group, call}, &execution);
+  if (!once && first->second->index != index) {
+    return absl::DataLossError(
+        fmt::format("{}: call {} was executed twice, at {} with the reply {} and at {} with {}", group, call,
+                    first->second->index, first->second->reply, index, reply));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Oracle::Answered(const std::string& group, const std::string& call,
+                              const std::string& reply) const {
+  const auto executed = executed_.find({group, call});
+  if (executed == executed_.end()) {
+    return absl::DataLossError(
+        fmt::format("{}: call {} was answered with {} and never executed", group, call, reply));
+  }
+  if (executed->second->reply == reply) return absl::OkStatus();
+  return absl::DataLossError(fmt::format("{}: call {} was answered with {}, and executed with the reply {}",
+                                         group, call, reply, executed->second->reply));
+}
+
+std::string Oracle::History() const {
+  std::string lines;
+  for (OperationId id = 0; id < operations_.size(); ++id) {
+    const Operation& each = operations_[id];
+    const bool is_read = each.kind == Kind::kRead || each.kind == Kind::kCounterRead;
+    if (is_read && each.ended == kNever) continue;  // it says nothing
+    constexpr const char* kNames[] = {"put", "add", "get", "count"};
+    const bool removes = each.kind == Kind::kWrite && !each.content;
+    const char* name = removes ? "rm" : kNames[static_cast<size_t>(each.kind)];
+    lines += fmt::format("{{\"call\":{},\"key\":{},\"op\":\"{}\"", id, Json(each.name), name);
+    if (each.kind == Kind::kWrite && each.content) lines += ",\"arg\":" + Json(*each.content);
+    if (each.kind == Kind::kIncrement) lines += fmt::format(",\"arg\":\"{}\"", each.by);
+    lines += fmt::format(",\"invoke\":{}", each.begun);
+    if (each.ended != kNever) lines += fmt::format(",\"return\":{}", each.ended);
+    lines += fmt::format(",\"outcome\":\"{}\"", each.ended == kNever ? "unknown"
+                                                : each.refused       ? "refused"
+                                                                     : "ok");
+    if (each.kind == Kind::kRead && each.content) lines += ",\"reply\":" + Json(*each.content);
+    if (!each.reply.empty()) lines += ",\"reply\":" + Json(each.reply);
+    lines += "}\n";
+  }
+  return lines;
 }
 
 absl::Status Oracle::Explain(const std::string& name, const Content& seen, uint64_t begun,

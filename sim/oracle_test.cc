@@ -94,6 +94,37 @@ TEST(Oracle, CountersLieBetweenAcknowledgedAndBegun) {
   EXPECT_TRUE(absl::IsDataLoss(oracle.CheckCounters({says(3), says(5)})));
 }
 
+TEST(Oracle, CallsAreExecutedOnceWithOneReply) {
+  Oracle oracle;
+  EXPECT_TRUE(oracle.Executed("c", 1, "a/1", "1").ok());
+  EXPECT_TRUE(oracle.Executed("c", 1, "a/1", "1").ok()) << "at another server, or again after a crash";
+  EXPECT_TRUE(oracle.Executed("d", 2, "a/1", "1").ok()) << "another group";
+  EXPECT_TRUE(oracle.Answered("c", "a/1", "1").ok());
+  EXPECT_TRUE(absl::IsDataLoss(oracle.Executed("c", 1, "a/2", "1"))) << "another call at the same index";
+  EXPECT_TRUE(absl::IsDataLoss(oracle.Executed("c", 1, "a/1", "2"))) << "another reply";
+  EXPECT_TRUE(absl::IsDataLoss(oracle.Executed("c", 3, "a/1", "2"))) << "twice";
+  EXPECT_TRUE(absl::IsDataLoss(oracle.Answered("c", "a/1", "2")));
+  EXPECT_TRUE(absl::IsDataLoss(oracle.Answered("c", "a/9", "1"))) << "never executed";
+}
+
+TEST(Oracle, HistoryTellsWhatClientsSaw) {
+  Oracle oracle;
+  oracle.Acknowledged(oracle.BeginPut("f", "one"));
+  oracle.BeginRemove("f");
+  const auto read = oracle.BeginRead("f");
+  ASSERT_TRUE(oracle.EndRead(read, "one").ok());
+  (void)oracle.BeginRead("f");
+  oracle.Acknowledged(oracle.BeginIncrement("c"), "1");
+  oracle.EndCounterRead(oracle.BeginCounterRead("c"), 1);
+  EXPECT_EQ(oracle.History(),
+            R"({"call":0,"key":"f","op":"put","arg":"one","invoke":1,"return":2,"outcome":"ok"}
+{"call":1,"key":"f","op":"rm","invoke":3,"outcome":"unknown"}
+{"call":2,"key":"f","op":"get","invoke":4,"return":5,"outcome":"ok","reply":"one"}
+{"call":4,"key":"c","op":"add","arg":"1","invoke":7,"return":8,"outcome":"ok","reply":"1"}
+{"call":5,"key":"c","op":"count","invoke":9,"return":10,"outcome":"ok","reply":"1"}
+)");
+}
+
 TEST(Oracle, ReaderThatFailsFailsTheCheck) {
   Oracle oracle;
   oracle.Unknown(oracle.BeginPut("f", "one"));

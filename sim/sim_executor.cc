@@ -1,5 +1,6 @@
 #include "sim/sim_executor.h"
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <utility>
@@ -14,6 +15,8 @@ namespace {
 constexpr uint64_t kShortDelayNs = 20'000;
 constexpr uint64_t kLongDelayNs = 2'000'000;
 constexpr double kLongDelayChance = 0.02;
+// How often an executor that is paused looks whether that has ended.
+constexpr env::Duration kPausedPoll = std::chrono::milliseconds(20);
 
 }  // namespace
 
@@ -79,13 +82,19 @@ class SimExecutor final : public env::Executor {
     scheduled_ = true;
     SeededRandom& random = world_.random();
     const uint64_t delay_ns = random.Below(random.Chance(kLongDelayChance) ? kLongDelayNs : kShortDelayNs);
-    const auto slow = process_.slow_.find(name_);
-    const env::Duration extra = slow == process_.slow_.end() ? env::Duration{} : slow->second;
-    next_ = world_.After(std::chrono::nanoseconds(delay_ns) + extra, [this] {
-      scheduled_ = false;
-      RunNext();
-      ScheduleNext();
-    });
+    next_ =
+        world_.After(std::chrono::nanoseconds(delay_ns) + process_.LagOf(name_), [this] { RunWhenMay(); });
+  }
+
+  void RunWhenMay() {
+    const env::Duration left = process_.MayRunAt(name_) - world_.MonotonicNow();
+    if (left > env::Duration::zero()) {
+      next_ = world_.After(std::min(left, kPausedPoll), [this] { RunWhenMay(); });
+      return;
+    }
+    scheduled_ = false;
+    RunNext();
+    ScheduleNext();
   }
 
   void RunNext() {
@@ -118,6 +127,27 @@ void Process::Kill() {
   for (const auto& executor : executors) {
     if (executors_.count(executor) > 0) executor.second->DropAll();
   }
+}
+
+void Process::Resume() {
+  paused_.clear();
+  slow_.clear();
+}
+
+env::Instant Process::MayRunAt(const std::string& name) const {
+  env::Instant at{};
+  for (const auto& [prefix, until] : paused_) {
+    if (name.starts_with(prefix)) at = std::max(at, until);
+  }
+  return at;
+}
+
+env::Duration Process::LagOf(const std::string& name) const {
+  env::Duration lag{};
+  for (const auto& [prefix, by] : slow_) {
+    if (name.starts_with(prefix)) lag = std::max(lag, by);
+  }
+  return lag;
 }
 
 std::unique_ptr<env::Executor> SimExecutors::NewExecutor(const std::string& name) {

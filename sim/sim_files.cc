@@ -12,8 +12,6 @@
 namespace sluice::sim {
 namespace {
 
-constexpr uint64_t kDefaultCapacityBytes = uint64_t{1} << 40;
-
 // Whether a mutating call happens: as asked, while the power goes, or not at all.
 enum class Gate { kOpen, kInFlight, kShut };
 
@@ -61,7 +59,7 @@ struct SimFiles::Disk {
   std::vector<CountedFault> write_faults;
   std::vector<ReadFault> read_faults;
   bool lose_syncs = false;
-  uint64_t capacity_bytes = kDefaultCapacityBytes;
+  uint64_t capacity_bytes = kUnlimitedBytes;
 
   Gate Enter() {
     if (halted) return Gate::kShut;
@@ -97,7 +95,7 @@ struct SimFiles::Disk {
 
     std::string flat = data.ToString();
     const uint64_t size = node.content.bytes().size();
-    const bool grows = capacity_bytes != kDefaultCapacityBytes && offset + flat.size() > size;
+    const bool grows = capacity_bytes != kUnlimitedBytes && offset + flat.size() > size;
     const uint64_t space = grows ? FreeBytes() : 0;
     const bool fits = !grows || offset + flat.size() - size <= space;
     if (!fits) flat.resize(size + space > offset ? size + space - offset : 0);
@@ -331,7 +329,7 @@ void SimFiles::ClearFaults() {
   disk_->write_faults.clear();
   disk_->read_faults.clear();
   disk_->lose_syncs = false;
-  disk_->capacity_bytes = kDefaultCapacityBytes;
+  disk_->capacity_bytes = kUnlimitedBytes;
 }
 
 absl::Status SimFiles::FlipBit(const std::string& path, uint64_t offset, uint32_t bit) {

@@ -40,6 +40,9 @@ class SimFiles final : public env::Files {
     uint64_t folder_syncs = 0;    // SyncDir
   };
 
+  // What a disk holds on which SetCapacity was never called.
+  static constexpr uint64_t kUnlimitedBytes = uint64_t{1} << 40;
+
   SimFiles();
   ~SimFiles() override;
 

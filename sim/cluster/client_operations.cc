@@ -64,7 +64,7 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
   node::StreamHeader MakeHeader() const {
     const Cluster& cluster = clients_->cluster;
     node::StreamHeader header;
-    header.group = kBlobs;
+    header.group = put_.group;
     header.upload = upload_;
     header.blob = Header();
     header.raw = Bytes::Copy("header");
@@ -87,7 +87,7 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
 
   void OpenWrite() {
     const uint64_t round = round_;
-    host_->OpenWrite(kBlobs, Header(), sent_, lane_,
+    host_->OpenWrite(put_.group, Header(), sent_, lane_,
                      [self = shared_from_this(), round](absl::StatusOr<std::shared_ptr<node::Relay>> relay) {
                        if (self->round_ != round) return;
                        if (absl::IsInvalidArgument(relay.status()) && self->sent_ > 0 &&
@@ -147,7 +147,8 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
       ++self->round_;
       self->ended_ = true;
       self->relay_.reset();
-      ForwardUpload(self->clients_, self->put_.server, self->upload_, self->put_.name, self->judge_);
+      ForwardUpload(self->clients_, self->put_.server, self->put_.group, self->upload_, self->put_.name,
+                    self->judge_);
     });
   }
 
@@ -191,7 +192,7 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
     cluster.transports(put_.server).Own(weak_from_this());
     cluster.host(put_.server)
         .QueryWrite(
-            kBlobs, put_.name, true, cluster.lane(put_.server),
+            put_.group, put_.name, true, cluster.lane(put_.server),
             [self = shared_from_this(), round](absl::StatusOr<node::WriteStatus> where) {
               if (self->round_ != round) return;
               self->sent_ = where.ok() && !where->complete ? where->committed : 0;
@@ -247,11 +248,11 @@ void StartUpload(std::shared_ptr<Clients::State> clients, Put put, Clients::End 
   std::make_shared<UploadOperation>(std::move(clients), std::move(put), std::move(judge))->Start();
 }
 
-void ForwardUpload(const std::shared_ptr<Clients::State>& clients, size_t server, const UploadId& upload,
-                   const std::string& name, const Clients::End& judge) {
+void ForwardUpload(const std::shared_ptr<Clients::State>& clients, size_t server, const GroupId& group,
+                   const UploadId& upload, const std::string& name, const Clients::End& judge) {
   auto request = std::make_shared<LeaderRequest>();
   request->clients = clients;
-  request->request.group = kBlobs;
+  request->request.group = group;
   request->request.kind = node::RequestKind::kForward;
   request->request.client = upload.client;
   request->request.call = upload.call;
@@ -264,7 +265,7 @@ void ForwardUpload(const std::shared_ptr<Clients::State>& clients, size_t server
 }
 
 void BlobRead::Start(node::Host& host, const std::string& name) {
-  host.OpenRead(kBlobs, name, lane, [self = shared_from_this()](absl::StatusOr<node::Reading> reading) {
+  host.OpenRead(group, name, lane, [self = shared_from_this()](absl::StatusOr<node::Reading> reading) {
     if (!self->done) return;
     if (!reading.ok()) return self->Finish(reading.status(), true);
     self->source_ = std::move(reading->source);

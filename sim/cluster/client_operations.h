@@ -52,6 +52,7 @@ struct LeaderRequest : std::enable_shared_from_this<LeaderRequest> {
 struct BlobRead final : OwnedByLife, std::enable_shared_from_this<BlobRead> {
   std::shared_ptr<Clients::State> clients;
   env::Executor* lane = nullptr;
+  GroupId group = kBlobs;
   std::function<void(absl::StatusOr<std::string> content, bool definite)> done;
 
   void Start(node::Host& host, const std::string& name);
@@ -66,7 +67,7 @@ struct BlobRead final : OwnedByLife, std::enable_shared_from_this<BlobRead> {
 
 // Streams put.content and ends with judge.
 void StartUpload(std::shared_ptr<Clients::State> clients, Put put, Clients::End judge);
-void ForwardUpload(const std::shared_ptr<Clients::State>& clients, size_t server, const UploadId& upload,
-                   const std::string& name, const Clients::End& judge);
+void ForwardUpload(const std::shared_ptr<Clients::State>& clients, size_t server, const GroupId& group,
+                   const UploadId& upload, const std::string& name, const Clients::End& judge);
 
 }  // namespace sluice::sim

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
+#include "base/log.h"
 #include "sim/cluster/client_operations.h"
 
 namespace sluice::sim {
@@ -41,6 +42,23 @@ Outcome OutcomeOf(const absl::Status& status) {
 }
 
 // --- One request to the leader, under one call id, until it is answered ------------------------------------
+
+namespace {
+
+// How the oracle calls a name of a group, and back.
+std::string KeyIn(const GroupId& group, const std::string& name) {
+  return group == kBlobs ? name : fmt::format("{}:{}", NameOf(group), name);
+}
+std::pair<GroupId, std::string> OfKey(const Cluster& cluster, const std::string& key) {
+  for (const GroupId& group : cluster.groups()) {
+    const std::string prefix = KeyIn(group, "");
+    if (!prefix.empty() && key.starts_with(prefix)) return {group, key.substr(prefix.size())};
+  }
+  return {kBlobs, key};
+}
+std::string CounterKey(const GroupId& group) { return group == kCounter ? "counter" : NameOf(group); }
+
+}  // namespace
 
 void LeaderRequest::Start(size_t server) {
   clients->Begin();
@@ -117,9 +135,14 @@ Clients::End Clients::State::Judge(Oracle::OperationId operation, Clients::End e
   return [self = shared_from_this(), operation, end = std::move(end), ended = std::make_shared<bool>(false)](
              Outcome outcome, const absl::Status& status) {
     if (std::exchange(*ended, true)) return;
+    LogDebug("operation {} ends: {}", operation, status.ToString());
     Oracle& oracle = self->cluster.oracle();
-    if (outcome == Outcome::kAcknowledged) oracle.Acknowledged(operation);
-    if (outcome == Outcome::kRefused) oracle.Refused(operation);
+    // What an answer says about the name beside yes and no.
+    const bool other_bytes =
+        absl::IsAlreadyExists(status) && Message(status).find("with other bytes") != std::string_view::npos;
+    const char* const reply = absl::IsNotFound(status) ? "absent" : other_bytes ? "exists" : "";
+    if (outcome == Outcome::kAcknowledged) oracle.Acknowledged(operation, reply);
+    if (outcome == Outcome::kRefused) oracle.Refused(operation, reply);
     if (outcome == Outcome::kUnknown) oracle.Unknown(operation);
     self->End();
     if (end) end(outcome, status);
@@ -127,7 +150,7 @@ Clients::End Clients::State::Judge(Oracle::OperationId operation, Clients::End e
 }
 
 void Clients::Put(sim::Put put, End end) {
-  const auto operation = state_->cluster.oracle().BeginPut(put.name, KeyOf(put.content));
+  const auto operation = state_->cluster.oracle().BeginPut(KeyIn(put.group, put.name), KeyOf(put.content));
   const End judge = state_->Judge(operation, std::move(end));
   if (!state_->cluster.up(put.server))
     return judge(Outcome::kRefused, absl::UnavailableError("the server is down"));
@@ -139,56 +162,69 @@ void Clients::Put(sim::Put put, End end) {
   cluster.world().After(kInlineTimeout,
                         [judge] { judge(Outcome::kUnknown, absl::DeadlineExceededError("put")); });
   cluster.host(put.server)
-      .PutInline(kBlobs, header, Bytes::Copy(put.content), cluster.lane(put.server),
+      .PutInline(put.group, header, Bytes::Copy(put.content), cluster.lane(put.server),
                  [judge](const absl::StatusOr<node::BlobInfo>& info) {
                    judge(OutcomeOf(info.status()), info.status());
                  });
 }
 
-void Clients::Remove(size_t server, const std::string& name, End end) {
+void Clients::Remove(size_t server, const std::string& name, End end, const GroupId& group) {
   Cluster& cluster = state_->cluster;
-  const End judge = state_->Judge(cluster.oracle().BeginRemove(name), std::move(end));
+  const End judge = state_->Judge(cluster.oracle().BeginRemove(KeyIn(group, name)), std::move(end));
   if (!cluster.up(server)) return judge(Outcome::kRefused, absl::UnavailableError("the server is down"));
   cluster.world().After(kInlineTimeout,
                         [judge] { judge(Outcome::kUnknown, absl::DeadlineExceededError("remove")); });
   cluster.host(server).RemoveName(
-      kBlobs, name, {}, cluster.lane(server), [judge](const absl::Status& removed) {
+      group, name, {}, cluster.lane(server), [judge](const absl::Status& removed) {
         // NOT_FOUND is an answer of the log as well: at that point the name was gone.
         judge(absl::IsNotFound(removed) ? Outcome::kAcknowledged : OutcomeOf(removed), removed);
       });
 }
 
-void Clients::Increment(size_t server, End end) {
-  const End judge = state_->Judge(state_->cluster.oracle().BeginIncrement("counter"), std::move(end));
+void Clients::Increment(size_t server, End end, const GroupId& group) {
+  const auto operation = state_->cluster.oracle().BeginIncrement(CounterKey(group));
   auto request = std::make_shared<LeaderRequest>();
   request->clients = state_;
-  request->request.group = kCounter;
+  request->request.group = group;
   request->request.client = state_->client;
   request->request.call = state_->NextCall();
   request->request.message = Bytes::Copy("INCREMENT");
-  request->done = [judge](Outcome outcome, const absl::Status& status, const Bytes&) {
-    judge(outcome, status);
+  state_->Begin();
+  request->done = [state = state_, operation, group, call = request->request.call, end = std::move(end)](
+                      Outcome outcome, const absl::Status& status, const Bytes& message) {
+    Oracle& oracle = state->cluster.oracle();
+    if (outcome == Outcome::kAcknowledged) {
+      const std::string reply = std::to_string(CounterValue(message));
+      oracle.Acknowledged(operation, reply);
+      const absl::Status judged = oracle.Answered(NameOf(group), CallName(state->client, call), reply);
+      if (!judged.ok()) state->cluster.Violation(std::string(Message(judged)));
+    }
+    if (outcome == Outcome::kRefused) oracle.Refused(operation);
+    if (outcome == Outcome::kUnknown) oracle.Unknown(operation);
+    state->End();
+    if (end) end(outcome, status);
   };
   request->Start(server);
 }
 
 void Clients::Forward(const UploadId& upload, const std::string& name, const std::string& content, End end) {
   const End judge = state_->Judge(state_->cluster.oracle().BeginPut(name, KeyOf(content)), std::move(end));
-  ForwardUpload(state_, 0, upload, name, judge);
+  ForwardUpload(state_, 0, kBlobs, upload, name, judge);
 }
 
 void Clients::Get(size_t server, const std::string& name,
-                  std::function<void(absl::StatusOr<Oracle::Content>)> seen) {
+                  std::function<void(absl::StatusOr<Oracle::Content>)> seen, const GroupId& group) {
   Cluster& cluster = state_->cluster;
   if (!cluster.up(server)) {
     if (seen) seen(absl::UnavailableError("the server is down"));
     return;
   }
   state_->Begin();
-  const auto operation = cluster.oracle().BeginRead(name);
+  const auto operation = cluster.oracle().BeginRead(KeyIn(group, name));
   auto read = std::make_shared<BlobRead>();
   read->clients = state_;
   read->lane = cluster.lane(server);
+  read->group = group;
   read->done = [state = state_, operation, server, name, seen = std::move(seen)](
                    absl::StatusOr<std::string> content, bool definite) {
     state->End();
@@ -217,6 +253,32 @@ void Clients::Get(size_t server, const std::string& name,
   read->Start(cluster.host(server), name);
 }
 
+void Clients::Count(size_t server, std::function<void(absl::StatusOr<int64_t>)> seen, const GroupId& group) {
+  Cluster& cluster = state_->cluster;
+  const auto finish = [state = state_, seen = std::move(seen),
+                       ended = std::make_shared<bool>(false)](absl::StatusOr<int64_t> value) {
+    if (std::exchange(*ended, true)) return;
+    state->End();
+    if (seen) seen(std::move(value));
+  };
+  state_->Begin();
+  if (!cluster.up(server)) return finish(absl::UnavailableError("the server is down"));
+  node::ClientRequest request;
+  request.group = group;
+  request.kind = node::RequestKind::kRead;
+  request.client = state_->client;
+  request.call = state_->NextCall();
+  request.message = Bytes::Copy("GET");
+  const auto operation = cluster.oracle().BeginCounterRead(CounterKey(group));
+  cluster.world().After(kTimeout, [finish] { finish(absl::DeadlineExceededError("counter")); });
+  cluster.host(server).Submit(request, [state = state_, operation, finish](node::ClientReply reply) {
+    if (reply.code != node::ReplyCode::kOk) return finish(reply.error);
+    const int64_t value = CounterValue(reply.message);
+    state->cluster.oracle().EndCounterRead(operation, value);
+    finish(value);
+  });
+}
+
 // --- Waiting forms -----------------------------------------------------------------------------------------
 
 Outcome Clients::PutNow(sim::Put put, absl::Status* status) {
@@ -230,9 +292,10 @@ Outcome Clients::PutNow(sim::Put put, absl::Status* status) {
   return *outcome;
 }
 
-Outcome Clients::IncrementNow(size_t server) {
+Outcome Clients::IncrementNow(size_t server, const GroupId& group) {
   std::optional<Outcome> outcome;
-  Increment(server, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  Increment(
+      server, [&](Outcome ended, const absl::Status&) { outcome = ended; }, group);
   state_->cluster.RunUntil([&] { return outcome.has_value(); }, seconds(120));
   SLUICE_CHECK(outcome.has_value()) << "an increment never ended";
   return *outcome;
@@ -246,44 +309,40 @@ Outcome Clients::RemoveNow(size_t server, const std::string& name) {
   return *outcome;
 }
 
-absl::StatusOr<Oracle::Content> Clients::GetNow(size_t server, const std::string& name) {
+absl::StatusOr<Oracle::Content> Clients::GetNow(size_t server, const std::string& name,
+                                                const GroupId& group) {
   std::optional<absl::StatusOr<Oracle::Content>> result;
-  Get(server, name, [&](absl::StatusOr<Oracle::Content> seen) { result = std::move(seen); });
+  Get(
+      server, name, [&](absl::StatusOr<Oracle::Content> seen) { result = std::move(seen); }, group);
   state_->cluster.RunUntil([&] { return result.has_value(); }, seconds(120));
   SLUICE_CHECK(result.has_value()) << "a read never ended";
   return *result;
 }
 
-absl::StatusOr<int64_t> Clients::CounterNow(size_t server) {
-  Cluster& cluster = state_->cluster;
-  if (!cluster.up(server)) return absl::UnavailableError("the server is down");
-  node::ClientRequest request;
-  request.group = kCounter;
-  request.kind = node::RequestKind::kRead;
-  request.client = state_->client;
-  request.call = state_->NextCall();
-  request.message = Bytes::Copy("GET");
-  auto result = std::make_shared<std::optional<absl::StatusOr<int64_t>>>();
-  cluster.host(server).Submit(request, [result](node::ClientReply reply) {
-    if (reply.code != node::ReplyCode::kOk) {
-      *result = reply.error;
-      return;
-    }
-    int64_t value = 0;
-    for (const char byte : reply.message.ToString()) value = value << 8 | static_cast<uint8_t>(byte);
-    *result = value;
-  });
-  cluster.RunUntil([&] { return result->has_value(); }, seconds(20));
-  if (!result->has_value()) return absl::DeadlineExceededError("counter");
-  return **result;
+absl::StatusOr<int64_t> Clients::CounterNow(size_t server, const GroupId& group) {
+  std::optional<absl::StatusOr<int64_t>> result;
+  Count(
+      server, [&](absl::StatusOr<int64_t> seen) { result = std::move(seen); }, group);
+  state_->cluster.RunUntil([&] { return result.has_value(); }, seconds(20));
+  SLUICE_CHECK(result.has_value()) << "a read of a counter never ended";
+  return *result;
 }
 
 absl::Status Clients::Check() {
   std::vector<Oracle::Reader> readers;
   std::vector<Oracle::CounterReader> counters;
   for (size_t i = 0; i < state_->cluster.size(); ++i) {
-    readers.push_back([this, i](const std::string& name) { return GetNow(i, name); });
-    counters.push_back([this, i](const std::string&) { return CounterNow(i); });
+    if (state_->cluster.lost(i)) continue;
+    readers.push_back([this, i](const std::string& key) {
+      const auto [group, name] = OfKey(state_->cluster, key);
+      return GetNow(i, name, group);
+    });
+    counters.push_back([this, i](const std::string& key) {
+      for (const GroupId& group : state_->cluster.groups()) {
+        if (CounterKey(group) == key) return CounterNow(i, group);
+      }
+      return absl::StatusOr<int64_t>(absl::NotFoundError(key));
+    });
   }
   // The readers' own reads are operations of the oracle too, but add no names.
   RETURN_IF_ERROR(state_->cluster.oracle().Check(readers));

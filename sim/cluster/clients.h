@@ -31,6 +31,7 @@ enum class PutVia : uint8_t {
 
 struct Put {
   size_t server = 0;
+  GroupId group = kBlobs;
   std::string name;
   std::string content;
   PutVia via = PutVia::kInline;
@@ -61,11 +62,14 @@ class Clients {
   ~Clients();
 
   void Put(sim::Put put, End end = {});
-  void Remove(size_t server, const std::string& name, End end = {});
-  void Increment(size_t server, End end = {});
+  void Remove(size_t server, const std::string& name, End end = {}, const GroupId& group = kBlobs);
+  void Increment(size_t server, End end = {}, const GroupId& group = kCounter);
   // A linearizable read, judged by the oracle; `seen` gets what was read.
   void Get(size_t server, const std::string& name,
-           std::function<void(absl::StatusOr<Oracle::Content>)> seen = {});
+           std::function<void(absl::StatusOr<Oracle::Content>)> seen = {}, const GroupId& group = kBlobs);
+  // A linearizable read of a counter; one that ends without an answer says nothing.
+  void Count(size_t server, std::function<void(absl::StatusOr<int64_t>)> seen = {},
+             const GroupId& group = kCounter);
   // FORWARD of a sealed stream, to the leader, retried under one id.
   void Forward(const UploadId& upload, const std::string& name, const std::string& content, End end = {});
 
@@ -76,11 +80,12 @@ class Clients {
 
   // --- Waiting forms, for tests
   Outcome PutNow(sim::Put put, absl::Status* status = nullptr);
-  Outcome IncrementNow(size_t server);
+  Outcome IncrementNow(size_t server, const GroupId& group = kCounter);
   Outcome RemoveNow(size_t server, const std::string& name);
-  absl::StatusOr<Oracle::Content> GetNow(size_t server, const std::string& name);
-  absl::StatusOr<int64_t> CounterNow(size_t server);
-  // At the end: every server holds what the oracle says, in its own bytes. Runs the world.
+  absl::StatusOr<Oracle::Content> GetNow(size_t server, const std::string& name,
+                                         const GroupId& group = kBlobs);
+  absl::StatusOr<int64_t> CounterNow(size_t server, const GroupId& group = kCounter);
+  // At the end: every server that is not lost holds what the oracle says, in its own bytes. Runs the world.
   absl::Status Check();
 
  private:

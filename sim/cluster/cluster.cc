@@ -18,10 +18,13 @@ constexpr size_t kViolationsMax = 20;
 // The counter that says what it is given.
 class WatchedCounter final : public StateMachine {
  public:
-  WatchedCounter(Cluster* cluster, size_t server) : cluster_(cluster), server_(server) {}
+  WatchedCounter(Cluster* cluster, size_t server, GroupId group)
+      : cluster_(cluster), server_(server), group_(group) {}
   absl::StatusOr<Bytes> Apply(const Command& command, State& state) override {
-    cluster_->OnCounterApplied(server_, command.at, command.client, command.call);
-    return counter_.Apply(command, state);
+    auto reply = counter_.Apply(command, state);
+    cluster_->OnCounterApplied(server_, group_, command,
+                               reply.ok() ? std::to_string(CounterValue(*reply)) : reply.status().ToString());
+    return reply;
   }
   absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) override {
     return counter_.Query(request, state);
@@ -31,10 +34,41 @@ class WatchedCounter final : public StateMachine {
  private:
   Cluster* const cluster_;
   const size_t server_;
+  const GroupId group_;
   node::CounterMachine counter_;
 };
 
 }  // namespace
+
+GroupId BlobGroup(size_t number) {
+  GroupId group = kBlobs;
+  if (number > 0) group = {{'b', static_cast<uint8_t>(number)}};
+  return group;
+}
+
+GroupId CounterGroup(size_t number) {
+  GroupId group = kCounter;
+  group.bytes[1] = static_cast<uint8_t>(number);
+  return group;
+}
+
+std::string NameOf(const GroupId& group) {
+  for (size_t i = 0; i < 8; ++i) {
+    if (group == BlobGroup(i)) return fmt::format("blobs{}", i);
+    if (group == CounterGroup(i)) return fmt::format("counter{}", i);
+  }
+  return group.ToString();
+}
+
+int64_t CounterValue(const Bytes& reply) {
+  int64_t value = 0;
+  for (const char byte : reply.ToString()) value = value << 8 | static_cast<uint8_t>(byte);
+  return value;
+}
+
+std::string CallName(const ClientId& client, CallId call) {
+  return fmt::format("{}/{}", client.ToString(), call.value);
+}
 
 node::HostOptions ClusterOptions::SmallHostOptions() {
   node::HostOptions host;
@@ -86,10 +120,14 @@ node::HostOptions Cluster::OptionsOf(size_t index) {
   host.bootstrap = !server.wiped;
   std::vector<raft::Peer> peers;
   for (const auto& each : servers_) peers.push_back(each->peer);
-  if (options_.blobs) host.groups.push_back({kBlobs, "blob", peers, nullptr});
-  if (options_.counter) {
-    host.groups.push_back({kCounter, "counter", peers,
-                           [this, index] { return std::make_unique<WatchedCounter>(this, index); }});
+  for (const GroupId& group : groups()) {
+    if (group.bytes[0] == kCounter.bytes[0]) {
+      host.groups.push_back({group, "counter", peers, [this, index, group] {
+                               return std::make_unique<WatchedCounter>(this, index, group);
+                             }});
+    } else {
+      host.groups.push_back({group, "blob", peers, nullptr});
+    }
   }
   if (options_.adjust) options_.adjust(index, host);
   return host;
@@ -98,6 +136,7 @@ node::HostOptions Cluster::OptionsOf(size_t index) {
 absl::Status Cluster::Start(size_t index) {
   Server& server = *servers_[index];
   if (server.host != nullptr) return absl::OkStatus();
+  if (server.lost) return absl::FailedPreconditionError("the machine is gone for good");
   LogInfo("{} starts", server.peer.id.value);
   ++server.life;
   server.process = std::make_unique<Process>();
@@ -166,6 +205,22 @@ void Cluster::SlowDown(size_t index, const std::string& executor, env::Duration 
   if (server.process != nullptr) server.process->SlowDown(executor, by);
 }
 
+void Cluster::Lose(size_t server) {
+  LogInfo("{} is lost for good", id(server).value);
+  EndProcess(*servers_[server]);
+  servers_[server]->lost = true;
+}
+
+void Cluster::Pause(size_t server, const std::string& executors, env::Duration time) {
+  LogInfo("{} pauses '{}'", id(server).value, executors);
+  servers_[server]->process->Pause(executors, world_.MonotonicNow() + time);
+}
+
+void Cluster::Resume(size_t server) {
+  servers_[server]->slow.clear();
+  if (servers_[server]->process != nullptr) servers_[server]->process->Resume();
+}
+
 void Cluster::Wipe(size_t server) {
   EndProcess(*servers_[server]);
   servers_[server]->disk = std::make_unique<SimFiles>();
@@ -213,13 +268,18 @@ void Cluster::CheckStatus(size_t server, const node::HostStatus& status) {
   }
 }
 
-void Cluster::OnCounterApplied(size_t server, TermIndex at, const ClientId& client, CallId call) {
-  const std::string what = fmt::format("{} {}/{}", at.term.value, client.ToString(), call.value);
-  const auto [known, fresh] = counter_log_.try_emplace(at.index.value, what);
-  if (!fresh && known->second != what) {
-    Violation(fmt::format("entry {} is {} at {}, and was {} elsewhere", at.index.value, what,
-                          id(server).value, known->second));
-  }
+void Cluster::OnCounterApplied(size_t server, const GroupId& group, const sluice::Command& command,
+                               const std::string& reply) {
+  const absl::Status judged =
+      oracle_.Executed(NameOf(group), command.at.index.value, CallName(command.client, command.call), reply);
+  if (!judged.ok()) Violation(fmt::format("{}: {}", id(server).value, Message(judged)));
+}
+
+std::vector<GroupId> Cluster::groups() const {
+  std::vector<GroupId> groups;
+  for (size_t i = 0; options_.blobs && i <= options_.more_blob_groups; ++i) groups.push_back(BlobGroup(i));
+  for (size_t i = 0; options_.counter && i <= options_.more_counters; ++i) groups.push_back(CounterGroup(i));
+  return groups;
 }
 
 const node::HostStatus* Cluster::status(size_t server) const {
@@ -251,7 +311,7 @@ std::optional<size_t> Cluster::Leader(const GroupId& group) const {
 std::string Cluster::Describe() const {
   std::string text;
   for (size_t i = 0; i < size(); ++i) {
-    text += fmt::format("{}: {}\n", id(i).value, up(i) ? "up" : "down");
+    text += fmt::format("{}: {}\n", id(i).value, up(i) ? "up" : lost(i) ? "lost" : "down");
     const node::HostStatus* all = status(i);
     if (all == nullptr) continue;
     for (const auto& group : all->groups) {
@@ -287,12 +347,12 @@ std::optional<size_t> Cluster::AwaitLeader(const GroupId& group, env::Duration l
 }
 
 bool Cluster::Converged() const {
-  for (const GroupId& group : {kBlobs, kCounter}) {
-    if (!(group == kBlobs ? options_.blobs : options_.counter)) continue;
+  for (const GroupId& group : groups()) {
     const auto leader = Leader(group);
     if (!leader) return false;
     const node::GroupStatus* leading = status(*leader, group);
     for (size_t i = 0; i < size(); ++i) {
+      if (lost(i)) continue;
       const node::GroupStatus* each = status(i, group);
       if (each == nullptr || each->term != leading->term || each->leader != id(*leader) ||
           each->applied != leading->last.index || each->last != leading->last || each->missing > 0 ||

@@ -29,11 +29,22 @@ namespace sluice::sim {
 
 inline constexpr GroupId kBlobs = kDefaultGroup;
 inline constexpr GroupId kCounter{{'c'}};
+// The first is kBlobs, or kCounter.
+GroupId BlobGroup(size_t number);
+GroupId CounterGroup(size_t number);
+// How the oracle calls them.
+std::string NameOf(const GroupId& group);
+std::string CallName(const ClientId& client, CallId call);
+// What the counter machine answered.
+int64_t CounterValue(const Bytes& reply);
 
 struct ClusterOptions {
   size_t servers = 3;
   bool blobs = true;
   bool counter = true;
+  // Further groups of the same kinds.
+  size_t more_blob_groups = 0;
+  size_t more_counters = 0;
   uint32_t sector_bytes = 512;  // what the disks write whole when power fails
   // Timeouts, windows, time-to-live; ids, folders and groups are filled in.
   node::HostOptions host = SmallHostOptions();
@@ -66,12 +77,18 @@ class Cluster {
   void StartAll();                    // CHECKs that each starts
   void Kill(size_t server);           // kill -9: the machine stays up
   void PowerLoss(size_t server);      // and unsynced data is kept, cut or lost by seed
-  // Each task of the server's executor of this name ("apply", "disk", "log-write") starts so much later, in this
-  // life and the next ones; 0 ends it.
+  // Each task of the server's executors whose names begin so ("apply", "disk", "log-") starts so much later, in
+  // this life and the next ones; 0 ends it.
   void SlowDown(size_t server, const std::string& executor, env::Duration by);
   // The power of these fails at once, each in the middle of its next file operation if it comes soon enough.
   void PowerLossInWrite(const std::vector<size_t>& servers);
   void Wipe(size_t server);  // and the disk is empty afterwards; such a server starts without --bootstrap
+  // The machine is gone for good: nothing waits for it any more, and it cannot be started.
+  void Lose(size_t server);
+  bool lost(size_t server) const { return servers_[server]->lost; }
+  // They do nothing for a while, in this life; "" is the whole process (SIGSTOP). Resume ends this and SlowDown.
+  void Pause(size_t server, const std::string& executors, env::Duration time);
+  void Resume(size_t server);
   bool up(size_t server) const { return servers_[server]->host != nullptr; }
   // Changes with each start and end of the server's process.
   uint64_t life(size_t server) const { return servers_[server]->life; }
@@ -104,8 +121,11 @@ class Cluster {
   // stage whose side file a power loss took alone was promised to nobody, and stays: docs/formats/blob.md.)
   std::vector<std::string> LostSpace(size_t server);
 
-  // What the counter machine of a server applied, told by the machine itself.
-  void OnCounterApplied(size_t server, TermIndex at, const ClientId& client, CallId call);
+  // What a counter machine of a server applied, told by the machine itself.
+  void OnCounterApplied(size_t server, const GroupId& group, const sluice::Command& command,
+                        const std::string& reply);
+  // Every group there is.
+  std::vector<GroupId> groups() const;
 
  private:
   struct Server {
@@ -113,6 +133,7 @@ class Cluster {
     std::unique_ptr<SimFiles> disk;
     bool wiped = false;
     std::map<std::string, env::Duration> slow;
+    bool lost = false;
     uint64_t life = 0;
     std::unique_ptr<Process> process;
     std::unique_ptr<SimExecutors> executors;
@@ -137,7 +158,6 @@ class Cluster {
   std::vector<std::unique_ptr<Server>> servers_;
   std::vector<std::string> violations_;
   std::map<std::pair<GroupId, uint64_t>, PeerId> leaders_;  // by term
-  std::map<int64_t, std::string> counter_log_;              // what was applied at each index
 };
 
 }  // namespace sluice::sim

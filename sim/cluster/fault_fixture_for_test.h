@@ -133,7 +133,7 @@ class ClusterFault : public testing::Test {
   }
   // The server's disk takes no more than `bytes` beyond what it holds.
   void FillDisk(size_t server, uint64_t bytes) {
-    constexpr uint64_t kPlenty = uint64_t{1} << 40;
+    constexpr uint64_t kPlenty = SimFiles::kUnlimitedBytes;
     SimFiles& disk = cluster_->disk(server);
     disk.SetCapacity(kPlenty);
     const auto free = disk.FreeBytes("/data");
