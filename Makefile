@@ -32,8 +32,8 @@ bench: packages-build packages-bench release  ## rates and latencies beside thei
 	cd bench/go && go build -o ../../build/release/bench/ ./cmd/...
 	bench/run.py build/release
 
-soak: packages-build release  ## long kill loops, thousands of simulator seeds
-	SLUICE_SEEDS=5000 SLUICE_KILL_ROUNDS=20 ctest --preset release -L soak --timeout 14400
+soak: packages-build packages-fuzz release  ## the long tests, part by part: make soak PART=seeds (or kills, ...)
+	scripts/soak.py $(PART)
 
 format: packages-check  ## format every C++ file of ours in place
 	git ls-files -z '*.h' '*.cc' | xargs -0 clang-format-14 -i

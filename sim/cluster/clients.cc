@@ -241,8 +241,9 @@ void Clients::Get(size_t server, const std::string& name,
       if (!explained.ok()) {
         state->cluster.Violation(fmt::format("read at n{}: {}", server, Message(explained)));
       }
-    } else if (!absl::IsUnavailable(result.status()) && !absl::IsDeadlineExceeded(result.status()) &&
-               !absl::IsNotFound(result.status()) && !absl::IsResourceExhausted(result.status())) {
+    } else if (!state->cluster.disk(server).halted() && !absl::IsUnavailable(result.status()) &&
+               !absl::IsDeadlineExceeded(result.status()) && !absl::IsNotFound(result.status()) &&
+               !absl::IsResourceExhausted(result.status())) {
       state->cluster.Violation(
           fmt::format("read of {} at n{}: {}", name, server, result.status().ToString()));
     }

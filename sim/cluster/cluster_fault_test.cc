@@ -501,6 +501,71 @@ TEST_F(ClusterFault, F47_LossReorderingAndDuplicatesNeverApplyTwice) {
   ExpectWhole();
 }
 
+// SIGSTOP and SIGCONT: the process knows nothing of the time between.
+TEST_F(ClusterFault, F37_ALeaderThatWasStoppedAnswersNothingItCannotConfirm) {
+  for (const auto stopped : {seconds(5), seconds(60)}) {
+    Make({}, 37 + static_cast<uint64_t>(stopped.count()));
+    const size_t old = LeaderOf(kCounter);
+    ASSERT_EQ(clients_->IncrementNow(old), Outcome::kAcknowledged);
+    cluster_->Pause(old, "", stopped);
+    const env::Instant resumed = cluster_->world().MonotonicNow() + stopped;
+    ASSERT_TRUE(
+        cluster_->RunUntil([&] { return cluster_->Leader(kCounter).value_or(old) != old; }, seconds(4)))
+        << cluster_->Describe();
+    ASSERT_EQ(clients_->IncrementNow((old + 1) % 3), Outcome::kAcknowledged);
+    // Asked while it is stopped, answered by what wakes up believing that it leads.
+    cluster_->world().RunUntilTime(resumed - milliseconds(50));
+    std::optional<absl::StatusOr<int64_t>> seen;
+    clients_->Count(old, [&](absl::StatusOr<int64_t> count) { seen = std::move(count); });
+    std::optional<Outcome> written;
+    clients_->Increment(old, [&](Outcome outcome, const absl::Status&) { written = outcome; });
+    ASSERT_TRUE(cluster_->RunUntil([&] { return seen && written; }, seconds(20)));
+    if (seen->ok()) EXPECT_GE(**seen, 2) << "a read from before it was stopped";
+    ExpectWhole();
+  }
+}
+
+TEST_F(ClusterFault, F38_WallClockJumpsChangeNothing) {
+  Make();
+  const size_t leader = LeaderOf(kCounter);
+  const Term term = cluster_->status(leader, kCounter)->term;
+  for (const auto jump : {std::chrono::hours(1), std::chrono::hours(-2), std::chrono::hours(24 * 400)}) {
+    cluster_->world().MoveWallClock(jump);
+    ASSERT_EQ(clients_->IncrementNow(leader), Outcome::kAcknowledged);
+    ASSERT_EQ(clients_->PutNow({.server = 0,
+                                .name = fmt::format("a{}", jump.count()),
+                                .content = MakeContent(200'000, 1),
+                                .via = PutVia::kWrite}),
+              Outcome::kAcknowledged);
+    cluster_->RunFor(seconds(3));
+  }
+  EXPECT_EQ(cluster_->Leader(kCounter), leader);
+  EXPECT_EQ(cluster_->status(leader, kCounter)->term, term);
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F48_ASlowFollowerSlowsNobody) {
+  Make();
+  const size_t leader = LeaderOf(kCounter);
+  const size_t slow = (leader + 1) % 3;
+  const auto time_of = [&](int writes) {
+    const env::Instant begun = cluster_->world().MonotonicNow();
+    for (int i = 0; i < writes; ++i) EXPECT_EQ(clients_->IncrementNow(leader), Outcome::kAcknowledged);
+    return cluster_->world().MonotonicNow() - begun;
+  };
+  const env::Duration before = time_of(60);
+  cluster_->SlowDown(slow, "log-", milliseconds(200));
+  const env::Duration beside = time_of(60);
+  EXPECT_LT(beside, 2 * before) << "the group goes at the pace of its slowest disk";
+  for (const auto& peer : cluster_->status(leader, kCounter)->progress) {
+    const int64_t ahead = peer.next - peer.match;
+    EXPECT_LE(ahead, static_cast<int64_t>(cluster_->options().host.inflight_appends_max) + 1)
+        << peer.id.value;
+  }
+  cluster_->Resume(slow);
+  ExpectWhole();
+}
+
 TEST_F(ClusterFault, F51_MessagesOfAnOldLeaderChangeNothing) {
   Make();
   const size_t old = LeaderOf(kCounter);

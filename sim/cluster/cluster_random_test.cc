@@ -38,7 +38,9 @@ struct Draw {
   const char* why;
 };
 constexpr Draw kDraws[] = {
-    {"kill-after-failed-sync", "K15: what a failed sync left in the page cache is believed after a restart"},
+    {"failed-log-sync",
+     "K15: what a failed sync of the log left behind is believed after a restart (seed 44)"},
+    {"few-kept", "K14: after snapshots that many groups take, stages may stay for ever (seeds 3, 110)"},
     {"start-when-full", "K23: a server whose disk is full may not start"},
     {"few-replies", "K5: the retry table forgets by count only"},
 };
@@ -92,7 +94,8 @@ class RandomRun {
     if (random.Chance(0.2)) options.more_blob_groups = 1;
     node::HostOptions& host = options.host;
     host.shards = static_cast<uint32_t>(random.Between(1, 2));
-    host.compact_keep_entries = OneOf<uint64_t>(random, {0, 5, 30, 30, 1000});
+    host.compact_keep_entries = Drawn("few-kept") ? OneOf<uint64_t>(random, {0, 5, 30, 30, 1000})
+                                                  : OneOf<uint64_t>(random, {30, 30, 1000});
     host.checkpoint_ms = OneOf<uint32_t>(random, {200, 1000, 1000, 4000});
     host.log_bytes_checkpoint = OneOf<uint64_t>(random, {64u << 10, 256u << 20});
     host.inflight_appends_max = OneOf<uint32_t>(random, {1, 8, 128});
@@ -259,7 +262,7 @@ class RandomRun {
   }
   void Kill(size_t server) {
     if (!cluster_.up(server)) return;
-    if (sick_[server] && !Drawn("kill-after-failed-sync")) return PowerLoss(server);
+    if (sick_[server] && !Drawn("failed-log-sync")) return PowerLoss(server);
     cluster_.Kill(server);
     sick_[server] = false;
   }
@@ -312,8 +315,9 @@ class RandomRun {
     const size_t server = Any();
     if (!cluster_.up(server)) return;
     SimFiles& disk = cluster_.disk(server);
-    const std::string where = OneOf<const char*>(random_, {"", "/log/", "/blobs/"});
     const uint64_t kind = random_.Below(5);
+    const bool of_the_log = kind > 0 || Drawn("failed-log-sync");
+    const std::string where = of_the_log ? OneOf<const char*>(random_, {"", "/log/", "/blobs/"}) : "/blobs/";
     LogInfo("{}: fault {} of its disk, in '{}'", cluster_.id(server).value, kind, where);
     sick_[server] = sick_[server] || kind <= 1;
     if (kind == 0) disk.FailNextSync(where);
@@ -385,7 +389,7 @@ class RandomRun {
       if (cluster_.up(i) && cluster_.disk(i).halted()) PowerLoss(i);
       cluster_.disk(i).HaltAt(0);
       cluster_.disk(i).ClearFaults();
-      if (cluster_.up(i)) cluster_.Resume(i);
+      cluster_.Resume(i);
       if (sick_[i]) Kill(i);
       if (!cluster_.lost(i)) MustStart(i);
     }

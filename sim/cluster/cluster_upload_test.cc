@@ -569,5 +569,30 @@ TEST_F(ClusterFault, D20_QueryAtAnotherServerIsPassedOn) {
   cluster_->RunFor(milliseconds(10));
 }
 
+// Random seed 19 with a second blob group: each lane counts its own uploads, and the store keeps those of all.
+TEST_F(ClusterFault, D12_GroupsOfOneServerNeverShareAnUploadId) {
+  ClusterOptions options;
+  options.counter = false;
+  options.more_blob_groups = 1;
+  Make(options);
+  ASSERT_TRUE(cluster_->AwaitLeader(BlobGroup(1))) << cluster_->Describe();
+  for (uint64_t i = 0; i < 4; ++i) {
+    for (const size_t group : {0u, 1u}) {
+      absl::Status status;
+      EXPECT_EQ(clients_->PutNow({.server = 1,
+                                  .group = BlobGroup(group),
+                                  .name = fmt::format("a{}", i),
+                                  .content = MakeContent(100'000 + 1'000 * group, 2 * i + group),
+                                  .via = PutVia::kWrite},
+                                 &status),
+                Outcome::kAcknowledged)
+          << status;
+    }
+  }
+  for (uint64_t i = 0; i < 4; ++i)
+    EXPECT_EQ(clients_->RemoveNow(1, fmt::format("a{}", i)), Outcome::kAcknowledged);
+  ExpectWhole();
+}
+
 }  // namespace
 }  // namespace sluice::sim

@@ -42,6 +42,10 @@ StageContext DecodeStageContext(std::string_view context) {
 }
 
 Lane::Lane(Parts parts) : parts_(std::move(parts)) {
+  // The store keeps the stages of all groups, and each lane counts its calls by itself.
+  for (size_t i = 0; i < client_.bytes.size(); ++i) {
+    client_.bytes[i] = static_cast<uint8_t>(parts_.identity.lane.bytes[i] ^ parts_.id.bytes[i]);
+  }
   for (MissingContent& content : parts_.missing) {
     const UploadId id = content.upload.upload;
     missing_[id].content = std::move(content);

@@ -92,7 +92,7 @@ class Lane {
   Index bytes_complete() const;
   bool IsMissing(const UploadId& upload) const { return missing_.contains(upload); }
   CallId NextCall();
-  const ClientId& client() const { return parts_.identity.lane; }
+  const ClientId& client() const { return client_; }
 
  private:
   struct Missing {
@@ -129,6 +129,7 @@ class Lane {
   Parts parts_;
   ByteTransport* bytes_ = nullptr;
   bool stopped_ = false;
+  ClientId client_;  // of the uploads and calls that this lane begins itself
   uint64_t next_call_ = 1;
   absl::flat_hash_map<UploadId, SealedUpload> sealed_;  // the leader's: who holds what
   std::deque<UploadId> sealed_order_;

@@ -158,6 +158,48 @@ def functions_of(lines):
                 yield number, end - number
 
 
+# --- Fault cases: every number that a test carries has a row in docs/faults.md, every row a test or a reason.
+CASES = [*range(1, 58), *range(69, 73)]
+NAMED = re.compile(r"(?:TEST|TEST_F|TEST_P)\((\w+), *(\w+)\)|add_test\(NAME (\S+)|^set\(\w+ (F\d\d_\S+)\)")
+
+
+def test_names(root):
+    names = set()
+    for path in files_of(root):
+        if path.endswith("_test.cc") or path.endswith("CMakeLists.txt"):
+            with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+                for suite, name, ctest, other in NAMED.findall(file.read()):
+                    names.add(f"{suite}.{name}" if suite else ctest or other)
+    scripts = os.path.join(root, "src/raft/testdata")
+    return names | set(os.listdir(scripts) if os.path.isdir(scripts) else [])
+
+
+def check_faults(root):
+    page = os.path.join(root, "docs/faults.md")
+    if not os.path.exists(page):
+        return
+    with open(page, encoding="utf-8") as file:
+        rows = dict(re.findall(r"^\| F-(\d\d) \|(.*)\|$", file.read(), re.M))
+    names = test_names(root)
+    # ctest makes names out of lists; what stands before the first variable has to do.
+    stems = {re.split(r"[$]", name)[0] for name in names if "$" in name}
+    for case in CASES:
+        if f"{case:02}" not in rows:
+            yield f"docs/faults.md:1: faults: no row for F-{case:02}"
+    for case, row in rows.items():
+        told = re.findall(r"`([^` ]+)`", row.split("*open:*")[0])
+        for test in told:
+            if "make" in test or any(test in name for name in names) or any(test.startswith(s) for s in stems if s):
+                continue
+            yield f"docs/faults.md:1: faults: F-{case} names {test}, and there is no such test"
+        if not told and "*open:*" not in row:
+            yield f"docs/faults.md:1: faults: F-{case} has neither a test nor a reason"
+    for name in names:
+        for case in re.findall(r"(?:^|[._])F(\d\d)(?=_)", name):
+            if int(case) in CASES and case not in rows:
+                yield f"docs/faults.md:1: faults: {name} carries F-{case}, which has no row"
+
+
 def check_tree(root):
     """(findings, sizes): lines to print."""
     findings, sizes, seen = [], [], 0
@@ -174,6 +216,7 @@ def check_tree(root):
                 sizes.append(f"{path}: {len(lines)} lines, aim {FILE_LINES}")
             sizes += [f"{path}:{at}: function of {size} lines, aim {FUNCTION_LINES}"
                       for at, size in functions_of(lines) if size > FUNCTION_LINES]
+    findings += check_faults(root)
     if not seen:
         findings.append(f"{root}: empty: no C++ file found, so nothing was checked")
     return findings, sizes
@@ -242,6 +285,11 @@ def self_test():
     failures += [f"good tree: {finding}" for finding in findings_for(GOOD)[0]]
     if not findings_for([("docs/a.md", "text\n")])[0]:
         failures.append("a tree without C++ files passes")
+    rows = [f"| F-{case:02} | it holds | `Suite.F{case:02}_Holds` |" for case in CASES]
+    tests = [("src/log/a_test.cc", "".join(f"TEST(Suite, F{case:02}_Holds) {{}}\n" for case in CASES[1:]))]
+    page = findings_for([("docs/faults.md", "\n".join(rows[:-1]) + "\n"), *tests])[0]
+    if len(page) != 3:
+        failures.append(f"faults: a row without its test, a case and a test without a row: found {page}")
     long_function = "int F() {\n" + "  G();\n" * (FILE_LINES + 1) + "}\n"
     if len(findings_for([("src/log/a.cc", long_function)])[1]) != 2:
         failures.append("a file and a function over their sizes are not reported")
