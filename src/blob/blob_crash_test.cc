@@ -577,6 +577,29 @@ TEST_F(FullDisk, K23_AnIndexOpensWithNoByteFree) {
   EXPECT_TRUE(Has("b"));
 }
 
+// Tables of the first level wait for a compaction that has no room.
+TEST_F(FullDisk, K23_WritesAndFlushesDoNotWaitForCompactions) {
+  Open();
+  for (int i = 0; i < 3; ++i) {
+    IndexBatch batch;
+    for (int k = 0; k < 2; ++k) batch.Put(fmt::format("k{}", k), std::string(700 << 10, 'v'));
+    ASSERT_TRUE(index_->Write(batch).ok());
+    ASSERT_TRUE(index_->Flush().ok());
+  }
+  Leave(1'300 << 10);  // less than a compaction writes, enough for small flushes
+  auto written = std::async(std::launch::async, [&] {
+    for (int i = 0; i < 60; ++i) {
+      if (!Put(fmt::format("s{}", i)).ok() || !index_->Flush().ok()) return i;
+      Leave(1'300 << 10);
+    }
+    return 60;
+  });
+  const bool ended = written.wait_for(std::chrono::seconds(60)) == std::future_status::ready;
+  EXPECT_TRUE(ended) << "a write or a flush waits";
+  if (!ended) disk_.ClearFaults();
+  EXPECT_EQ(written.get(), 60);
+}
+
 // RocksDB's own flush met the full disk: it must not need a restart.
 TEST_F(FullDisk, K23_F12_AnIndexWhoseOwnFlushFailedGoesOnWhenThereIsRoom) {
   Open();

@@ -25,6 +25,7 @@ namespace {
 // Few and large: a shard must keep several filters beside the blocks of keys.
 constexpr int kCacheShardBits = 2;
 constexpr uint64_t kOpenFilesMax = 256;
+constexpr int kNoTrigger = 1 << 30;
 
 absl::Status FromRocks(const rocksdb::Status& status, const char* operation, const std::string& dir) {
   if (status.ok()) return absl::OkStatus();
@@ -63,6 +64,15 @@ rocksdb::Options MakeOptions(rocksdb::Env* env, const IndexOptions& sizes) {
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   options.write_buffer_size = sizes.write_buffer_bytes;
   options.max_write_buffer_number = 2;
+  // What compactions take beside what is there: small enough for the reserve of the disk.
+  options.max_bytes_for_level_base = 4 * sizes.write_buffer_bytes;
+  options.target_file_size_base = 2 * sizes.write_buffer_bytes;
+  options.max_compaction_bytes = 8 * sizes.write_buffer_bytes;
+  // Nobody waits for them: on a full disk none may end, and the thread that writes also answers reads.
+  options.level0_slowdown_writes_trigger = kNoTrigger;
+  options.level0_stop_writes_trigger = kNoTrigger;
+  options.soft_pending_compaction_bytes_limit = 0;
+  options.hard_pending_compaction_bytes_limit = 0;
   options.max_open_files = static_cast<int>(std::min(kOpenFilesMax, env::DescriptorLimit() / 8));
   options.compression = rocksdb::kNoCompression;
   options.max_manifest_file_size = 16u << 20;
@@ -195,7 +205,9 @@ class RocksIndex final : public Index {
     if (absl::Status room = HasRoomToFlush(); !room.ok() && !(ballast_.GiveUp() && HasRoomToFlush().ok())) {
       return room;
     }
-    RETURN_IF_ERROR(FromRocks(db_->Flush({}), "flush", dir_));
+    rocksdb::FlushOptions flush;
+    flush.allow_write_stall = true;  // else it waits for compactions
+    RETURN_IF_ERROR(FromRocks(db_->Flush(flush), "flush", dir_));
     ballast_.Take();
     return absl::OkStatus();
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A real server on a real file system of 128 MiB: small puts stop at the reserve, everything else goes on; then
+"""A real server on a real file system of 80 MiB: small puts stop at the reserve, everything else goes on; then
 something else takes the last byte, and the server still reads, removes, and starts (K23, F-12, F-28).
 
     full_disk_test.py SLUICE BASE_PORT
@@ -16,7 +16,7 @@ import tempfile
 import time
 
 MIB = 1 << 20
-RESERVE = 48 * MIB
+RESERVE = 32 * MIB
 PATIENCE = 120
 
 
@@ -103,7 +103,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="full_disk_test."))
     disk = folder / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(disk)],
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(disk)],
                       stderr=subprocess.DEVNULL).returncode != 0:
         print("skipped: no file system may be mounted here")
         shutil.rmtree(folder)

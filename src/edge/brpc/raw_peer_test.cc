@@ -258,7 +258,7 @@ TEST(StreamPeer, TheWindowOfOursIsKept) {
   server.options.max_buf_size = 10;
   std::vector<int> results;
   server.echo.on_message = [&](StreamId id, const Bytes&) {
-    for (const size_t size : {6, 100, 1})
+    for (const size_t size : {6u, 100u, 1u})
       results.push_back(StreamWrite(id, Bytes::Copy(std::string(size, 'w'))));
     EXPECT_EQ(StreamWait(id, nullptr), 0);
     results.push_back(StreamWrite(id, Bytes::Copy("after")));

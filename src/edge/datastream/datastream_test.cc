@@ -362,11 +362,11 @@ TEST_F(Chain, D06_BytesReachTheSecondServerUnchanged) {
   std::string data(5'000'003, ' ');
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 7 + i / 999);
   Client client(server_->port());
-  for (uint64_t call : {1, 2, 3})
+  for (uint64_t call : {1u, 2u, 3u})
     client.Send(Open(call) + Data(call, 0, data) + Data(call, data.size(), "", true));
   for (int i = 0; i < 9; ++i) EXPECT_TRUE(client.NextSucceeds()) << i;
   std::lock_guard lock(last_host_.mutex);
-  for (uint64_t call : {1, 2, 3}) {
+  for (uint64_t call : {1u, 2u, 3u}) {
     const auto& content = last_host_.content[{kClient, CallId{call}}];
     EXPECT_TRUE(content.bytes == data);
     EXPECT_TRUE(content.sealed);
