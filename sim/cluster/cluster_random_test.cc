@@ -4,7 +4,7 @@
 //   SLUICE_SEED=17 ...                          one of them
 //   SLUICE_HISTORIES=folder ...                 what the clients saw goes into folder/SEED.jsonl, for
 //                                               tests/linearizability
-//   SLUICE_DRAWS=few-replies,... ...               faults that are drawn only when they are asked for (kDraws)
+//   SLUICE_DRAWS=few-kept,... ...               faults that are drawn only when they are asked for (kDraws)
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -42,7 +42,6 @@ constexpr Draw kDraws[] = {
      "K15: what a failed sync of the log left behind is believed after a restart (seed 44)"},
     {"few-kept", "K14: after snapshots that many groups take, stages may stay for ever (seeds 3, 110)"},
     {"start-when-full", "K23: a server whose disk is full may not start"},
-    {"few-replies", "K5: the retry table forgets by count only"},
 };
 bool Drawn(const char* name) {
   static const std::vector<std::string> asked = [] {
@@ -106,7 +105,6 @@ class RandomRun {
     host.log.cache_bytes_max = OneOf<uint64_t>(random, {0, 4u << 10, 64u << 20});
     host.log.spare_segments = static_cast<uint32_t>(random.Between(0, 2));
     host.blob.direct_run_bytes = OneOf<uint32_t>(random, {0, 64u << 10, 1u << 20});
-    if (Drawn("few-replies") && random.Chance(0.3)) host.session_replies_max = 16;
     return options;
   }
   void Say() {
