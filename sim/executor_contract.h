@@ -147,6 +147,51 @@ TEST_P(ExecutorContract, TimerCanCancelALaterOneThatIsDueToo) {
   EXPECT_FALSE(cancelled_ran);
 }
 
+// Whoever answers to an executor may come late: after its thread, before its memory.
+TEST_P(ExecutorContract, K18_AStoppedExecutorDropsWhatComesLate) {
+  auto owned = std::make_shared<int>(7);
+  const std::weak_ptr<int> watch = owned;
+  int ran = 0;
+  auto executor = New();
+  executor->Post([&ran] { ++ran; });
+  const env::TimerId before = executor->PostAfter(std::chrono::hours(1), [&ran, owned] { ran += 100; });
+  executor->Stop();
+  EXPECT_EQ(ran, 1);
+  executor->Post([&ran, owned] { ran += 100; });
+  const env::TimerId after = executor->PostAfter(env::Duration::zero(), [&ran, owned] { ran += 100; });
+  owned.reset();
+  EXPECT_TRUE(watch.expired()) << "dropped where it was given";
+  executor->Cancel(before);
+  executor->Cancel(after);
+  EXPECT_FALSE(executor->RunsHere());
+  executor->Stop();
+  executor.reset();
+  EXPECT_EQ(ran, 1);
+}
+
+// What is dropped may own things that call the executor when they go.
+TEST_P(ExecutorContract, K18_WhatIsDroppedMayCallItsExecutor) {
+  struct Caller {
+    explicit Caller(env::Executor* its) : executor(its) {}
+    ~Caller() {
+      executor->Cancel(timer);
+      executor->Post([] {});
+    }
+    env::Executor* const executor;
+    env::TimerId timer = env::TimerId::kNone;
+  };
+  auto executor = New();
+  const auto give = [&] {
+    auto caller = std::make_shared<Caller>(executor.get());
+    caller->timer = executor->PostAfter(std::chrono::hours(1), [caller] {});
+    executor->PostAfter(std::chrono::hours(2), [caller] {});
+  };
+  give();
+  executor->Stop();
+  give();
+  executor.reset();
+}
+
 TEST_P(ExecutorContract, DestructorDropsTimersAndLatePosts) {
   auto owned = std::make_shared<int>(7);
   const std::weak_ptr<int> watch = owned;

@@ -28,8 +28,13 @@ class SimExecutor final : public env::Executor {
   }
 
   ~SimExecutor() override {
-    SLUICE_CHECK(!runs_here_) << "an executor must not be destroyed by its own task";
+    Stop();
     process_.executors_.erase({number_, this});
+  }
+
+  void Stop() override {
+    if (closed_) return;
+    SLUICE_CHECK(!runs_here_) << "an executor must not be stopped by its own task";
     for (size_t before = queue_.size(); before > 0 && !queue_.empty() && process_.alive(); --before)
       RunNext();
     closed_ = true;  // destroying the rest may call us

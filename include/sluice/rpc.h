@@ -134,7 +134,7 @@ class Channel {
 
 struct RpcServerOptions {
   uint32_t loops = 2;                 // connections are spread over as many event loops
-  uint32_t threads_max = 64;          // of each loop, for handlers that block
+  uint32_t threads_max = 64;          // of each loop, for handlers that block; 1,024 more may StreamWait
   uint32_t connections_max = 10'000;  // beyond it new ones are closed
   uint32_t half_open_max = 1'024;     // of one address, that have not sent a whole frame; beyond it closed
   uint32_t calls_max = 10'000;        // under way in the whole server; beyond it 2004

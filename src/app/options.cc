@@ -45,7 +45,7 @@ std::vector<Option> MakeOptions() {
        "DataStream connections of one address that have not said anything; further ones are closed",
        SLUICE_FIELD(limits.data_stream_half_open_max)},
       {"stream.loops", Unit::kCount, "Event loops of Streaming RPC", SLUICE_FIELD(limits.stream.loops)},
-      {"stream.threads_max", Unit::kCount, "Threads of each of these loops",
+      {"stream.threads_max", Unit::kCount, "Threads of each of these loops that handlers may hold up",
        SLUICE_FIELD(limits.stream.threads_max)},
       {"stream.connections_max", Unit::kCount, "Streaming RPC connections; further ones are closed",
        SLUICE_FIELD(limits.stream.connections_max)},

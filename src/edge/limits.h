@@ -12,7 +12,7 @@ namespace sluice::edge {
 // Of the port that speaks Streaming RPC; those of bytes are per connection.
 struct StreamLimits {
   uint32_t loops = 2;
-  uint32_t threads_max = 64;  // of each loop
+  uint32_t threads_max = 64;  // of each loop, held up in handlers; those in StreamWait do not count
   uint32_t connections_max = 10'000;
   uint32_t half_open_max = 1'024;  // of one address, that have not said anything whole
   uint32_t streams_per_connection_max = 65'536;

@@ -1,6 +1,9 @@
 #include "env/crew.h"
 
+#include <condition_variable>
 #include <future>
+#include <mutex>
+#include <optional>
 
 #include <asio/post.hpp>
 
@@ -31,7 +34,7 @@ TEST(Crew, CodeThatSaysSoGivesTheLoopAwayAtOnceAndItsHookRunsFirst) {
   asio::post(crew->context(), [&] {
     absl::AnyInvocable<void()> hook = [&] { hook_ran = true; };
     Crew::Foreign foreign(crew.get(), &hook);
-    Crew::AboutToBlock();
+    const Crew::Wait waiting;
     EXPECT_TRUE(hook_ran);
     EXPECT_FALSE(crew->RunsHere());
     done.set_value();
@@ -49,7 +52,7 @@ TEST(Crew, ThreadsAreUsedAgainAndBounded) {
     std::promise<void> outer;
     asio::post(crew->context(), [&] {
       Crew::Foreign foreign(crew.get(), nullptr);
-      Crew::AboutToBlock();
+      const Crew::Wait waiting;
       inner.get_future().wait();
       outer.set_value();
     });
@@ -59,20 +62,86 @@ TEST(Crew, ThreadsAreUsedAgainAndBounded) {
   EXPECT_LE(crew->threads(), 3u);
 }
 
-TEST(Crew, WithoutAnotherThreadTheLoopWaitsAndGoesOn) {
+TEST(Crew, K25_TheLoopHasAThreadWhateverHandlersDo) {
   auto crew = NewCrew("test", 1);
-  std::promise<void> outside;
-  std::promise<void> after;
+  std::promise<void> brought;
+  std::promise<void> ended;
   asio::post(crew->context(), [&] {
     Crew::Foreign foreign(crew.get(), nullptr);
-    Crew::AboutToBlock();
-    EXPECT_TRUE(crew->RunsHere());
-    outside.get_future().wait();
+    brought.get_future().wait();  // without a word: the watch finds it
+    ended.set_value();
   });
-  asio::post(crew->context(), [&] { after.set_value(); });
-  outside.set_value();
-  after.get_future().wait();
-  EXPECT_EQ(crew->threads(), 1u);
+  std::promise<bool> here;
+  asio::post(crew->context(), [&] { here.set_value(crew->RunsHere() && crew->full()); });
+  EXPECT_TRUE(here.get_future().get());
+  crew->Post([&] { brought.set_value(); });  // only the loop brings it
+  ended.get_future().wait();
+  EXPECT_EQ(crew->threads(), 2u);
+}
+
+TEST(Crew, K25_HandlersBeyondTheBoundsWaitAndTheLoopGoesOn) {
+  constexpr int kHandlers = 50;
+  for (const bool says_so : {true, false}) {
+    auto crew = NewCrew("test", /*threads_max=*/3, /*waiting_max=*/5);
+    const size_t inside_max = says_so ? 5 : 3;
+    std::mutex mutex;
+    std::condition_variable changed;
+    size_t inside = 0;
+    size_t over = 0;
+    bool open = false;
+    for (int i = 0; i < kHandlers; ++i) {
+      crew->PostForeign([&] {
+        std::optional<Crew::Wait> waiting;
+        if (says_so) waiting.emplace();
+        std::unique_lock lock(mutex);
+        ++inside;
+        changed.notify_all();
+        changed.wait(lock, [&] { return open; });
+        ++over;
+        changed.notify_all();
+      });
+    }
+    {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return inside == inside_max; });
+    }
+    // The loop runs what is no handler, many times over, and no further handler.
+    for (int i = 0; i < 100; ++i) {
+      std::promise<void> ran;
+      crew->Post([&] { ran.set_value(); });
+      ran.get_future().wait();
+    }
+    std::unique_lock lock(mutex);
+    EXPECT_EQ(inside, inside_max);
+    EXPECT_TRUE(crew->full());
+    open = true;
+    changed.notify_all();
+    changed.wait(lock, [&] { return over == kHandlers; });
+    lock.unlock();
+    EXPECT_LE(crew->threads(), 1u + 3 + 5 + 1);
+  }
+}
+
+TEST(Crew, K25_ThoseWhoSayThatTheyWaitTakeNoPlaceOfOthers) {
+  auto crew = NewCrew("test", /*threads_max=*/2);
+  constexpr int kWaiting = 100;
+  std::promise<void> brought;
+  const std::shared_future<void> future = brought.get_future().share();
+  std::atomic<int> over = 0;
+  for (int i = 0; i < kWaiting; ++i) {
+    crew->PostForeign([&] {
+      const Crew::Wait waiting;
+      future.wait();
+      ++over;
+    });
+  }
+  std::promise<void> last;  // a handler like any other
+  crew->PostForeign([&] { last.set_value(); });
+  last.get_future().wait();
+  EXPECT_FALSE(crew->full());
+  crew->Post([&] { brought.set_value(); });
+  crew->Stop();
+  EXPECT_EQ(over, kWaiting);
 }
 
 TEST(Crew, PostsKeepTheirOrderAndTimersRun) {

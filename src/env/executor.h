@@ -7,6 +7,10 @@
 // PostAfter and Cancel may be called from any thread. A task must not block, except on executors that exist
 // for blocking work (the log writer, blob threads, hashing). The real executor is a thread of its own; the
 // simulated one is a queue in virtual time, so that everything above runs from one seed.
+//
+// Who ends first: an executor that answers are posted to must not be destroyed while somebody may still post.
+// So a whole is taken down in two steps: Stop() of all its executors, callers before whom they call, and only
+// then the memory of anything. In between nothing runs, and what is posted is dropped.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +28,7 @@ enum class TimerId : uint64_t { kNone = 0 };
 
 class Executor {
  public:
-  virtual ~Executor() = default;
+  virtual ~Executor() = default;  // Stop()
   virtual void Post(Task task) = 0;
   // Runs `task` once, not earlier than `delay` from now.
   virtual TimerId PostAfter(Duration delay, Task task) = 0;
@@ -32,6 +36,9 @@ class Executor {
   virtual void Cancel(TimerId timer) = 0;
   // True on the executor's own thread (in the simulator: while one of its tasks runs).
   virtual bool RunsHere() const = 0;
+  // Runs what was posted before, drops timers, and ends the thread. From then on tasks and timers are dropped
+  // where they are given, on the thread that gives them. Not from a task of its own; may be called again.
+  virtual void Stop() = 0;
 };
 
 // Runs `task` now where it is the executor's own thread, else posts it.
@@ -45,8 +52,7 @@ void Dispatch(Executor& executor, F task) {
 class Executors {
  public:
   virtual ~Executors() = default;
-  // A new executor with a thread named `name` (15 bytes are kept). Its destructor runs what was posted
-  // before, drops timers, and joins; it must not be destroyed from its own thread.
+  // A new executor with a thread named `name` (15 bytes are kept).
   virtual std::unique_ptr<Executor> NewExecutor(const std::string& name) = 0;
 };
 

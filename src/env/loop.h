@@ -5,8 +5,8 @@
 //   loop->Post([&] { Accept(acceptor); });
 //
 // context() and everything made on it (sockets, timers, coroutines) belong to the loop's thread; Post,
-// PostAfter and Cancel may be called from any thread. Destroy what lives on the context, on its thread,
-// before the loop: the loop's destructor runs what was posted before, drops the rest and joins.
+// PostAfter and Cancel may be called from any thread. Close what lives on the context, on its thread, before
+// Stop(); destroy it before the loop.
 #pragma once
 
 #include <memory>

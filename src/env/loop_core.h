@@ -4,12 +4,13 @@
 //   class MyLoop final : public LoopCore<Loop> {
 //     ... context().run() on a thread ...
 //     bool RunsHere() const override;
+//     void Stop() override { Post([this] { Halt(); }); ...; Close(); }   // once; also in the destructor
 //   };
 //
 // Asio may run a post from its own thread before an earlier post from another; the order that Executor
 // promises is kept by a queue of our own, drained by one asio handler at a time. Timers live in one ordered
 // map with one asio timer for the earliest, so that a cancelled timer is gone at once. Threading: as Executor
-// says; Halt on the loop.
+// says; Halt on the loop, Close when no thread runs the context any more.
 #pragma once
 
 #include <algorithm>
@@ -30,6 +31,8 @@ namespace sluice::env {
 
 template <typename Interface>
 class LoopCore : public Interface {
+  using SteadyTime = std::chrono::steady_clock::time_point;
+
  public:
   explicit LoopCore(int concurrency_hint) : context_(concurrency_hint), alarm_(context_) {}
 
@@ -37,6 +40,7 @@ class LoopCore : public Interface {
 
   void Post(Task task) override {
     std::unique_lock lock(mutex_);
+    if (closed_) return;  // `task`, which may own things that call us, goes after the lock
     queue_.push_back(std::move(task));
     if (std::exchange(drain_posted_, true)) return;
     lock.unlock();
@@ -49,6 +53,7 @@ class LoopCore : public Interface {
     bool earliest;
     {
       std::lock_guard lock(mutex_);
+      if (closed_) return TimerId::kNone;
       id = TimerId{++last_timer_};
       const auto at = timers_.emplace(std::pair(due, id), std::move(task)).first;
       due_of_.emplace(id, due);
@@ -70,15 +75,24 @@ class LoopCore : public Interface {
   }
 
  protected:
-  // Drops what is left and ends every run() of the context.
+  // Ends every run() of the context.
   void Halt() {
     stopped_ = true;
     context_.stop();
   }
+  // Drops what is left, and from now on whatever is given.
+  void Close() {
+    std::vector<Task> queue;
+    std::map<std::pair<SteadyTime, TimerId>, Task> timers;
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    queue.swap(queue_);
+    timers.swap(timers_);
+    due_of_.clear();
+    // Destroyed after the lock is released: they may own things that call us.
+  }
 
  private:
-  using SteadyTime = std::chrono::steady_clock::time_point;
-
   void Drain() {
     std::vector<Task> batch;
     {
@@ -127,7 +141,8 @@ class LoopCore : public Interface {
     Arm();
   }
 
-  std::mutex mutex_;  // guards the five members below
+  std::mutex mutex_;  // guards the six members below
+  bool closed_ = false;
   std::vector<Task> queue_;
   bool drain_posted_ = false;
   uint64_t last_timer_ = 0;

@@ -4,20 +4,31 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include <asio/executor_work_guard.hpp>
+#include <asio/post.hpp>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "env/crew.h"
 #include "env/loop_core.h"
 
 namespace sluice::env {
 
 class RealCrew;
+
+enum class MemberState : uint8_t {
+  kLoop,     // has the loop, or is about to
+  kBusy,     // held up in code of others
+  kWaiting,  // in a Wait
+  kResting
+};
 
 // One thread of a crew.
 struct CrewMember {
@@ -26,7 +37,7 @@ struct CrewMember {
   // Odd while code of others runs. The watch compares two looks at it, so that nobody reads a clock.
   std::atomic<uint64_t> foreign_count{0};
   absl::AnyInvocable<void()>* on_taken_over = nullptr;  // guarded by the crew's mutex
-  bool resting = false;                                 // ditto
+  MemberState state = MemberState::kLoop;               // ditto
 };
 
 namespace {
@@ -71,10 +82,11 @@ class Watch {
 
 class RealCrew final : public LoopCore<Crew> {
  public:
-  RealCrew(const std::string& name, size_t threads_max)
+  RealCrew(const std::string& name, size_t threads_max, size_t waiting_max)
       : LoopCore(ASIO_CONCURRENCY_HINT_DEFAULT),
         name_(name.substr(0, 15)),
         threads_max_(std::max<size_t>(threads_max, 1)),
+        waiting_max_(std::max<size_t>(waiting_max, 1)),
         work_(asio::make_work_guard(context())) {
     {
       std::lock_guard lock(mutex_);
@@ -83,9 +95,12 @@ class RealCrew final : public LoopCore<Crew> {
     Watch::Get().Add(this);
   }
 
-  ~RealCrew() override {
+  ~RealCrew() override { Stop(); }
+
+  void Stop() override {
+    if (std::exchange(stopped_, true)) return;
     SLUICE_CHECK(current_member == nullptr || current_member->crew != this)
-        << "a crew must not be destroyed by its own thread";
+        << "a crew must not be stopped by its own thread";
     Post([this] {
       Halt();
       std::lock_guard lock(mutex_);
@@ -99,36 +114,35 @@ class RealCrew final : public LoopCore<Crew> {
     }
     Watch::Get().Remove(this);
     for (const auto& member : members_) member->thread.join();
+    postponed_.clear();
+    Close();
   }
 
   bool RunsHere() const override {
     return current_member != nullptr && current_member->crew == this && holder_.load() == current_member;
   }
 
+  bool full() const override { return full_.load(); }
+
+  void WhenNotFull(Task code) override {
+    static Counter& counter = NewCounter("sluice_rpc_handlers_postponed_total",
+                                         "Times that handlers of Streaming RPC waited for a thread");
+    std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    postponed_.push_back(std::move(code));
+    if (!full_) return ResumeOne();
+    counter.Increment();
+    if (!std::exchange(said_full_, true)) {
+      LogWarn(
+          "crew {}: {} threads are busy in handlers (threads_max is {}) and {} wait in them (at most {}); "
+          "further handlers wait",
+          name_, busy_, threads_max_, waiting_, waiting_max_);
+    }
+  }
+
   size_t threads() const override {
     std::lock_guard lock(mutex_);
     return members_.size();
-  }
-
-  // The loop goes on without `member`, if it has it and another thread can be had.
-  void TakeFrom(CrewMember* member) {
-    std::lock_guard lock(mutex_);
-    if (holder_.load() != member || stopping_) return;
-    CrewMember* next = nullptr;
-    for (const auto& other : members_) {
-      if (other->resting) next = other.get();
-    }
-    if (next == nullptr && members_.size() < threads_max_) next = NewMember();
-    if (next == nullptr) {
-      if (!short_of_threads_) LogWarn("crew {}: all {} threads are busy in handlers", name_, threads_max_);
-      short_of_threads_ = true;
-      return;
-    }
-    short_of_threads_ = false;
-    next->resting = false;
-    if (auto* hook = std::exchange(member->on_taken_over, nullptr)) (*hook)();
-    holder_.store(next);
-    wake_.notify_all();
   }
 
   // The watch's look: true if code of others runs or ran since the last look.
@@ -139,7 +153,10 @@ class RealCrew final : public LoopCore<Crew> {
     const bool active = holder != seen_holder_ || count != seen_count_ || count % 2 == 1;
     seen_holder_ = holder;
     seen_count_ = count;
-    if (held_up) TakeFrom(holder);
+    if (held_up) {
+      std::lock_guard lock(mutex_);
+      TakeFrom(holder);
+    }
     return active;
   }
 
@@ -158,14 +175,84 @@ class RealCrew final : public LoopCore<Crew> {
     member->on_taken_over = nullptr;
   }
 
+  void BeginWait(CrewMember* member) {
+    std::lock_guard lock(mutex_);
+    TakeFrom(member);
+    if (member->state == MemberState::kBusy && waiting_ < waiting_max_) Move(member, MemberState::kWaiting);
+  }
+
+  void EndWait(CrewMember* member) {
+    std::lock_guard lock(mutex_);
+    if (member->state == MemberState::kWaiting) Move(member, MemberState::kBusy);
+  }
+
  private:
-  CrewMember* NewMember() {  // with mutex_
-    members_.push_back(std::make_unique<CrewMember>());
-    CrewMember* member = members_.back().get();
+  // --- With mutex_ ---
+
+  // The loop goes on without `member`, if it has it and another thread can be had.
+  void TakeFrom(CrewMember* member) {
+    if (holder_.load() != member || stopping_) return;
+    CrewMember* next = nullptr;
+    for (const auto& other : members_) {
+      if (other->state == MemberState::kResting) next = other.get();
+    }
+    if (next == nullptr) next = NewMember();
+    if (next == nullptr) return;
+    Move(member, MemberState::kBusy);
+    Move(next, MemberState::kLoop);
+    if (auto* hook = std::exchange(member->on_taken_over, nullptr)) (*hook)();
+    holder_.store(next);
+    wake_.notify_all();
+  }
+
+  // Null if the system has no thread to give.
+  CrewMember* NewMember() {
+    auto made = std::make_unique<CrewMember>();
+    CrewMember* const member = made.get();
     member->crew = this;
-    member->thread = std::thread([this, member] { Main(member); });
+    try {
+      member->thread = std::thread([this, member] { Main(member); });
+    } catch (const std::system_error& error) {
+      if (!std::exchange(said_no_thread_, true))
+        LogError("crew {}: no thread beside {}: {}; handlers hold up its connections", name_, members_.size(),
+                 error.what());
+      return nullptr;
+    }
+    said_no_thread_ = false;
+    members_.push_back(std::move(made));
     return member;
   }
+
+  void Move(CrewMember* member, MemberState to) {
+    busy_ -= member->state == MemberState::kBusy;
+    waiting_ -= member->state == MemberState::kWaiting;
+    member->state = to;
+    busy_ += to == MemberState::kBusy;
+    waiting_ += to == MemberState::kWaiting;
+    full_ = busy_ >= threads_max_ || waiting_ >= waiting_max_;
+    if (!full_) ResumeOne();
+  }
+
+  // One after the other, as long as none of them fills the crew.
+  void ResumeOne() {
+    if (full_ || stopping_) return;
+    if (postponed_.empty()) {
+      said_full_ = false;
+      return;
+    }
+    asio::post(context(), [this, code = std::move(postponed_.front())]() mutable {
+      if (full_) {
+        std::lock_guard lock(mutex_);
+        return postponed_.push_front(std::move(code));
+      }
+      std::exchange(code, nullptr)();
+      std::lock_guard lock(mutex_);
+      ResumeOne();
+    });
+    postponed_.pop_front();
+  }
+
+  // --- Without ---
 
   void Main(CrewMember* member) {
     pthread_setname_np(pthread_self(), name_.c_str());
@@ -178,7 +265,7 @@ class RealCrew final : public LoopCore<Crew> {
         if (context().stopped()) return;
         continue;
       }
-      member->resting = true;
+      Move(member, MemberState::kResting);
       wake_.wait(lock, [&] { return stopping_ || holder_.load() == member; });
       if (stopping_) return;
     }
@@ -186,14 +273,21 @@ class RealCrew final : public LoopCore<Crew> {
 
   const std::string name_;
   const size_t threads_max_;
+  const size_t waiting_max_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
+  bool stopped_ = false;  // of who stops it
 
   mutable std::mutex mutex_;  // guards the members below
   std::condition_variable wake_;
   std::vector<std::unique_ptr<CrewMember>> members_;
   std::atomic<CrewMember*> holder_{nullptr};  // written with mutex_
+  size_t busy_ = 0;                           // members in this state; ditto the next
+  size_t waiting_ = 0;
+  std::atomic<bool> full_{false};  // written with mutex_
+  std::deque<Task> postponed_;     // bounded by the connections, which have one each, and by their streams
   bool stopping_ = false;
-  bool short_of_threads_ = false;
+  bool said_full_ = false;
+  bool said_no_thread_ = false;
 
   // The watch's own.
   CrewMember* seen_holder_ = nullptr;
@@ -244,16 +338,29 @@ Crew::Foreign::~Foreign() {
   if (member_ != nullptr) member_->crew->Leave(member_);
 }
 
-void Crew::AboutToBlock() {
-  CrewMember* const member = current_member;
-  if (member == nullptr || member->foreign_count.load() % 2 == 0) return;
-  member->crew->TakeFrom(member);
+Crew::Wait::Wait() {
+  if (current_member == nullptr || current_member->foreign_count.load() % 2 == 0) return;
+  member_ = current_member;
+  member_->crew->BeginWait(member_);
+}
+
+Crew::Wait::~Wait() {
+  if (member_ != nullptr) member_->crew->EndWait(member_);
+}
+
+void Crew::PostForeign(Task code) {
+  asio::post(context(), [this, code = std::move(code)]() mutable {
+    if (full())
+      return WhenNotFull([this, code = std::move(code)]() mutable { PostForeign(std::move(code)); });
+    Foreign foreign(this, nullptr);
+    code();
+  });
 }
 
 bool Crew::IsMember() { return current_member != nullptr; }
 
-std::unique_ptr<Crew> NewCrew(const std::string& name, size_t threads_max) {
-  return std::make_unique<RealCrew>(name, threads_max);
+std::unique_ptr<Crew> NewCrew(const std::string& name, size_t threads_max, size_t waiting_max) {
+  return std::make_unique<RealCrew>(name, threads_max, waiting_max);
 }
 
 }  // namespace sluice::env

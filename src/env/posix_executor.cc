@@ -22,10 +22,14 @@ class RealLoop final : public LoopCore<Loop> {
     });
   }
 
-  ~RealLoop() override {
-    SLUICE_CHECK(!RunsHere()) << "an executor must not be destroyed by its own task";
+  ~RealLoop() override { Stop(); }
+
+  void Stop() override {
+    if (!thread_.joinable()) return;
+    SLUICE_CHECK(!RunsHere()) << "an executor must not be stopped by its own task";
     Post([this] { Halt(); });
     thread_.join();
+    Close();
   }
 
   bool RunsHere() const override { return current_ == this; }

@@ -116,8 +116,7 @@ class Link : public std::enable_shared_from_this<Link> {
     Conclude(*call, code, text);
     crew_->Cancel(call->timer);
     if (!call->done) return call->over.Notify();
-    asio::post(crew_->context(), [crew = crew_, call] {
-      env::Crew::Foreign foreign(crew, nullptr);
+    crew_->PostForeign([call] {
       std::exchange(call->done, nullptr)();
       ReleaseStreams(*call);
     });
@@ -231,7 +230,7 @@ class RealChannel final : public Channel {
     const bool waits = !call->done;
     link_->Start(call);
     if (!waits) return;
-    env::Crew::AboutToBlock();
+    const env::Crew::Wait waiting;
     call->over.WaitForNotification();
     ReleaseStreams(*call);
   }

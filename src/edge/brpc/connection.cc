@@ -278,19 +278,24 @@ void Connection::OnIdleTimer(const std::shared_ptr<StreamEnd>& end) {
     end->delivering = true;  // callbacks of a stream come one at a time
     ++workers_;              // who waits for the end waits for this too
   }
-  asio::post(crew_->context(), [self = shared_from_this(), end] {
-    EventScope scope(self);
-    if (end->handler != nullptr) scope.Run([&] { end->handler->on_idle_timeout(end->id); });
-    {
-      std::lock_guard lock(self->mutex_);
-      self->streams_.Delivered(end.get());
-      self->SetIdleTimer(end.get());
-    }
-    self->RunUserCode();
-    std::lock_guard lock(self->mutex_);
-    --self->workers_;
-    if (self->lost()) self->worked_.notify_all();
-  });
+  asio::post(crew_->context(), [self = shared_from_this(), end] { self->TellIdle(end); });
+}
+
+void Connection::TellIdle(const std::shared_ptr<StreamEnd>& end) {
+  if (crew_->full()) {
+    return crew_->WhenNotFull([self = shared_from_this(), end] { self->TellIdle(end); });
+  }
+  EventScope scope(shared_from_this());
+  if (end->handler != nullptr) scope.Run([&] { end->handler->on_idle_timeout(end->id); });
+  {
+    std::lock_guard lock(mutex_);
+    streams_.Delivered(end.get());
+    SetIdleTimer(end.get());
+  }
+  RunUserCode();
+  std::lock_guard lock(mutex_);
+  --workers_;
+  if (lost()) worked_.notify_all();
 }
 
 // --- The end ---
@@ -308,8 +313,8 @@ void Connection::LoseAndWait(int code, const std::string& text) {
   if (env::Crew::IsMember()) return;
   std::unique_lock lock(mutex_);
   worked_.wait(lock, [this] {
-    return workers_ == 0 && !user_code_posted_ && finished_.empty() && !streams_.HasReady() &&
-           !streams_.HasWritable();
+    return workers_ == 0 && !user_code_posted_ && !user_code_postponed_ && finished_.empty() &&
+           !streams_.HasReady() && !streams_.HasWritable();
   });
 }
 

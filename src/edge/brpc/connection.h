@@ -168,18 +168,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Somebody waits for room in this stream.
   void OnFull(StreamEnd* end);
 
-  // --- Code of others: requests, finished calls, messages, ends, waiters ---
+  // --- Code of others: requests, finished calls, messages, ends; and those who wait ---
   void RunUserCode();
+  void RunPosted(bool* flag);
+  bool WakeOne();
   void RunOne(EventScope& scope);
   void Deliver(EventScope& scope, StreamEnd* end, Delivery* delivery);
-  void Finish(EventScope& scope, const std::shared_ptr<ClientCall>& call);
-  void Wake(EventScope& scope, StreamEnd& end);
   // On this thread if it is at it anyway, else on the loop.
   void RunUserCodeSoon();
   void PostUserCodeLocked();
   // Another thread has the loop now: it does what this one would do next.
   void LeaveWorkToOthers();
   void OnIdleTimer(const std::shared_ptr<StreamEnd>& end);
+  void TellIdle(const std::shared_ptr<StreamEnd>& end);
 
   // --- Writing ---
   enum class FlushBy : uint8_t {
@@ -236,6 +237,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool blocked_ = false;       // the socket takes nothing now
   bool flush_posted_ = false;  // the loop, or a scope, is going to flush
   bool user_code_posted_ = false;
+  bool user_code_postponed_ = false;  // until the crew is not full
   bool read_paused_ = false;
   bool budget_ticking_ = false;
   bool close_ticking_ = false;

@@ -114,7 +114,8 @@ void Connection::EndCall(const std::shared_ptr<ClientCall>& call, int code, cons
     if (code != 0 && end->self != nullptr) streams_.Fail(end.get(), code, text);
   }
   Conclude(*call, code, text);
-  finished_.push_back(call);
+  // Who waits for it on a thread of its own is told first: WakeOne looks at the front.
+  call->done ? finished_.push_back(call) : finished_.push_front(call);
 }
 
 bool Connection::StartCall(const std::shared_ptr<ClientCall>& call) {

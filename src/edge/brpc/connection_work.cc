@@ -207,14 +207,16 @@ void Connection::LeaveWorkToOthers() {
 
 void Connection::PostUserCodeLocked() {
   if (std::exchange(user_code_posted_, true)) return;
-  asio::post(crew_->context(), [self = shared_from_this()] {
-    EventScope scope(self);
-    {
-      std::lock_guard lock(self->mutex_);
-      self->user_code_posted_ = false;
-    }
-    self->RunUserCode();
-  });
+  asio::post(crew_->context(), [self = shared_from_this()] { self->RunPosted(&self->user_code_posted_); });
+}
+
+void Connection::RunPosted(bool* flag) {
+  EventScope scope(shared_from_this());
+  {
+    std::lock_guard lock(mutex_);
+    *flag = false;
+  }
+  RunUserCode();
 }
 
 void Connection::RunUserCode() {
@@ -223,25 +225,61 @@ void Connection::RunUserCode() {
   Delivery delivery;
   mutex_.lock();
   ++workers_;
+  bool postpone = false;
   while (true) {
-    if (delivery.batches >= kBatchesAtOnce && !lost()) {
+    if (WakeOne()) continue;
+    if (requests_.empty() && finished_.empty() && !streams_.HasReady()) break;
+    // A turn ends after so many messages, and where this thread has lost the loop.
+    if ((delivery.batches >= kBatchesAtOnce && !lost()) || !scope->active()) {
       PostUserCodeLocked();
       break;
     }
-    if (!requests_.empty() || !finished_.empty() || streams_.HasWritable()) {
-      RunOne(*scope);
-      continue;
+    if (crew_->full()) {
+      postpone = !std::exchange(user_code_postponed_, true);
+      break;
     }
-    StreamState* const stream = streams_.NextReady();
-    if (stream == nullptr) break;
-    Deliver(*scope, static_cast<StreamEnd*>(stream), &delivery);
+    if (!requests_.empty() || !finished_.empty()) {
+      RunOne(*scope);
+    } else {
+      Deliver(*scope, static_cast<StreamEnd*>(streams_.NextReady()), &delivery);
+    }
   }
   --workers_;
   if (lost()) worked_.notify_all();
   mutex_.unlock();
   working = outer;
+  if (postpone) {
+    crew_->WhenNotFull([self = shared_from_this()] { self->RunPosted(&self->user_code_postponed_); });
+  }
   if (std::exchange(delivery.read_on, false)) ArmRead();
   Kick();
+}
+
+// With the lock, which it gives up meanwhile. Somebody who waits, if there is one: that is done even when the
+// crew is full, because those who wait are what fills it.
+bool Connection::WakeOne() {
+  std::shared_ptr<ClientCall> call;
+  std::vector<Writable> waiters;
+  int code = 0;
+  if (!finished_.empty() && !finished_.front()->done) {
+    call = std::move(finished_.front());
+    finished_.pop_front();
+  } else if (StreamState* const stream = streams_.NextWritable()) {
+    auto* const end = static_cast<StreamEnd*>(stream);
+    waiters = end->TakeWaiters();
+    if (end->phase == StreamState::Phase::kEnded) code = ECONNRESET;
+  } else {
+    return false;
+  }
+  mutex_.unlock();
+  if (call != nullptr) {
+    crew_->Cancel(call->timer);
+    call->over.Notify();  // who waits releases the streams
+  }
+  for (Writable& writable : waiters) writable(code);
+  waiters.clear();
+  mutex_.lock();
+  return true;
 }
 
 // With the lock, which it gives up while it runs code of others. One thing: what is behind it stays where
@@ -252,17 +290,13 @@ void Connection::RunOne(EventScope& scope) {
     requests_.pop_front();
     mutex_.unlock();
     scope.Run([&] { handler_->OnRequest(shared_from_this(), std::move(request)); });
-  } else if (!finished_.empty()) {
+  } else {
     const std::shared_ptr<ClientCall> call = std::move(finished_.front());
     finished_.pop_front();
     mutex_.unlock();
-    Finish(scope, call);
-  } else if (StreamState* const stream = streams_.NextWritable()) {
-    const auto end = static_cast<StreamEnd*>(stream)->shared_from_this();
-    mutex_.unlock();
-    Wake(scope, *end);
-  } else {
-    return;  // others were quicker
+    crew_->Cancel(call->timer);
+    scope.Run([&] { std::exchange(call->done, nullptr)(); });
+    ReleaseStreams(*call);
   }
   mutex_.lock();
 }
@@ -306,24 +340,6 @@ void Connection::Deliver(EventScope& scope, StreamEnd* end, Delivery* delivery) 
   }
   if (streams_.WaitsForBudget()) SetBudgetTick();
   if (MayReadOn()) delivery->read_on = true;
-}
-
-void Connection::Finish(EventScope& scope, const std::shared_ptr<ClientCall>& call) {
-  crew_->Cancel(call->timer);
-  if (!call->done) return call->over.Notify();  // who waits releases the streams
-  scope.Run([&] { std::exchange(call->done, nullptr)(); });
-  ReleaseStreams(*call);
-}
-
-void Connection::Wake(EventScope& scope, StreamEnd& end) {
-  std::vector<Writable> waiters;
-  int code = 0;
-  {
-    std::lock_guard lock(mutex_);
-    waiters = end.TakeWaiters();
-    if (end.phase == StreamState::Phase::kEnded) code = ECONNRESET;
-  }
-  for (Writable& writable : waiters) scope.Run([&] { writable(code); });
 }
 
 // --- Time ---

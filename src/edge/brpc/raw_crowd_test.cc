@@ -1,5 +1,6 @@
 // A foreign peer made by hand against a real RpcServer:
 // silence, crowds, and frames that ask for what they must not get.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -113,6 +114,51 @@ TEST(StreamPeer, F63_RequestsThatBlockHoldUpNoneBehindThem) {
   }
   EXPECT_THAT(answered, testing::UnorderedElementsAre(1, 2));
   go.Notify();
+}
+
+// --- K25: handlers that wait for room ---
+
+constexpr int64_t kWaiters = 70;
+
+// One connection with so many streams; each handler has filled its window and waits with the second message.
+void FillWithWaiters(EchoServer& server, RawPeer& peer) {
+  for (int64_t id = 0; id < kWaiters; ++id) OpenOk(peer, "echo", {.id = id});
+  for (int64_t id = 0; id < kWaiters; ++id) {
+    ASSERT_TRUE(peer.Send(Data(id, id, "fills window") + Data(id, id, "waits for it")));
+  }
+  std::vector<std::string> words;
+  std::vector<std::string> expected;
+  for (int64_t id = 0; id < kWaiters; ++id) {
+    words.push_back(peer.WordButFeedback());
+    expected.push_back(fmt::format("DATA {}<{} fills window", id, id));
+  }
+  EXPECT_THAT(words, testing::UnorderedElementsAreArray(expected));
+  RawPeer other = RawPeer::Connect(server.port());  // on the same loop
+  ExpectAlive(other);
+}
+
+TEST(StreamPeer, K25_HandlersThatWaitStopNobodyElseAndGoOn) {
+  EchoServer server({.loops = 1, .threads_max = 2});
+  server.options.max_buf_size = 10;
+  RawPeer peer = RawPeer::Connect(server.port());
+  FillWithWaiters(server, peer);
+  for (int64_t id = 0; id < kWaiters; ++id) ASSERT_TRUE(peer.Send(Feedback(id, id, 12)));
+  std::vector<std::string> words;
+  std::vector<std::string> expected;
+  for (int64_t id = 0; id < kWaiters; ++id) {
+    words.push_back(peer.WordButFeedback());
+    expected.push_back(fmt::format("DATA {}<{} waits for it", id, id));
+  }
+  EXPECT_THAT(words, testing::UnorderedElementsAreArray(expected));
+}
+
+TEST(StreamPeer, K25_AServerWhoseHandlersWaitIsStopped) {
+  EchoServer server({.loops = 1, .threads_max = 2});
+  server.options.max_buf_size = 10;
+  RawPeer peer = RawPeer::Connect(server.port());
+  FillWithWaiters(server, peer);
+  server.Stop();
+  server.echo.AwaitEnds(kWaiters);
 }
 
 TEST(StreamPeer, F63_SilentConnectionsOfOneAddressAreLimited) {

@@ -216,7 +216,7 @@ void RpcServer::Stop() {
     std::unique_lock lock(inner.mutex);
     inner.gone.wait(lock, [&] { return inner.connections.empty(); });
   }
-  inner.crews.clear();
+  for (const auto& crew : inner.crews) crew->Stop();  // kept: ends of streams that are still held know them
 }
 
 void RpcServer::Inner::Accept() {

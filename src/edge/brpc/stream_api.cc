@@ -102,7 +102,7 @@ int StreamWait(StreamId id, const timespec* due_time) {
     wait->over.Notify();
   });
   if (wait->over.HasBeenNotified()) return wait->code;
-  env::Crew::AboutToBlock();
+  const env::Crew::Wait waiting;
   const std::chrono::nanoseconds left = Until(due_time);
   if (left.count() < 0) {
     wait->over.WaitForNotification();
@@ -116,12 +116,7 @@ int StreamWait(StreamId id, const timespec* due_time) {
 void StreamWait(StreamId id, const timespec* due_time, void (*on_writable)(StreamId, void*, int), void* arg) {
   const auto end = FindStream(id);
   env::Crew* const crew = edge::brpc::ClientCrew();
-  const auto tell = [=](int code) {
-    asio::post(crew->context(), [=] {
-      env::Crew::Foreign foreign(crew, nullptr);
-      on_writable(id, arg, code);
-    });
-  };
+  const auto tell = [=](int code) { crew->PostForeign([=] { on_writable(id, arg, code); }); };
   if (end == nullptr) return tell(EINVAL);
   const auto timer = std::make_shared<std::atomic<env::TimerId>>(env::TimerId::kNone);
   const uint64_t number = end->WaitForRoom([tell, timer, crew](int code) {

@@ -4,6 +4,8 @@
 #include <deque>
 #include <mutex>
 
+#include "edge/brpc/connection.h"
+#include "edge/brpc/crews.h"
 #include "edge/brpc/stream_end.h"
 #include "sluice/stream.h"
 
@@ -124,11 +126,13 @@ bool Stream::WriteAwaiter::await_ready() {
 }
 
 void Stream::WriteAwaiter::await_suspend(std::coroutine_handle<> waiter) {
-  // May go on at once, on this thread; nothing of the awaiter is touched after WaitForRoom.
-  inner->end->WaitForRoom([this, waiter](int code) {
+  // Nothing of the awaiter is touched after WaitForRoom: the coroutine goes on on a thread of the crew.
+  const auto connection = inner->end->connection();
+  env::Crew* const crew = connection == nullptr ? edge::brpc::ClientCrew() : connection->crew();
+  inner->end->WaitForRoom([this, waiter, crew](int code) {
     result = code == 0 ? inner->end->Write(message) : code;
     if (result == EAGAIN) return await_suspend(waiter);  // others were quicker
-    waiter.resume();
+    crew->PostForeign([waiter] { waiter.resume(); });
   });
 }
 

@@ -236,11 +236,9 @@ void StreamEnd::EndUnattached(int error_code, const std::string& text) {
     waiters = TakeWaiters();
   }
   ForgetStreamId(id);
-  env::Crew* const crew = ClientCrew();
-  asio::post(crew->context(), [end = shared_from_this(), crew, waiters = std::move(waiters)]() mutable {
-    env::Crew::Foreign foreign(crew, nullptr);
-    for (Writable& writable : waiters) writable(ECONNRESET);
-    if (end->handler == nullptr) return;
+  for (Writable& writable : waiters) writable(ECONNRESET);
+  if (handler == nullptr) return;
+  ClientCrew()->PostForeign([end = shared_from_this()] {
     if (end->end_code != 0) end->handler->on_failed(end->id, end->end_code, end->end_text);
     end->handler->on_closed(end->id);
   });

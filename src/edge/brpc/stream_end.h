@@ -26,7 +26,7 @@ namespace sluice::edge::brpc {
 
 class Connection;
 
-// Told once: 0 or an errno, on any thread, without a lock.
+// Told once: 0 or an errno, on any thread, without a lock. Never blocks: code of others is posted.
 using Writable = absl::AnyInvocable<void(int code)>;
 
 class StreamEnd : public wire::brpc::StreamState, public std::enable_shared_from_this<StreamEnd> {
