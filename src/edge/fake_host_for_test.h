@@ -50,6 +50,7 @@ class FakeHost : public node::Host {
 
   void Start(node::PeerTransport*, node::ByteTransport*) override {}
   void Stop() override {}
+  void EndThreads() override {}
   const node::HostOptions& options() const override { return options_; }
   absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) override {
     if (on_step) on_step(group, from, std::move(message));

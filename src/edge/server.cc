@@ -77,7 +77,13 @@ Server::Server(node::Host* host, ServerOptions options)
 
 Server::~Server() {
   Stop(std::chrono::milliseconds(100));
+  EndThreads();
   while (!parts_.empty()) parts_.pop_back();
+}
+
+void Server::EndThreads() {
+  for (const auto& lane : lanes_) lane->Stop();
+  disk_->Stop();
 }
 
 node::PeerTransport& Server::peers() { return peers_; }

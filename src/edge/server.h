@@ -7,9 +7,10 @@
 //   host->Start(&server->peers(), &server->bytes());
 //   RETURN_IF_ERROR(server->Listen());
 //   ... server->Drain();  host->Stop();  server->Stop(std::chrono::seconds(2));
+//   server->EndThreads();  host->EndThreads();             // then the memory of both, the host's first
 //
-// Threading: Add before Listen, on one thread; the rest from any thread. Ownership: the host must outlive
-// Stop(); the server must outlive the host's Stop(). Failure: Listen names the address that cannot be had;
+// Threading: Add before Listen, on one thread; the rest from any thread. Ownership: either may be called by
+// the other's threads until both have ended theirs, so neither is destroyed before. Failure: Listen names the address that cannot be had;
 // Stop never fails, cuts what does not end in time, and may be called again.
 #pragma once
 
@@ -59,7 +60,7 @@ class Part {
 class Server {
  public:
   static absl::StatusOr<std::unique_ptr<Server>> Create(node::Host* host, ServerOptions options);
-  ~Server();  // Stop()
+  ~Server();  // Stop() and EndThreads()
 
   void Add(std::unique_ptr<Part> part);
   absl::Status Listen();
@@ -67,6 +68,9 @@ class Server {
   // hand over its leadership.
   void Drain();
   void Stop(std::chrono::milliseconds grace);
+  // After Stop: ends the lanes and the thread for snapshots, after what was given to them. The lanes may still
+  // be answered to, in vain, until the server is destroyed. Idempotent.
+  void EndThreads();
 
   node::PeerTransport& peers();
   ByteLane& bytes() { return byte_lane_; }

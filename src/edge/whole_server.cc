@@ -89,7 +89,11 @@ void WholeServer::Stop() {
   if (std::exchange(stopped_, true)) return;
   Drain();
   if (host_ != nullptr) host_->Stop();
-  if (server_ != nullptr) server_->Stop(kGrace);
+  if (server_ != nullptr) {
+    server_->Stop(kGrace);
+    server_->EndThreads();
+  }
+  if (host_ != nullptr) host_->EndThreads();
 }
 
 }  // namespace sluice::edge

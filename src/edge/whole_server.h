@@ -5,7 +5,7 @@
 //
 // Threading: Start, Drain and Stop on one thread, blocking. Ownership: owns host, services and listeners.
 // Failure: Start names the folder or the address that cannot be had and leaves nothing running; Stop hands
-// leadership over if it can, never fails, and may be called again.
+// leadership over if it can, never fails, ends every thread, and may be called again.
 #pragma once
 
 #include <memory>
@@ -47,8 +47,8 @@ class WholeServer {
   WholeServer() = default;
   void AddParts(const WholeServerOptions& options);
 
-  std::unique_ptr<node::Host> host_;
   std::unique_ptr<Server> server_;
+  std::unique_ptr<node::Host> host_;  // goes first: what it holds may know the server's lanes and transports
   const files::FilesPart* files_ = nullptr;  // the server's
   bool stopped_ = false;
 };

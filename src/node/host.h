@@ -143,10 +143,15 @@ class Host {
   // to another server or is of a newer format (F-19).
   static absl::StatusOr<std::unique_ptr<Host>> Open(HostOptions options, HostSeams seams);
   virtual ~Host() = default;
-  // Starts ticking. The transports must outlive Stop().
+  // Starts ticking. The transports must outlive EndThreads().
   virtual void Start(PeerTransport* peers, ByteTransport* bytes) = 0;
-  // Hands leadership over if it can within a second, answers what is pending, stops all threads. Idempotent.
+  // Hands leadership over if it can within a second, and answers what is pending and whatever is asked from
+  // then on; threads go on, for answers of others to arrive on. Idempotent.
   virtual void Stop() = 0;
+  // Ends all threads, the log's and the store's last, which finish what they have. From then on nothing of
+  // the host runs or calls a transport, and nothing may be called but the destructor, which does this first.
+  // Executors that answers go to must not be destroyed before; stopped they may be. Idempotent.
+  virtual void EndThreads() = 0;
 
   virtual const HostOptions& options() const = 0;
 

@@ -1,7 +1,7 @@
 #include "node/node_host.h"
 
 #include <algorithm>
-#include <atomic>
+#include <future>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -10,6 +10,9 @@ namespace sluice::node {
 namespace {
 
 constexpr size_t kPeerIdBytesMax = 256;
+// How long an orderly stop takes at most for what it could do without.
+constexpr std::chrono::seconds kHandOverPatience{1};
+constexpr std::chrono::seconds kCheckpointPatience{1};
 
 ClientReply NoSuchGroup(const GroupId& group) {
   ClientReply reply;
@@ -169,7 +172,7 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   return absl::OkStatus();
 }
 
-NodeHost::~NodeHost() { DropThreads(); }
+NodeHost::~NodeHost() { EndThreads(); }
 
 void NodeHost::Start(PeerTransport* peers, ByteTransport* bytes) {
   SLUICE_CHECK(!started_) << "Start twice";
@@ -201,56 +204,64 @@ void NodeHost::Tick(size_t shard) {
   });
 }
 
-void NodeHost::Stop() {
-  if (stopped_) return;
-  stopped_ = true;
-  if (!started_) return;
-  // Leadership first, so that clients find a leader at once: up to a second (F-40).
-  for (auto& [id, slot] : slots_) {
-    slot->shard->Post([slot = slot.get()] { slot->group->HandOver(); });
-  }
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-  for (bool leading = true; leading && std::chrono::steady_clock::now() < until;) {
-    leading = false;
-    for (auto& [id, slot] : slots_) {
-      // Answered by a timer of the shard, so that this thread waits and does not spin.
-      std::promise<bool> promise;
-      auto future = promise.get_future();
-      slot->shard->PostAfter(std::chrono::milliseconds(options_.tick_ms), [slot = slot.get(), &promise] {
-        promise.set_value(slot->group->leads() && slot->group->configuration().voters.size() > 1);
-      });
-      leading |= future.get();
-    }
-  }
-  for (auto& [id, slot] : slots_) {
-    std::promise<void> promise;
-    slot->shard->Post([slot = slot.get(), &promise] {
-      if (slot->lane) slot->lane->Stop();
-      slot->group->Stop();
-      promise.set_value();
+void NodeHost::OnShards(absl::FunctionRef<void(Slot&)> work) {
+  for (const auto& shard : shards_) {
+    std::promise<void> done;
+    shard->Post([&] {
+      for (auto& [id, slot] : slots_) {
+        if (slot->shard == shard.get()) work(*slot);
+      }
+      done.set_value();
     });
-    promise.get_future().wait();
+    done.get_future().wait();
   }
-  // A last checkpoint makes the next start short; nothing depends on it.
-  std::promise<void> promise;
-  apply_->Post([this, &promise] {
-    for (auto& [id, slot] : slots_) (void)slot->group->applier().Checkpoint();
-    promise.set_value();
-  });
-  promise.get_future().wait();
 }
 
-void NodeHost::DropThreads() {
-  // Executors first: what they still run may use the groups. Then the log and the store, which post to
-  // executors that are gone only if they were still working,
-  // hence their own threads end before the shards do.
+// Looks after a tick, so that this thread waits and does not spin.
+bool NodeHost::WaitsForHandOver() {
+  std::promise<void> ticked;
+  shards_[0]->PostAfter(std::chrono::milliseconds(options_.tick_ms), [&ticked] { ticked.set_value(); });
+  ticked.get_future().wait();
+  bool leading = false;
+  OnShards([&leading](Slot& slot) {
+    leading |= slot.group->leads() && slot.group->configuration().voters.size() > 1;
+  });
+  return leading;
+}
+
+void NodeHost::Stop() {
+  if (stopped_.exchange(true) || !started_) return;
+  // Leadership first, so that clients find a leader at once: up to a second (F-40).
+  OnShards([](Slot& slot) { slot.group->HandOver(); });
+  const auto until = std::chrono::steady_clock::now() + kHandOverPatience;
+  while (WaitsForHandOver() && std::chrono::steady_clock::now() < until) {
+  }
+  OnShards([](Slot& slot) {
+    if (slot.lane) slot.lane->Stop();
+    slot.group->Stop();
+  });
+  // Last checkpoints make the next start short; nothing depends on them, so many groups are not waited for.
+  std::promise<void> done;
+  apply_->Post([this, &done] {
+    const auto patience = std::chrono::steady_clock::now() + kCheckpointPatience;
+    for (auto& [id, slot] : slots_) {
+      if (std::chrono::steady_clock::now() >= patience) break;
+      (void)slot->group->applier().Checkpoint();
+    }
+    done.set_value();
+  });
+  done.get_future().wait();
+}
+
+// Callers before whom they call: groups and lanes call the log, the store and the executors for blocking work,
+// which answer to the shards. What comes too late finds a stopped executor, whose memory is the last to go.
+void NodeHost::EndThreads() {
+  for (const auto& shard : shards_) shard->Stop();
+  if (apply_ != nullptr) apply_->Stop();
+  if (disk_ != nullptr) disk_->Stop();
   if (index_ != nullptr) index_->Stop();  // it calls the store
   log_.reset();
   store_.reset();
-  disk_.reset();
-  apply_.reset();
-  shards_.clear();
-  slots_.clear();
 }
 
 NodeHost::Slot* NodeHost::Find(const GroupId& group) const {

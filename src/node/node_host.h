@@ -1,13 +1,14 @@
 // The Host of the product and of the simulator: owns log, store, index, groups and their threads.
 //
-// Contract and threading: host.h. Order of destruction: groups after all executors are drained.
+// Contract and threading: host.h. Order of the end: docs/ARCHITECTURE.md, "How a server ends".
 #pragma once
 
-#include <future>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "node/group.h"
 #include "node/host.h"
 #include "node/identity.h"
@@ -23,6 +24,7 @@ class NodeHost final : public Host {
 
   void Start(PeerTransport* peers, ByteTransport* bytes) override;
   void Stop() override;
+  void EndThreads() override;
   const HostOptions& options() const override { return options_; }
   absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) override;
   void Unreachable(const GroupId& group, const PeerId& peer) override;
@@ -92,7 +94,9 @@ class NodeHost final : public Host {
   // Calls `done` from any thread.
   void OpenFound(Slot* slot, Found found, Done<Reading> done);
   BlobInfo InfoOf(const Found& found) const;
-  void DropThreads();
+  // Runs `work` for all groups of each shard, as one task of the shard, and waits.
+  void OnShards(absl::FunctionRef<void(Slot&)> work);
+  bool WaitsForHandOver();
 
   HostOptions options_;
   HostSeams seams_;
@@ -110,7 +114,7 @@ class NodeHost final : public Host {
   ByteTransport* bytes_ = nullptr;
   std::vector<absl::AnyInvocable<void(const GroupId&)>> on_leadership_lost_;  // set before Start
   bool started_ = false;
-  bool stopped_ = false;
+  std::atomic<bool> stopped_ = false;  // any thread may ask for the status
 };
 
 }  // namespace sluice::node
