@@ -13,13 +13,13 @@
 #include <utility>
 
 #include "client/buffers.h"
-#include "google/bytestream/bytestream.grpc.pb.h"
+#include "sluice/bytestream/bytestream.grpc.pb.h"
 #include "wire/bytestream.h"
 
 namespace sluice::client {
 namespace {
 
-using google::bytestream::ByteStream;
+using ::sluice::bytestream::ByteStream;
 
 constexpr uint64_t kMessageBytes = 256u << 10;
 
@@ -94,7 +94,7 @@ absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTar
   const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
   AddMetadata(target, &context);
-  google::bytestream::WriteResponse response;
+  ::sluice::bytestream::WriteResponse response;
   SilenceWatch watch(&context, silence);
   const std::unique_ptr<grpc::ClientWriter<grpc::ByteBuffer>> call(
       grpc::internal::ClientWriterFactory<grpc::ByteBuffer>::Create(channel.get(), kWrite, &context,
@@ -128,8 +128,8 @@ absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const ByteStrea
   grpc::ClientContext context;
   AddMetadata(target, &context);
   SetDeadline(&context, kCallTimeout);
-  google::bytestream::QueryWriteStatusRequest request;
-  google::bytestream::QueryWriteStatusResponse response;
+  ::sluice::bytestream::QueryWriteStatusRequest request;
+  ::sluice::bytestream::QueryWriteStatusResponse response;
   request.set_resource_name(target.name);
   RETURN_IF_ERROR(FromGrpc(stub->QueryWriteStatus(&context, request, &response)));
   return CommittedSize{.bytes = static_cast<uint64_t>(std::max<int64_t>(response.committed_size(), 0)),
@@ -141,7 +141,7 @@ absl::Status ReadStream(Connection& connection, const ByteStreamTarget& target, 
   const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
   AddMetadata(target, &context);
-  google::bytestream::ReadRequest request;
+  ::sluice::bytestream::ReadRequest request;
   request.set_resource_name(target.name);
   request.set_read_offset(static_cast<int64_t>(offset));
   SilenceWatch watch(&context, silence);

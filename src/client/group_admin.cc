@@ -5,14 +5,14 @@
 
 #include "absl/functional/function_ref.h"
 #include "client/ratis_reply.h"
-#include "ratis/grpc.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 #include "wire/ratis.h"
 
 namespace sluice::client {
 namespace {
 
-namespace pb = ::ratis::common;
-using Stub = ::ratis::grpc::AdminProtocolService::Stub;
+namespace pb = ::sluice::ratis::common;
+using Stub = ::sluice::ratis::grpc::AdminProtocolService::Stub;
 
 // Admin calls need no unique call id: they are questions.
 void FillHeader(const ClientId& client, const GroupId& group, pb::RaftRpcRequestProto* header) {
@@ -25,7 +25,7 @@ void FillHeader(const ClientId& client, const GroupId& group, pb::RaftRpcRequest
 absl::Status Ask(Connection& connection, const std::string& server,
                  absl::FunctionRef<grpc::Status(Stub&, grpc::ClientContext*)> call) {
   const auto attempt = [&](const std::string& address) {
-    const auto stub = ::ratis::grpc::AdminProtocolService::NewStub(connection.Channel(address));
+    const auto stub = ::sluice::ratis::grpc::AdminProtocolService::NewStub(connection.Channel(address));
     grpc::ClientContext context;
     SetDeadline(&context, kCallTimeout);
     const grpc::Status status = call(*stub, &context);

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "client/connection.h"
-#include "ratis/raft.pb.h"
 #include "sluice/client.h"
+#include "sluice/ratis/raft.pb.h"
 
 namespace sluice::client {
 
@@ -27,6 +27,6 @@ class GroupAdmin final : public AdminApi {
   const ClientId client_;
 };
 
-absl::StatusOr<RaftGroupInfo> FromWire(const ::ratis::common::GroupInfoReplyProto& reply);
+absl::StatusOr<RaftGroupInfo> FromWire(const ::sluice::ratis::common::GroupInfoReplyProto& reply);
 
 }  // namespace sluice::client

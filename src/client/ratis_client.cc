@@ -10,13 +10,13 @@
 #include <utility>
 
 #include "client/ratis_reply.h"
-#include "ratis/grpc.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 #include "wire/ratis.h"
 
 namespace sluice::client {
 namespace {
 
-namespace pb = ::ratis::common;
+namespace pb = ::sluice::ratis::common;
 
 constexpr Duration kTick = std::chrono::milliseconds(250);
 constexpr Duration kRetryPause = std::chrono::milliseconds(50);
@@ -66,7 +66,8 @@ class RatisClient::Stream
   Stream(RatisClient* owner, std::string address)
       : owner_(owner),
         address_(std::move(address)),
-        stub_(::ratis::grpc::RaftClientProtocolService::NewStub(owner->connection_->Channel(address_))) {}
+        stub_(::sluice::ratis::grpc::RaftClientProtocolService::NewStub(
+            owner->connection_->Channel(address_))) {}
 
   void Begin(bool ordered) {
     if (ordered) {
@@ -107,7 +108,7 @@ class RatisClient::Stream
  private:
   RatisClient* const owner_;
   const std::string address_;
-  const std::unique_ptr<::ratis::grpc::RaftClientProtocolService::Stub> stub_;
+  const std::unique_ptr<::sluice::ratis::grpc::RaftClientProtocolService::Stub> stub_;
   grpc::ClientContext context_;
   pb::RaftClientReplyProto reply_;
   bool ended_ = false;  // reads end once

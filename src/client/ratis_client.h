@@ -27,10 +27,10 @@
 #include "base/status.h"
 #include "client/connection.h"
 
-namespace ratis::common {
+namespace sluice::ratis::common {
 class RaftClientRequestProto;
 class RaftClientReplyProto;
-}  // namespace ratis::common
+}  // namespace sluice::ratis::common
 
 namespace sluice::client {
 
@@ -78,7 +78,7 @@ class RatisClient {
 
  private:
   class Stream;
-  using Request = ::ratis::common::RaftClientRequestProto;
+  using Request = ::sluice::ratis::common::RaftClientRequestProto;
   struct Pending {
     std::shared_ptr<Request> request;
     uint64_t bytes = 0;
@@ -90,7 +90,7 @@ class RatisClient {
   void Expire(Clock::time_point now, std::unique_lock<std::mutex>& lock);
   void ConnectLocked();
   void PumpLocked();
-  void OnReply(Stream* stream, const ::ratis::common::RaftClientReplyProto& reply);
+  void OnReply(Stream* stream, const ::sluice::ratis::common::RaftClientReplyProto& reply);
   void OnWritten(Stream* stream, bool ok);
   void OnReadsEnded(Stream* stream);
   void OnEnded(Stream* stream, absl::Status status);

@@ -13,7 +13,7 @@
 namespace sluice::client {
 namespace {
 
-namespace pb = ::ratis::common;
+namespace pb = ::sluice::ratis::common;
 
 absl::Status FromJava(std::string_view java_class, std::string_view message) {
   const std::string text(message.empty() ? java_class : message);

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "ratis/raft.pb.h"
+#include "sluice/ratis/raft.pb.h"
 
 namespace grpc {
 class ClientContext;
@@ -19,7 +19,7 @@ class Status;
 
 namespace sluice::client {
 
-absl::Status StatusOf(const ::ratis::common::RaftClientReplyProto& reply);
+absl::Status StatusOf(const ::sluice::ratis::common::RaftClientReplyProto& reply);
 // Of a call that ended: the Java class of its trailer says more than the code of gRPC.
 absl::Status StatusOfCall(const grpc::Status& status, const grpc::ClientContext& context);
 absl::Status StatusOfCall(std::string_view java_class, const absl::Status& ended);
@@ -29,7 +29,7 @@ enum class Next : uint8_t {
   kSameServer,   // later: it leads, and cannot serve yet
   kOtherServer,  // the suggested leader, else whoever comes next
 };
-Next NextAfter(const ::ratis::common::RaftClientReplyProto& reply);
+Next NextAfter(const ::sluice::ratis::common::RaftClientReplyProto& reply);
 // After the end of a call; the class is empty if there was none.
 Next NextAfterCall(std::string_view java_class);
 

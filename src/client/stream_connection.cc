@@ -77,7 +77,7 @@ absl::StatusOr<int> Connect(const std::string& address, Duration timeout) {
 }
 
 absl::Status FailureOf(const wire::DataStreamReply& reply) {
-  ::ratis::common::RaftClientReplyProto why;
+  ::sluice::ratis::common::RaftClientReplyProto why;
   const std::string body = reply.body.ToString();
   if (body.empty() || !why.ParseFromString(body)) {
     return absl::AbortedError(fmt::format("the server refused the packet at {}", reply.header.offset));

@@ -6,8 +6,8 @@
 
 namespace sluice::client {
 
-::ratis::common::RoutingTableProto RouteOf(BlobRoute route, const std::string& primary,
-                                           const std::vector<Member>& members) {
+::sluice::ratis::common::RoutingTableProto RouteOf(BlobRoute route, const std::string& primary,
+                                                   const std::vector<Member>& members) {
   wire::RoutingTable table{.primary = {primary}, .successors = {{PeerId{primary}, {}}}};
   PeerId last{primary};
   for (const Member& member : members) {
@@ -19,8 +19,8 @@ namespace sluice::client {
   return wire::ToProto(table);
 }
 
-::ratis::common::RoutingTableProto RouteOf(const RoutingTable& route, const std::string& primary,
-                                           const std::vector<Member>& members) {
+::sluice::ratis::common::RoutingTableProto RouteOf(const RoutingTable& route, const std::string& primary,
+                                                   const std::vector<Member>& members) {
   if (route.successors.empty()) {
     return RouteOf(route.shape == RoutingTable::Shape::kStar ? BlobRoute::kStar : BlobRoute::kChain, primary,
                    members);
@@ -33,9 +33,10 @@ namespace sluice::client {
   return wire::ToProto(table);
 }
 
-::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,
-                                                     const std::string& primary, std::string message) {
-  ::ratis::common::RaftClientRequestProto header;
+::sluice::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,
+                                                             const std::string& primary,
+                                                             std::string message) {
+  ::sluice::ratis::common::RaftClientRequestProto header;
   auto* rpc = header.mutable_rpc_request();
   rpc->set_requestor_id(std::string(stream.client.AsBytes()));
   rpc->set_reply_id(primary);

@@ -11,21 +11,21 @@
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "client/topology.h"
-#include "ratis/raft.pb.h"
 #include "sluice/blob.h"
 #include "sluice/data_stream.h"
+#include "sluice/ratis/raft.pb.h"
 
 namespace sluice::client {
 
 // Chain: the primary first, then the others in the group's order. Star: all others after the primary. Members
 // without a data-stream address are left out; they fetch the bytes later.
-::ratis::common::RoutingTableProto RouteOf(BlobRoute route, const std::string& primary,
-                                           const std::vector<Member>& members);
+::sluice::ratis::common::RoutingTableProto RouteOf(BlobRoute route, const std::string& primary,
+                                                   const std::vector<Member>& members);
 // The same for sluice/data_stream.h: its successors as they are, if it has any.
-::ratis::common::RoutingTableProto RouteOf(const RoutingTable& route, const std::string& primary,
-                                           const std::vector<Member>& members);
+::sluice::ratis::common::RoutingTableProto RouteOf(const RoutingTable& route, const std::string& primary,
+                                                   const std::vector<Member>& members);
 
-::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,
-                                                     const std::string& primary, std::string message);
+::sluice::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,
+                                                             const std::string& primary, std::string message);
 
 }  // namespace sluice::client

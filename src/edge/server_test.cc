@@ -15,15 +15,15 @@
 
 #include "edge/fake_host_for_test.h"
 #include "edge/peer/peer_service.h"
-#include "ratis/grpc.grpc.pb.h"
 #include "sluice/admin.grpc.pb.h"
 #include "sluice/peer.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge {
 namespace {
 
-namespace pb = ::ratis::common;
-using ClientStub = ::ratis::grpc::RaftClientProtocolService::Stub;
+namespace pb = ::sluice::ratis::common;
+using ClientStub = ::sluice::ratis::grpc::RaftClientProtocolService::Stub;
 using Stream = grpc::ClientReaderWriter<pb::RaftClientRequestProto, pb::RaftClientReplyProto>;
 
 const GroupId kGroup = *GroupId::Parse("02511d47-d67c-49a3-9011-abb3109a44c1");
@@ -99,7 +99,7 @@ class ServerTest : public testing::Test {
     EXPECT_TRUE(server_->Listen().ok());
     address_ = fmt::format("127.0.0.1:{}", server_->port());
     channel_ = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
-    stub_ = ::ratis::grpc::RaftClientProtocolService::NewStub(channel_);
+    stub_ = ::sluice::ratis::grpc::RaftClientProtocolService::NewStub(channel_);
     context_.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   }
   ~ServerTest() override {
@@ -297,7 +297,7 @@ TEST_F(ServerTest, RequestWithoutTypeIsAnErrorOfTheCall) {
 }
 
 TEST_F(ServerTest, ShellSeesGroupsAndRoles) {
-  auto admin = ::ratis::grpc::AdminProtocolService::NewStub(channel_);
+  auto admin = ::sluice::ratis::grpc::AdminProtocolService::NewStub(channel_);
   pb::GroupListRequestProto list;
   *list.mutable_rpc_request() = Write(1, "").rpc_request();
   list.mutable_rpc_request()->mutable_raft_group_id()->set_id(std::string(16, 'r'));  // the shell invents one

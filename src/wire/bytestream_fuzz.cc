@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "base/names.h"
-#include "google/bytestream/bytestream.pb.h"
+#include "sluice/bytestream/bytestream.pb.h"
 #include "wire/resource_name.h"
 
 namespace sluice::wire {
@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   Bytes message;
   for (size_t at = 0; at < input.size(); at += step) message.Append(Bytes::Copy(input.substr(at, step)));
 
-  google::bytestream::WriteRequest proto;
+  ::sluice::bytestream::WriteRequest proto;
   const bool valid = proto.ParseFromArray(input.data(), static_cast<int>(input.size()));
   absl::StatusOr<WriteRequest> ours = ParseWriteRequest(message);
   Require(valid || !ours.ok());
@@ -39,7 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Require(input.size() > kNameBytesMax);
   }
 
-  google::bytestream::ReadResponse response;
+  ::sluice::bytestream::ReadResponse response;
   absl::StatusOr<Bytes> data = ParseReadResponse(message);
   Require(data.ok() == response.ParseFromArray(input.data(), static_cast<int>(input.size())));
   if (data.ok()) Require(*data == response.data());

@@ -5,7 +5,7 @@
 #include <random>
 
 #include "base/strings.h"
-#include "google/bytestream/bytestream.pb.h"
+#include "sluice/bytestream/bytestream.pb.h"
 
 namespace sluice::wire {
 namespace {
@@ -22,8 +22,8 @@ Bytes Sliced(std::string_view text, size_t step) {
   return bytes;
 }
 
-google::bytestream::WriteRequest RandomRequest(std::mt19937_64& random) {
-  google::bytestream::WriteRequest request;
+::sluice::bytestream::WriteRequest RandomRequest(std::mt19937_64& random) {
+  ::sluice::bytestream::WriteRequest request;
   if (random() % 2) request.set_resource_name(std::string(random() % 1025, 'n'));
   if (random() % 2) request.set_write_offset(static_cast<int64_t>(random() >> random() % 64));
   request.set_finish_write(random() % 2);
@@ -33,7 +33,7 @@ google::bytestream::WriteRequest RandomRequest(std::mt19937_64& random) {
   return request;
 }
 
-void ExpectEqual(const WriteRequest& ours, const google::bytestream::WriteRequest& proto) {
+void ExpectEqual(const WriteRequest& ours, const ::sluice::bytestream::WriteRequest& proto) {
   EXPECT_EQ(ours.resource_name, proto.resource_name());
   EXPECT_EQ(ours.write_offset, proto.write_offset());
   EXPECT_EQ(ours.finish_write, proto.finish_write());
@@ -43,7 +43,7 @@ void ExpectEqual(const WriteRequest& ours, const google::bytestream::WriteReques
 TEST(ByteStreamCodec, AgreesWithProtobufOnRandomMessages) {
   std::mt19937_64 random(1);
   for (int round = 0; round < 3000; ++round) {
-    const google::bytestream::WriteRequest proto = RandomRequest(random);
+    const ::sluice::bytestream::WriteRequest proto = RandomRequest(random);
     const std::string text = proto.SerializeAsString();
     absl::StatusOr<WriteRequest> ours = ParseWriteRequest(Sliced(text, 1 + random() % 700));
     ASSERT_TRUE(ours.ok()) << ours.status();
@@ -56,7 +56,7 @@ TEST(ByteStreamCodec, F61_AgreesWithProtobufOnDamagedMessages) {
   std::mt19937_64 random(2);
   int accepted = 0;
   for (int round = 0; round < 50'000; ++round) {
-    google::bytestream::WriteRequest sent;
+    ::sluice::bytestream::WriteRequest sent;
     sent.set_resource_name("name-\xc3\xa9");
     sent.set_write_offset(static_cast<int64_t>(random()));
     sent.set_finish_write(true);
@@ -65,7 +65,7 @@ TEST(ByteStreamCodec, F61_AgreesWithProtobufOnDamagedMessages) {
     for (uint64_t n = random() % 3; n > 0; --n) text[random() % text.size()] = static_cast<char>(random());
     if (random() % 4 == 0) text.resize(random() % text.size());
     if (random() % 4 == 0) text += text;
-    google::bytestream::WriteRequest proto;
+    ::sluice::bytestream::WriteRequest proto;
     absl::StatusOr<WriteRequest> ours = ParseWriteRequest(Sliced(text, 1 + random() % 40));
     ASSERT_EQ(ours.ok(), proto.ParseFromString(text)) << ToHex(text) << " " << ours.status();
     if (!ours.ok()) continue;
@@ -76,7 +76,7 @@ TEST(ByteStreamCodec, F61_AgreesWithProtobufOnDamagedMessages) {
 }
 
 TEST(ByteStreamCodec, F62_EverySplitPoint) {
-  google::bytestream::WriteRequest proto;
+  ::sluice::bytestream::WriteRequest proto;
   proto.set_resource_name("a/b");
   proto.set_write_offset(-1);
   proto.set_finish_write(true);
@@ -111,7 +111,7 @@ TEST(ByteStreamCodec, DataSharesTheMemoryOfTheMessage) {
 TEST(ByteStreamCodec, ReadResponsesAgreeWithProtobuf) {
   std::mt19937_64 random(3);
   for (size_t size : {0u, 1u, 127u, 128u, 16'383u, 16'384u, 300'000u}) {
-    google::bytestream::ReadResponse proto;
+    ::sluice::bytestream::ReadResponse proto;
     proto.set_data(std::string(size, 'r'));
     const std::string text = proto.SerializeAsString();
     EXPECT_EQ(EncodeReadResponse(Sliced(proto.data(), 70'000)), text);

@@ -20,7 +20,7 @@
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
 #include "base/ids.h"
-#include "ratis/raft.pb.h"
+#include "sluice/ratis/raft.pb.h"
 #include "wire/datastream.h"
 
 namespace sluice::wire {

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "ratis/example.pb.h"
 #include "sluice/blob.pb.h"
+#include "sluice/ratis/example.pb.h"
 #include "wire/test_vectors.h"
 
 namespace sluice::wire {

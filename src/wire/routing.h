@@ -13,7 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
-#include "ratis/raft.pb.h"
+#include "sluice/ratis/raft.pb.h"
 
 namespace sluice::wire {
 

@@ -9,12 +9,12 @@
 #include "edge/bytestream/service.h"
 #include "edge/datastream/server.h"
 #include "edge/datastream/stream_host_for_test.h"
-#include "google/bytestream/bytestream.grpc.pb.h"
+#include "sluice/bytestream/bytestream.grpc.pb.h"
 
 namespace sluice::edge::bytestream {
 namespace {
 
-namespace pb = ::google::bytestream;
+namespace pb = ::sluice::bytestream;
 
 // Names, and uploads that can be taken up again at their length.
 class NamesHost : public StreamHost {

@@ -8,7 +8,7 @@
 #include "edge/bytestream/buffers.h"
 #include "edge/bytestream/target.h"
 #include "edge/status.h"
-#include "google/bytestream/bytestream.pb.h"
+#include "sluice/bytestream/bytestream.pb.h"
 #include "wire/bytestream.h"
 
 namespace sluice::edge::bytestream {
@@ -32,7 +32,7 @@ class FetchCall final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::B
         reply_on_(reply_on),
         done_(std::move(done)) {}
 
-  void Start(const google::bytestream::ReadRequest& request) {
+  void Start(const ::sluice::bytestream::ReadRequest& request) {
     request_ = ToBuffer(Bytes::Take(request.SerializeAsString()));
     stub_.PrepareBidiStreamingCall(context_.get(), "/google.bytestream.ByteStream/Read", grpc::StubOptions(),
                                    this);
@@ -87,7 +87,7 @@ void ByteStreamFetcher::Fetch(const raft::Peer& to, const GroupId& group, const 
     return Post(reply_on, std::move(done), absl::UnavailableError("too many fetches, or stopping"));
   context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(kDeadlineMs));
   context->AddMetadata(wire::kFetchKey, EncodeFetchTarget({group, upload}));
-  google::bytestream::ReadRequest request;
+  ::sluice::bytestream::ReadRequest request;
   request.set_read_offset(static_cast<int64_t>(offset));
   request.set_read_limit(static_cast<int64_t>(count));
   auto* call = new FetchCall(&in_flight_, std::move(context), links_->Get(to.address, PeerLinks::kRequests),

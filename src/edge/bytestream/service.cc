@@ -9,12 +9,12 @@
 #include "edge/bytestream/target.h"
 #include "edge/bytestream/write_call.h"
 #include "edge/status.h"
-#include "google/bytestream/bytestream.grpc.pb.h"
+#include "sluice/bytestream/bytestream.grpc.pb.h"
 
 namespace sluice::edge::bytestream {
 namespace {
 
-namespace pb = ::google::bytestream;
+namespace pb = ::sluice::bytestream;
 constexpr size_t kRequestBytesMax = 16 << 10;  // of the messages that carry no payload
 
 // Raw methods: payload is parsed where it lies, and a name that is no UTF-8 gets the right code.

@@ -6,7 +6,7 @@
 #include "edge/bytestream/buffers.h"
 #include "edge/bytestream/target.h"
 #include "edge/status.h"
-#include "google/bytestream/bytestream.pb.h"
+#include "sluice/bytestream/bytestream.pb.h"
 
 namespace sluice::edge::bytestream {
 namespace {
@@ -222,7 +222,7 @@ void WriteCall::Answer(absl::StatusOr<uint64_t> committed) {
   relay_.reset();
   pieces_.clear();
   if (!committed.ok()) return End(ToGrpc(committed.status()));
-  google::bytestream::WriteResponse response;
+  ::sluice::bytestream::WriteResponse response;
   response.set_committed_size(static_cast<int64_t>(*committed));
   *response_ = ToBuffer(Bytes::Take(response.SerializeAsString()));
   End(grpc::Status::OK);

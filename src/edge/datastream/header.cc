@@ -6,15 +6,15 @@
 #include "base/status.h"
 #include "edge/ratis/convert.h"
 #include "node/command.h"
-#include "ratis/raft.pb.h"
 #include "sluice/blob.pb.h"
+#include "sluice/ratis/raft.pb.h"
 #include "wire/ratis.h"
 #include "wire/routing.h"
 
 namespace sluice::edge::datastream {
 namespace {
 
-absl::StatusOr<node::Route> DecodeRoute(const ::ratis::common::RaftRpcRequestProto& request) {
+absl::StatusOr<node::Route> DecodeRoute(const ::sluice::ratis::common::RaftRpcRequestProto& request) {
   node::Route route;
   ASSIGN_OR_RETURN(route.primary, wire::ParsePeerId(request.reply_id()));
   if (!request.has_routing_table()) return route;
@@ -32,7 +32,7 @@ absl::StatusOr<node::Route> DecodeRoute(const ::ratis::common::RaftRpcRequestPro
 }  // namespace
 
 absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& packet, Bytes raw) {
-  ::ratis::common::RaftClientRequestProto proto;
+  ::sluice::ratis::common::RaftClientRequestProto proto;
   if (!proto.ParseFromString(raw.ToString())) {
     return absl::InvalidArgumentError("the header of the stream is no RaftClientRequestProto");
   }
@@ -59,7 +59,7 @@ absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& 
 namespace {
 
 // The client's header, with the mark that only servers set.
-Bytes WithTakeOver(::ratis::common::RaftClientRequestProto proto, uint64_t length) {
+Bytes WithTakeOver(::sluice::ratis::common::RaftClientRequestProto proto, uint64_t length) {
   sluice::BlobHeader blob;
   if (blob.ParseFromString(proto.message().content())) {
     blob.set_take_over(length);
@@ -71,7 +71,7 @@ Bytes WithTakeOver(::ratis::common::RaftClientRequestProto proto, uint64_t lengt
 }  // namespace
 
 Bytes EncodeStreamHeader(const node::StreamHeader& header) {
-  ::ratis::common::RaftClientRequestProto proto;
+  ::sluice::ratis::common::RaftClientRequestProto proto;
   if (!header.raw.empty()) {
     if (!header.take_over || !proto.ParseFromString(header.raw.ToString())) return header.raw;
     return WithTakeOver(std::move(proto), *header.take_over);

@@ -17,7 +17,7 @@
 #include "edge/datastream/header.h"
 #include "edge/datastream/socket.h"
 #include "edge/status.h"
-#include "ratis/raft.pb.h"
+#include "sluice/ratis/raft.pb.h"
 #include "wire/datastream.h"
 
 namespace sluice::edge::datastream {
@@ -34,7 +34,7 @@ env::Instant Now() { return env::RealClock().MonotonicNow(); }
 
 // Why the other end refused, as far as it said.
 absl::Status FailureOf(const wire::DataStreamReply& reply, const std::string& peer) {
-  ::ratis::common::RaftClientReplyProto proto;
+  ::sluice::ratis::common::RaftClientReplyProto proto;
   std::string why = "it gave no reason";
   if (!reply.body.empty() && proto.ParseFromString(reply.body.ToString()))
     why = proto.data_stream_exception().error_message();

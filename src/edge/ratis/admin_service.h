@@ -10,14 +10,14 @@
 #include "edge/ratis/errors.h"
 #include "env/executor.h"
 #include "node/host.h"
-#include "ratis/grpc.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
 // The answer to groupInfo but for its header.
 void FillGroupInfo(const node::GroupStatus& group, const raft::Peer& self, pb::GroupInfoReplyProto* out);
 
-class AdminService final : public ::ratis::grpc::AdminProtocolService::CallbackService {
+class AdminService final : public ::sluice::ratis::grpc::AdminProtocolService::CallbackService {
  public:
   AdminService(node::Host* host, env::Executor* executor) : host_(host), executor_(executor) {}
 

@@ -16,7 +16,7 @@
 #include "env/clock.h"
 #include "env/random.h"
 #include "node/host.h"
-#include "ratis/grpc.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
@@ -24,7 +24,7 @@ inline constexpr uint64_t kAppendQueueBytesMax = 32u << 20;
 
 class AppendSender : public std::enable_shared_from_this<AppendSender> {
  public:
-  using Stub = ::ratis::grpc::RaftServerProtocolService::Stub;
+  using Stub = ::sluice::ratis::grpc::RaftServerProtocolService::Stub;
 
   AppendSender(node::Host* host, GroupId group, PeerId peer, std::shared_ptr<Stub> stub, InFlight* in_flight);
   ~AppendSender();

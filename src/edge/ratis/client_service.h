@@ -16,7 +16,7 @@
 #include "edge/ratis/client_request.h"
 #include "edge/ratis/commit_board.h"
 #include "edge/ratis/message_streams.h"
-#include "ratis/grpc.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
@@ -26,7 +26,7 @@ inline constexpr size_t kClientCallsMax = 10'000;
 
 class ClientCall;
 
-class ClientService final : public ::ratis::grpc::RaftClientProtocolService::CallbackService {
+class ClientService final : public ::sluice::ratis::grpc::RaftClientProtocolService::CallbackService {
  public:
   using Reactor = grpc::ServerBidiReactor<pb::RaftClientRequestProto, pb::RaftClientReplyProto>;
 

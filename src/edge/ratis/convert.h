@@ -12,11 +12,11 @@
 
 #include "node/request.h"
 #include "raft/types.h"
-#include "ratis/raft.pb.h"
+#include "sluice/ratis/raft.pb.h"
 
 namespace sluice::edge::ratis {
 
-namespace pb = ::ratis::common;
+namespace pb = ::sluice::ratis::common;
 
 inline constexpr size_t kPeerIdBytesMax = 255;
 inline constexpr size_t kAddressBytesMax = 1024;

@@ -37,7 +37,7 @@ class PeerTransport final : public node::PeerTransport {
   void Stop();
 
  private:
-  using Service = ::ratis::grpc::RaftServerProtocolService;
+  using Service = ::sluice::ratis::grpc::RaftServerProtocolService;
 
   void SendAppend(const GroupId& group, const raft::Peer& to, const raft::AppendRequest& append);
   void SendVote(const GroupId& group, const raft::Peer& to, const raft::VoteRequest& vote);

@@ -18,7 +18,7 @@
 #include "env/executor.h"
 #include "env/files.h"
 #include "node/host.h"
-#include "ratis/grpc.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
@@ -27,7 +27,7 @@ inline constexpr size_t kServerCallsMax = 4096;
 
 class AppendCall;
 
-class ServerService final : public ::ratis::grpc::RaftServerProtocolService::CallbackService {
+class ServerService final : public ::sluice::ratis::grpc::RaftServerProtocolService::CallbackService {
  public:
   using AppendReactor = grpc::ServerBidiReactor<pb::AppendEntriesRequestProto, pb::AppendEntriesReplyProto>;
   using SnapshotReactor =

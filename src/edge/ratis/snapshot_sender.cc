@@ -11,7 +11,7 @@
 namespace sluice::edge::ratis {
 namespace {
 
-using Service = ::ratis::grpc::RaftServerProtocolService;
+using Service = ::sluice::ratis::grpc::RaftServerProtocolService;
 
 std::string RandomUuid() {
   ClientId id;

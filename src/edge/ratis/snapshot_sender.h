@@ -15,7 +15,7 @@
 #include "env/executor.h"
 #include "env/files.h"
 #include "node/transports.h"
-#include "ratis/grpc.grpc.pb.h"
+#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
@@ -29,7 +29,7 @@ struct SnapshotPlan {
 };
 
 void StartSnapshotSender(SnapshotPlan plan,
-                         std::unique_ptr<::ratis::grpc::RaftServerProtocolService::Stub> stub,
+                         std::unique_ptr<::sluice::ratis::grpc::RaftServerProtocolService::Stub> stub,
                          InFlight* in_flight, env::Executor* disk, env::Files* files,
                          absl::AnyInvocable<void(absl::Status)> done);
 

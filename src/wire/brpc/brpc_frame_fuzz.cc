@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "brpc/rpc_meta.pb.h"
+#include "sluice/brpc/rpc_meta.pb.h"
 #include "wire/brpc/frame.h"
 
 namespace sluice::wire::brpc {
@@ -105,7 +105,7 @@ void RoundTrip(const std::vector<Frame>& frames) {
 }
 
 void CompareWithProtobuf(std::string_view input) {
-  ::brpc::policy::StreamFrameMeta proto;
+  ::sluice::brpc::StreamFrameMeta proto;
   const bool valid =
       proto.ParsePartialFromArray(input.data(), static_cast<int>(input.size())) && proto.IsInitialized();
   StreamMeta meta;

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "brpc/rpc_meta.pb.h"
+#include "sluice/brpc/rpc_meta.pb.h"
 #include "wire/brpc/test_captures.h"
 
 namespace sluice::wire::brpc {
@@ -354,7 +354,7 @@ TEST(BrpcFrame, F61_AMetaThatIsNoneIsDroppedAlone) {
         "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"s, "\x08\x01\x33"s, groups}) {
     StreamMeta parsed;
     EXPECT_FALSE(ParseStreamMeta(meta, &parsed)) << testing::PrintToString(meta);
-    ::brpc::policy::StreamFrameMeta proto;
+    ::sluice::brpc::StreamFrameMeta proto;
     EXPECT_FALSE(proto.ParsePartialFromString(meta) && proto.IsInitialized()) << testing::PrintToString(meta);
     const std::string bytes = Frame("STRM", meta, "payload") + next;
     const Outcome outcome = Read({bytes});

@@ -17,11 +17,11 @@
 
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
-#include "brpc/rpc_meta.pb.h"
+#include "sluice/brpc/rpc_meta.pb.h"
 
 namespace sluice::wire::brpc {
 
-using RpcMeta = ::brpc::policy::RpcMeta;
+using RpcMeta = ::sluice::brpc::RpcMeta;
 
 enum class CompressType : uint8_t { kNone = 0, kSnappy = 1, kGzip = 2, kZlib = 3 };
 enum class ChecksumType : uint8_t { kNone = 0, kCrc32c = 1 };
