@@ -8,9 +8,7 @@ namespace sluice::edge {
 
 std::shared_ptr<grpc::Channel> PeerLinks::Get(const std::string& address, Use use) {
   std::lock_guard lock(mutex_);
-  if (channels_.size() >= kLinksMax) channels_.clear();
-  std::shared_ptr<grpc::Channel>& channel = channels_[{address, use}];
-  if (channel == nullptr) {
+  return *channels_.Get({address, use}, env::RealClock().MonotonicNow(), [&] {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(message_bytes_max_);
     arguments.SetMaxSendMessageSize(message_bytes_max_);
@@ -20,9 +18,8 @@ std::shared_ptr<grpc::Channel> PeerLinks::Get(const std::string& address, Use us
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
     // Channels with equal arguments share a connection: a heartbeat must not wait behind entries.
     arguments.SetInt("sluice.use", use);
-    channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-  }
-  return channel;
+    return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  });
 }
 
 }  // namespace sluice::edge

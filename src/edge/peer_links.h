@@ -2,17 +2,18 @@
 //
 //   grpc::Channel& channel = *links.Get("127.0.0.1:7101", PeerLinks::kRequests);
 //
-// Threading: any thread. Bounded: beyond kLinksMax addresses the table is emptied (calls under way keep
-// theirs). Failure: none; an unreachable peer shows in the calls.
+// Threading: any thread. Bounded: beyond kLinksMax the one that was not asked for the longest goes (calls
+// under way keep theirs). Failure: none; an unreachable peer shows in the calls.
 #pragma once
 
 #include <grpcpp/channel.h>
 
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
+
+#include "edge/recent_table.h"
 
 namespace sluice::edge {
 
@@ -28,7 +29,7 @@ class PeerLinks {
   const int message_bytes_max_;
   std::mutex mutex_;
   // Shared: gRPC's own handle.
-  std::map<std::pair<std::string, Use>, std::shared_ptr<grpc::Channel>> channels_;
+  RecentTable<std::pair<std::string, Use>, std::shared_ptr<grpc::Channel>> channels_{kLinksMax, {}};
 };
 
 }  // namespace sluice::edge

@@ -105,6 +105,15 @@ void AppendSender::CheckSilence() {
   call->Cancel();
 }
 
+void AppendSender::Close() {
+  std::shared_ptr<Call> call;
+  {
+    std::lock_guard lock(mutex_);
+    call = call_;
+  }
+  if (call != nullptr) call->Cancel();
+}
+
 void AppendSender::OnReply(const pb::AppendEntriesReplyProto& reply) {
   {
     std::lock_guard lock(mutex_);

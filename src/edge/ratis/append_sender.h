@@ -3,7 +3,7 @@
 //
 //   sender->Send(append);        // false: dropped; the core must probe
 //
-// Threading: Send and Stop from any thread; replies step the host from gRPC's threads. Ownership: shared by
+// Threading: any thread; replies step the host from gRPC's threads. Ownership: shared by
 // the table of senders and the call that is open. Failure: a broken or silent stream loses what it carried,
 // says Unreachable once, and is not reopened before its pause is over.
 #pragma once
@@ -32,6 +32,8 @@ class AppendSender : public std::enable_shared_from_this<AppendSender> {
   bool Send(const raft::AppendRequest& append);
   // Cancels a stream whose peer has left requests unanswered for too long.
   void CheckSilence();
+  // Cancels what is open: nobody will send here for a while.
+  void Close();
 
  private:
   class Call;

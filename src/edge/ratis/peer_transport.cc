@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "edge/ratis/snapshot_sender.h"
 
 namespace sluice::edge::ratis {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int kVoteDeadlineMs = 1000;
 constexpr int kReadIndexDeadlineMs = 3000;
+constexpr env::Duration kRefusalLogPause = std::chrono::seconds(1);
 
 template <typename... Visitors>
 struct Overloaded : Visitors... {
@@ -27,7 +29,10 @@ PeerTransport::PeerTransport(node::Host* host, PeerLinks* links, ReplyTable* rep
 
 PeerTransport::~PeerTransport() { Stop(); }
 
-void PeerTransport::Stop() { in_flight_.Stop(); }
+void PeerTransport::Stop() {
+  in_flight_.Stop();
+  streams_.Stop();
+}
 
 void PeerTransport::Send(const GroupId& group, const raft::Peer& to, raft::Message message) {
   std::visit(Overloaded{
@@ -51,11 +56,31 @@ std::unique_ptr<PeerTransport::Service::Stub> PeerTransport::Stub(const raft::Pe
 
 std::shared_ptr<AppendSender> PeerTransport::Sender(const GroupId& group, const raft::Peer& to,
                                                     PeerLinks::Use use) {
-  std::lock_guard lock(mutex_);
-  if (senders_.size() >= kSendersMax) senders_.clear();  // calls under way end when their peers close them
-  std::shared_ptr<AppendSender>& sender = senders_[{group, to.id, to.address, use}];
-  if (sender == nullptr) {
-    sender = std::make_shared<AppendSender>(host_, group, to.id, Stub(to, use), &in_flight_);
+  static Counter& refused =
+      NewCounter("sluice_peer_streams_refused_total", "Appends that found no room for one more stream");
+  std::optional<std::shared_ptr<AppendSender>> let_go;
+  std::shared_ptr<AppendSender> sender;
+  bool say_so = false;
+  {
+    std::lock_guard lock(mutex_);
+    const env::Instant now = env::RealClock().MonotonicNow();
+    const auto make = [&] {
+      return std::make_shared<AppendSender>(host_, group, to.id, Stub(to, use), &streams_);
+    };
+    if (auto* found = senders_.Get({group, to.id, to.address, use}, now, make, &let_go)) {
+      sender = *found;
+    } else if (now >= next_refusal_log_) {
+      next_refusal_log_ = now + kRefusalLogPause;
+      say_so = true;
+    }
+  }
+  if (let_go) (*let_go)->Close();
+  if (sender == nullptr) refused.Increment();
+  if (say_so) {
+    LogWarn(
+        "group {}: nothing can be sent to {}: {} streams to other servers are in use, the limit; this server "
+        "leads too many groups",
+        group.ToString(), to.id.value, kSendersMax);
   }
   return sender;
 }
@@ -65,11 +90,11 @@ void PeerTransport::SendAppend(const GroupId& group, const raft::Peer& to,
   const bool heartbeat = append.entries.empty();
   const std::shared_ptr<AppendSender> sender =
       Sender(group, to, heartbeat ? PeerLinks::kHeartbeats : PeerLinks::kRequests);
-  if (heartbeat) {
+  if (heartbeat && sender != nullptr) {
     sender->CheckSilence();
-    Sender(group, to, PeerLinks::kRequests)->CheckSilence();
+    if (const auto requests = Sender(group, to, PeerLinks::kRequests)) requests->CheckSilence();
   }
-  if (!sender->Send(append)) host_->Unreachable(group, to.id);
+  if (sender == nullptr || !sender->Send(append)) host_->Unreachable(group, to.id);
 }
 
 template <typename Request, typename Reply, typename Start, typename Then>

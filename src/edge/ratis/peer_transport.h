@@ -7,7 +7,6 @@
 // and reported by Host::Unreachable, so that the core probes.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <mutex>
 #include <tuple>
@@ -16,6 +15,7 @@
 #include "edge/peer_links.h"
 #include "edge/ratis/append_sender.h"
 #include "edge/ratis/reply_table.h"
+#include "edge/recent_table.h"
 #include "env/files.h"
 #include "node/host.h"
 #include "node/transports.h"
@@ -23,7 +23,10 @@
 namespace sluice::edge::ratis {
 
 inline constexpr size_t kCallsMax = 4096;
-inline constexpr size_t kSendersMax = 4096;
+// Append streams: two to each follower of each group that is led here. A server that leads more than that
+// keeps those that it has, and says so.
+inline constexpr size_t kSendersMax = 16'384;
+inline constexpr env::Duration kSenderKept = std::chrono::seconds(30);
 
 class PeerTransport final : public node::PeerTransport {
  public:
@@ -44,6 +47,7 @@ class PeerTransport final : public node::PeerTransport {
   void SendReadIndex(const GroupId& group, const raft::Peer& to, const raft::ReadIndexRequest& request);
   void SendTimeoutNow(const GroupId& group, const raft::Peer& to, const raft::TimeoutNow& request);
   void Step(const GroupId& group, const PeerId& from, absl::StatusOr<raft::Message> reply);
+  // Null if there are too many.
   std::shared_ptr<AppendSender> Sender(const GroupId& group, const raft::Peer& to, PeerLinks::Use use);
   std::unique_ptr<Service::Stub> Stub(const raft::Peer& to, PeerLinks::Use use);
   // A unary call in an object of its own, which dies with its answer.
@@ -57,9 +61,12 @@ class PeerTransport final : public node::PeerTransport {
   env::Executor* const disk_;
   env::Files* const files_;
   InFlight in_flight_{kCallsMax};
-  std::mutex mutex_;
+  InFlight streams_{kSendersMax};  // apart: votes do not wait for streams, nor the other way round
+  std::mutex mutex_;               // guards the next
+  env::Instant next_refusal_log_{};
   // By address too: a peer that moved gets new streams. Shared with the calls that are open.
-  std::map<std::tuple<GroupId, PeerId, std::string, PeerLinks::Use>, std::shared_ptr<AppendSender>> senders_;
+  RecentTable<std::tuple<GroupId, PeerId, std::string, PeerLinks::Use>, std::shared_ptr<AppendSender>>
+      senders_{kSendersMax, kSenderKept};
 };
 
 }  // namespace sluice::edge::ratis

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <utility>
 
+#include "base/metrics.h"
 #include "edge/bidi_call.h"
 
 namespace sluice::edge::ratis {
@@ -25,6 +26,12 @@ absl::StatusOr<ServerHeader> Addressed(grpc::CallbackServerContext& context, con
     return absl::NotFoundError("no such group");
   }
   return header;
+}
+
+Counter& RefusedStreams() {
+  static Counter& counter = NewCounter("sluice_append_streams_refused_total",
+                                       "Append streams of leaders beyond the limit of this server");
+  return counter;
 }
 
 grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, grpc::Status status) {
@@ -243,6 +250,7 @@ grpc::ServerUnaryReactor* ServerService::readIndex(grpc::CallbackServerContext* 
 ServerService::AppendReactor* ServerService::appendEntries(grpc::CallbackServerContext* context) {
   auto call = std::make_shared<AppendCall>(context, host_, replies_, appends_);
   if (!appends_->Add(call)) {
+    RefusedStreams().Increment();
     return Refuse<pb::AppendEntriesRequestProto, pb::AppendEntriesReplyProto>(
         {grpc::StatusCode::UNAVAILABLE, "the server is stopping or has too many calls"});
   }

@@ -23,7 +23,7 @@
 namespace sluice::edge::ratis {
 
 inline constexpr size_t kAppendsMax = 256;
-inline constexpr size_t kServerCallsMax = 4096;
+inline constexpr size_t kServerCallsMax = 16'384;  // append streams: two of each group that follows
 
 class AppendCall;
 
