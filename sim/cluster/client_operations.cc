@@ -265,7 +265,7 @@ void ForwardUpload(const std::shared_ptr<Clients::State>& clients, size_t server
 }
 
 void BlobRead::Start(node::Host& host, const std::string& name) {
-  host.OpenRead(group, name, lane, [self = shared_from_this()](absl::StatusOr<node::Reading> reading) {
+  host.OpenRead(group, name, {}, lane, [self = shared_from_this()](absl::StatusOr<node::Reading> reading) {
     if (!self->done) return;
     if (!reading.ok()) return self->Finish(reading.status(), true);
     self->source_ = std::move(reading->source);

@@ -59,6 +59,85 @@ TEST_F(ClusterBounds, F64_UploadsOfOneGroupAreLimited) {
   EXPECT_TRUE(Open(1, 4, &third).ok());
 }
 
+// Uploads by name whose client goes away leave their stages, and nothing that counts, on any server.
+TEST_F(ClusterBounds, K16_F27_UploadsThatWereGivenUpHoldNoPlace) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.group_uploads_max = 3;
+  options.host.blob.uploads_max = 3;
+  options.host.upload_idle_ttl_ms = 600'000;
+  Make(options);
+  const auto write = [&](size_t server, const std::string& name, uint64_t offset) {
+    node::BlobHeader header;
+    header.name = name;
+    auto opened = std::make_shared<std::optional<absl::StatusOr<std::shared_ptr<node::Relay>>>>();
+    cluster_->host(server).OpenWrite(
+        kBlobs, header, offset, cluster_->lane(server),
+        [opened](absl::StatusOr<std::shared_ptr<node::Relay>> relay) { *opened = std::move(relay); });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return opened->has_value(); }, seconds(5)));
+    return std::move(**opened);
+  };
+  const auto feed = [&](std::shared_ptr<node::Relay> relay, uint64_t offset) {
+    std::optional<absl::Status> fed;
+    relay->home()->Post([&] {
+      relay->Append(offset, Bytes::Copy(std::string(70'000, 'z')), [&](absl::Status ended) { fed = ended; });
+    });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return fed.has_value(); }, seconds(5)));
+    relay->home()->Post([gone = std::move(relay)]() mutable { gone.reset(); });
+    cluster_->RunFor(milliseconds(20));
+    return *fed;
+  };
+  for (int i = 0; i < 30; ++i) {
+    auto relay = write(1, fmt::format("given-up-{}", i), 0);
+    ASSERT_TRUE(relay.ok()) << i << ": " << relay.status();
+    ASSERT_TRUE(feed(*std::move(relay), 0).ok());
+  }
+  cluster_->RunFor(milliseconds(200));
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(cluster_->status(i)->uploads.size(), 30u) << "kept for their time-to-live";
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(clients_->PutNow({.server = i,
+                                .name = fmt::format("honest-{}", i),
+                                .content = MakeContent(100'000, i),
+                                .via = i == 1 ? PutVia::kWrite : PutVia::kChain}),
+              Outcome::kAcknowledged)
+        << i;
+  }
+  // Any of them goes on where it was.
+  auto relay = write(1, "given-up-7", 70'000);
+  ASSERT_TRUE(relay.ok()) << relay.status();
+  EXPECT_TRUE(feed(*std::move(relay), 70'000).ok());
+  ExpectWhole();
+}
+
+TEST_F(ClusterBounds, K16_RefusedUploadsByNameLeaveNothingBehind) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.group_uploads_max = 2;
+  options.host.blob.stages_max = 20;
+  Make(options);
+  std::shared_ptr<node::Relay> first, second;
+  ASSERT_TRUE(Open(1, 1, &first).ok());
+  ASSERT_TRUE(Open(1, 2, &second).ok());
+  for (int i = 0; i < 100; ++i) {
+    std::optional<absl::Status> refused;
+    node::BlobHeader header;
+    header.name = fmt::format("refused-{}", i);
+    cluster_->host(1).OpenWrite(
+        kBlobs, header, 0, cluster_->lane(1),
+        [&](absl::StatusOr<std::shared_ptr<node::Relay>> relay) { refused = relay.status(); });
+    ASSERT_TRUE(cluster_->RunUntil([&] { return refused.has_value(); }, seconds(5)));
+    ASSERT_TRUE(absl::IsResourceExhausted(*refused)) << *refused;
+  }
+  first.reset();
+  second.reset();
+  cluster_->RunFor(milliseconds(10));
+  EXPECT_EQ(clients_->PutNow(
+                {.server = 1, .name = "later", .content = MakeContent(100'000, 1), .via = PutVia::kWrite}),
+            Outcome::kAcknowledged);
+}
+
 TEST_F(ClusterBounds, F64_StreamsThatWaitToBeEnteredAreLimitedAndSoAreTheirRetries) {
   ClusterOptions options;
   options.counter = false;

@@ -34,6 +34,135 @@ TEST_F(ClusterFault, F26_D10_SealedButNeverEnteredIsAbandonedByTheLog) {
   ExpectWhole();
 }
 
+// A client that streams by hand, and holds on.
+class StreamByHand : public ClusterFault {
+ protected:
+  node::StreamHeader HeaderAt(size_t server, const UploadId& upload) {
+    node::StreamHeader header;
+    header.group = kBlobs;
+    header.upload = upload;
+    header.blob.name = "a";
+    header.raw = Bytes::Copy("header");
+    header.route.primary = cluster_->id(server);
+    header.route.given = true;
+    return header;
+  }
+  absl::Status Open(size_t server, const node::StreamHeader& header) {
+    auto opened = std::make_shared<std::optional<absl::Status>>();
+    relay_ = cluster_->host(server).OpenRelay(header, cluster_->lane(server),
+                                              [opened](absl::Status status) { *opened = status; });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return opened->has_value(); }, seconds(5)));
+    return opened->value_or(absl::UnknownError("not opened"));
+  }
+  absl::Status StreamAndClose(const std::string& content) {
+    auto closed = std::make_shared<std::optional<absl::Status>>();
+    relay_->home()->Post([this, content, closed] {
+      relay_->Append(0, Bytes::Copy(content), [](const absl::Status&) {});
+      relay_->Close([closed](const absl::StatusOr<blob::Sealed>& sealed) { *closed = sealed.status(); });
+    });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return closed->has_value(); }, seconds(20)));
+    return closed->value_or(absl::UnknownError("not closed"));
+  }
+  void LetGo() {
+    auto* home = relay_->home();
+    home->Post([gone = std::move(relay_)]() mutable { gone.reset(); });
+    cluster_->RunFor(milliseconds(10));
+  }
+
+  const UploadId upload_{ClientId{{8}}, CallId{1}};
+  std::shared_ptr<node::Relay> relay_;
+};
+
+TEST_F(StreamByHand, F26_TheLogAbandonsASealedStageAlthoughItsClientHoldsOn) {
+  Make();
+  node::StreamHeader header = HeaderAt(1, upload_);
+  header.route.successors = {{cluster_->id(1), {cluster_->id(2), cluster_->id(0)}}};
+  ASSERT_TRUE(Open(1, header).ok());
+  const std::string content = MakeContent(100'000, 3);
+  const absl::Status closed = StreamAndClose(content);
+  ASSERT_TRUE(closed.ok()) << closed;
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(Have(i, upload_)->state, node::HoldState::kSealed) << i;
+  EXPECT_TRUE(cluster_->AwaitNoStages(seconds(40))) << cluster_->Describe();
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload_, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(60));
+  EXPECT_NE(outcome, Outcome::kAcknowledged);
+  LetGo();
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F26_D10_NoServerReclaimsASealedStageByItsOwnClock) {
+  ClusterOptions options;
+  options.counter = false;
+  Make(options);
+  const size_t apart = FollowerOf(kBlobs);
+  const UploadId upload = SealOnly(LeaderOf(kBlobs), "a", MakeContent(100'000, 3));
+  cluster_->RunFor(seconds(1));
+  ASSERT_EQ(Have(apart, upload)->state, node::HoldState::kSealed);
+  cluster_->network().Isolate(cluster_->id(apart));
+  cluster_->RunFor(milliseconds(6 * int64_t{cluster_->options().host.upload_idle_ttl_ms}));
+  EXPECT_EQ(Have(apart, upload)->state, node::HoldState::kSealed) << "the others may have entered it";
+  for (size_t i = 0; i < 3; ++i) {
+    if (i != apart) {
+      EXPECT_EQ(Have(i, upload)->state, node::HoldState::kNone) << i;
+    }
+  }
+  cluster_->network().Heal();
+  EXPECT_TRUE(cluster_->AwaitNoStages(seconds(40))) << cluster_->Describe();
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F70_TheIdOfAStreamWhoseConnectionIsGoneIsNotOpenedAgain) {
+  ClusterOptions options;
+  options.host.upload_idle_ttl_ms = 60'000;
+  Make(options);
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  const std::string first = MakeContent(300'000, 5);
+  EXPECT_EQ(clients_->PutNow({.server = 0,
+                              .name = "a",
+                              .content = first,
+                              .via = PutVia::kChain,
+                              .vanish_at = 128 << 10,
+                              .upload = upload}),
+            Outcome::kRefused);
+  cluster_->RunFor(milliseconds(200));
+  ASSERT_EQ(Have(0, upload)->state, node::HoldState::kOpen);
+  absl::Status status;
+  EXPECT_EQ(clients_->PutNow({.server = 0,
+                              .name = "a",
+                              .content = MakeContent(300'000, 6),
+                              .via = PutVia::kStar,
+                              .upload = upload},
+                             &status),
+            Outcome::kRefused);
+  EXPECT_TRUE(absl::IsAlreadyExists(status)) << status;
+  EXPECT_EQ(Have(0, upload)->state, node::HoldState::kOpen) << "and its stage is as it was";
+}
+
+TEST_F(StreamByHand, F71_ARouteWithAStrangerIsRefusedAndOneWithoutSomeoneIsNot) {
+  Make();
+  node::StreamHeader header = HeaderAt(1, upload_);
+  header.route.successors = {{cluster_->id(1), {cluster_->id(0), PeerId{"stranger"}}}};
+  EXPECT_TRUE(absl::IsInvalidArgument(Open(1, header)));
+  LetGo();
+  header.route.successors = {{PeerId{"stranger"}, {cluster_->id(0)}}};
+  EXPECT_TRUE(absl::IsInvalidArgument(Open(1, header)));
+  LetGo();
+  // Alone, and with a loop: each server gets it once, and who is left out fetches.
+  header.route.successors = {{cluster_->id(1), {cluster_->id(1)}}};
+  ASSERT_TRUE(Open(1, header).ok());
+  const std::string content = MakeContent(200'000, 3);
+  const absl::Status closed = StreamAndClose(content);
+  ASSERT_TRUE(closed.ok()) << closed;
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload_, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  LetGo();
+  ExpectWhole();
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(Contents(i).size(), 1u) << i;
+}
+
 TEST_F(ClusterFault, F27_UnsealedStageIsReclaimedOnEveryServer) {
   Make();
   EXPECT_EQ(clients_->PutNow({.server = 0,
@@ -104,7 +233,7 @@ TEST_F(ClusterFault, F76_D18_ReadUnderWayFinishesAlthoughTheNameIsRemoved) {
             Outcome::kAcknowledged);
   ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
   std::shared_ptr<blob::Source> source;
-  cluster_->host(1).OpenRead(kBlobs, "a", cluster_->lane(1), [&](absl::StatusOr<node::Reading> reading) {
+  cluster_->host(1).OpenRead(kBlobs, "a", {}, cluster_->lane(1), [&](absl::StatusOr<node::Reading> reading) {
     ASSERT_TRUE(reading.ok()) << reading.status();
     source = reading->source;
   });

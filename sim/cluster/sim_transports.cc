@@ -42,7 +42,8 @@ struct SinkState final : OwnedByLife, std::enable_shared_from_this<SinkState> {
   env::Executor* home = nullptr;
   std::shared_ptr<Connection> connection;
   node::ByteSink::Opened opened;
-  std::deque<node::ByteSink::Done> unanswered;
+  using Answered = absl::AnyInvocable<void(absl::Status, const blob::Sealed&)>;
+  std::deque<Answered> unanswered;
   absl::Status failed;
 
   void Drop() override {
@@ -55,10 +56,11 @@ struct SinkState final : OwnedByLife, std::enable_shared_from_this<SinkState> {
     if (home == nullptr || !opened) return;
     home->Post([done = std::exchange(opened, nullptr), length]() mutable { done(length); });
   }
-  void Answer(absl::Status status) {
+  void Answer(absl::Status status, const blob::Sealed& sealed = {}) {
     if (home == nullptr || unanswered.empty()) return;
-    home->Post(
-        [done = std::move(unanswered.front()), status = std::move(status)]() mutable { done(status); });
+    home->Post([done = std::move(unanswered.front()), status = std::move(status), sealed]() mutable {
+      done(std::move(status), sealed);
+    });
     unanswered.pop_front();
   }
   void Fail(absl::Status status) {
@@ -67,7 +69,7 @@ struct SinkState final : OwnedByLife, std::enable_shared_from_this<SinkState> {
     while (home != nullptr && !unanswered.empty()) Answer(failed);
   }
   // False: answered with the failure already.
-  bool Expect(node::ByteSink::Done done) {
+  bool Expect(Answered done) {
     if (home == nullptr) return false;
     unanswered.push_back(std::move(done));
     if (failed.ok()) return true;
@@ -115,8 +117,9 @@ struct StreamReceiver final : OwnedByLife, std::enable_shared_from_this<StreamRe
     OnLane([this, offset] {
       if (relay == nullptr) return Reply(absl::FailedPreconditionError("no such stream"));
       if (relay->length() != offset) return Reply(absl::InvalidArgumentError("close at another offset"));
-      relay->Close(
-          [self = shared_from_this()](absl::StatusOr<blob::Sealed> sealed) { self->Reply(sealed.status()); });
+      relay->Close([self = shared_from_this()](absl::StatusOr<blob::Sealed> sealed) {
+        self->Reply(sealed.status(), sealed.ok() ? *sealed : blob::Sealed{});
+      });
     });
   }
   void Broken() {
@@ -124,8 +127,8 @@ struct StreamReceiver final : OwnedByLife, std::enable_shared_from_this<StreamRe
   }
 
  private:
-  void Reply(absl::Status status) {
-    Send([sender = sender, status = std::move(status)] { sender->Answer(status); });
+  void Reply(absl::Status status, blob::Sealed sealed = {}) {
+    Send([sender = sender, status = std::move(status), sealed] { sender->Answer(status, sealed); });
   }
   void Send(std::function<void()> deliver) {
     if (connection != nullptr) connection->Send(Connection::Side::kAcceptor, std::move(deliver));
@@ -142,14 +145,23 @@ class SimSink final : public node::ByteSink {
     state_->Drop();
   }
   void Append(uint64_t offset, Bytes piece, Done done) override {
-    if (!state_->Expect(std::move(done))) return;
+    if (!state_->Expect([done = std::move(done)](absl::Status status, const blob::Sealed&) mutable {
+          done(std::move(status));
+        })) {
+      return;
+    }
     state_->connection->Send(Connection::Side::kOpener,
                              [receiver = receiver_, offset, piece = std::move(piece)] {
                                if (*receiver) (*receiver)->Append(offset, piece);
                              });
   }
-  void Close(uint64_t offset, Done done) override {
-    if (!state_->Expect(std::move(done))) return;
+  void Close(uint64_t offset, Closed done) override {
+    if (!state_->Expect([done = std::move(done)](absl::Status status, const blob::Sealed& sealed) mutable {
+          if (!status.ok()) return done(std::move(status));
+          done(sealed);
+        })) {
+      return;
+    }
     state_->connection->Send(Connection::Side::kOpener, [receiver = receiver_, offset] {
       if (*receiver) (*receiver)->Close(offset);
     });
@@ -296,8 +308,10 @@ void SimTransports::TellSealed(const raft::Peer& to, const GroupId& group, const
   Call<bool>(
       to.id, kShortDeadline, reply_on,
       [group, upload](SimTransports& there, Answer<bool> answer) {
-        there.parts_.host->OnSealed(group, upload);
-        answer(true);
+        there.parts_.host->OnSealed(group, upload, there.parts_.lane, [answer](absl::Status told) {
+          if (!told.ok()) return answer(told);
+          answer(true);
+        });
       },
       [done = std::move(done)](absl::StatusOr<bool> told) mutable { done(told.status()); });
 }
@@ -357,12 +371,12 @@ void SimTransports::Remove(const raft::Peer& to, const node::RemoveRequest& requ
       });
 }
 
-void SimTransports::Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
+void SimTransports::Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset,
                           uint64_t count, env::Executor* reply_on, Done<Bytes> done) {
   ++fetches_;
   Call<Bytes>(
       to.id, kLongDeadline, reply_on,
-      [group, upload, offset, count](SimTransports& there, Answer<Bytes> answer) {
+      [wanted, offset, count](SimTransports& there, Answer<Bytes> answer) {
         env::Executor* lane = there.parts_.lane;
         const auto reader = std::make_shared<SourceReader>();
         reader->lane = lane;
@@ -370,7 +384,7 @@ void SimTransports::Fetch(const raft::Peer& to, const GroupId& group, const Uplo
         reader->left = count;
         reader->answer = std::move(answer);
         there.Own(reader);
-        there.parts_.host->OpenUploadRead(group, upload, lane,
+        there.parts_.host->OpenUploadRead(wanted, lane,
                                           [reader](absl::StatusOr<std::shared_ptr<blob::Source>> source) {
                                             if (!source.ok()) return reader->answer(source.status());
                                             reader->source = std::move(*source);

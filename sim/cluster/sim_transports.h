@@ -91,8 +91,8 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
                absl::AnyInvocable<void(node::ClientReply)> done) override;
   void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,
               absl::AnyInvocable<void(node::ClientReply)> done) override;
-  void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
-             uint64_t count, env::Executor* reply_on, Done<Bytes> done) override;
+  void Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,
+             env::Executor* reply_on, Done<Bytes> done) override;
 
  private:
   // Runs `ask` at `to` with a function that carries the answer back;

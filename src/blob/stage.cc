@@ -28,10 +28,11 @@ Stage::Stage(StagePlace& place, Threads threads, UploadSpec spec, std::unique_pt
       spec_(std::move(spec)),
       paths_(place.PathsOf(spec_.id)),
       last_progress_(place.clock().MonotonicNow().count()),
-      file_(std::move(file)),
-      names_durable_(false) {}
+      names_durable_(false) {
+  SetFile(std::move(file));
+}
 
-Stage::Stage(StagePlace& place, Threads threads, SideState found)
+Stage::Stage(StagePlace& place, Threads threads, const SideState& found)
     : place_(place),
       threads_(threads),
       spec_(found.spec),
@@ -39,11 +40,9 @@ Stage::Stage(StagePlace& place, Threads threads, SideState found)
       length_(found.sealed ? found.sealed->length : found.durable.length()),
       durable_length_(length_.load()),
       last_progress_(place.clock().MonotonicNow().count()),
-      sealed_(found.sealed.has_value()),
+      state_(found.sealed ? StageState::kSealed : StageState::kOpen),
       sealed_state_(found.sealed.value_or(Sealed{})),
-      names_durable_(true) {
-  if (!sealed_) found_ = std::move(found);
-}
+      names_durable_(true) {}
 
 void Stage::Append(uint64_t offset, Bytes data, env::Executor* reply_on, Done<uint64_t> done) {
   if (absl::Status room = Reserve(data.size()); !room.ok())
@@ -58,6 +57,7 @@ void Stage::Flush(env::Executor* reply_on, Done<uint64_t> done) {
 
 void Stage::Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) {
   if (absl::Status room = Reserve(0); !room.ok()) return Reply<Sealed>(reply_on, std::move(done), room);
+  Move(StageState::kOpen, StageState::kSealing);
   Enqueue(SealCall{std::move(expected), reply_on, std::move(done)});
 }
 
@@ -77,8 +77,19 @@ absl::Status Stage::Reserve(uint64_t bytes) {
 
 void Stage::Release(uint64_t bytes) { queued_bytes_ -= bytes + kCallBytes; }
 
+void Stage::Rest() {
+  if (!Reserve(0).ok()) return;
+  Enqueue(RestCall{});
+}
+
+void Stage::SetFile(std::unique_ptr<StageFile> file) {
+  const bool awake = file != nullptr;
+  file_ = std::move(file);
+  if (awake_.exchange(awake) != awake) place_.CountAwake(awake ? 1 : -1);
+}
+
 void Stage::CloseFiles() {
-  file_.reset();
+  SetFile(nullptr);
   sealed_file_.reset();
 }
 
@@ -114,30 +125,44 @@ void Stage::Process() {
 }
 
 absl::Status Stage::Usable() {
-  if (dropped_) return absl::FailedPreconditionError(fmt::format("{} was aborted", Name()));
-  if (!failure_.ok()) {
-    return absl::FailedPreconditionError(fmt::format("{} has failed: {}", Name(), Message(failure_)));
-  }
-  if (sealed_) return absl::FailedPreconditionError(fmt::format("{} is sealed", Name()));
+  RETURN_IF_ERROR(CheckState());
   return OpenFiles();
+}
+
+absl::Status Stage::CheckState() const {
+  switch (state_.load()) {
+    case StageState::kDropped:
+      return absl::FailedPreconditionError(fmt::format("{} was aborted", Name()));
+    case StageState::kFailed:
+      return absl::FailedPreconditionError(fmt::format("{} has failed: {}", Name(), Message(failure_)));
+    case StageState::kSealed:
+    case StageState::kLinked:
+      return absl::FailedPreconditionError(fmt::format("{} is sealed", Name()));
+    case StageState::kOpen:
+    case StageState::kSealing:  // what was asked before the seal comes first
+      break;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Stage::OpenFiles() {
   if (file_ != nullptr) return absl::OkStatus();
-  auto file = StageFile::Reopen(place_.files(), paths_, *found_, place_.options().direct_run_bytes);
+  auto file = StageFile::Reopen(place_.files(), paths_, place_.options().direct_run_bytes);
   if (!file.ok()) {
     // Too few descriptors or no memory may pass; damage does not.
     return absl::IsResourceExhausted(file.status()) ? file.status() : Fail(file.status());
   }
-  file_ = std::move(file).value();
-  found_.reset();
+  SetFile(std::move(file).value());
   return absl::OkStatus();
 }
 
 absl::Status Stage::Fail(absl::Status status) {
-  LogError("{} has failed: {}", Name(), Message(status));
   failure_ = status;
-  file_.reset();
+  // What was aborted meanwhile may miss its files, and that is no failure of the disk.
+  if (Move(StageState::kOpen, StageState::kFailed) || Move(StageState::kSealing, StageState::kFailed)) {
+    LogError("{} has failed: {}", Name(), Message(status));
+  }
+  SetFile(nullptr);
   return status;
 }
 
@@ -207,13 +232,14 @@ void Stage::Answer(std::vector<AppendCall> calls, const absl::Status& status, ui
 
 void Stage::Run(FlushCall call) {
   Release(0);
-  if (sealed_ && !dropped_) return Reply<uint64_t>(call.reply_on, std::move(call.done), length_.load());
+  if (sealed()) return Reply<uint64_t>(call.reply_on, std::move(call.done), length_.load());
   Reply(call.reply_on, std::move(call.done), FlushNow());
 }
 
 absl::StatusOr<uint64_t> Stage::FlushNow() {
-  RETURN_IF_ERROR(Usable());
+  RETURN_IF_ERROR(CheckState());
   if (durable_length_ == length_) return durable_length_.load();
+  RETURN_IF_ERROR(OpenFiles());
   if (absl::Status status = file_->Flush(); !status.ok()) return Fail(status);
   if (absl::Status status = SyncNames(); !status.ok()) return Fail(status);
   durable_length_ = file_->durable_length();
@@ -233,7 +259,7 @@ void Stage::Run(ReadCall call) {
 }
 
 absl::StatusOr<Bytes> Stage::ReadNow(uint64_t offset, uint64_t count) {
-  if (!sealed_) {
+  if (!sealed()) {
     RETURN_IF_ERROR(Usable());
     const ChunkList& chunks = file_->chunks();
     if (offset > chunks.length()) {
@@ -245,7 +271,6 @@ absl::StatusOr<Bytes> Stage::ReadNow(uint64_t offset, uint64_t count) {
                         std::min(count, chunks.length() - offset));
   }
   if (sealed_file_ == nullptr) {
-    if (dropped_) return absl::FailedPreconditionError(fmt::format("{} is no stage any more", Name()));
     ASSIGN_OR_RETURN(sealed_file_, SealedFile::Open(place_.files(), paths_.data));
   }
   return sealed_file_->Read(offset, count);
@@ -253,7 +278,7 @@ absl::StatusOr<Bytes> Stage::ReadNow(uint64_t offset, uint64_t count) {
 
 void Stage::Run(SealCall call) {
   Release(0);
-  if (sealed_ && !dropped_) {
+  if (sealed()) {
     // The stage is final: a call that expects something else changes nothing.
     const absl::Status match = CheckExpectation(call.expected, sealed_state_);
     absl::StatusOr<Sealed> result = sealed_state_;
@@ -262,6 +287,7 @@ void Stage::Run(SealCall call) {
   }
   if (absl::Status status = Usable(); !status.ok())
     return Reply<Sealed>(call.reply_on, std::move(call.done), status);
+  Move(StageState::kOpen, StageState::kSealing);  // a seal before this one may have found no room
   sealing_ = std::move(call);
   if (!spec_.compute_digest) return FinishSeal(std::optional<Sha256>());
   if (digested_ && digested_->length == length_) return FinishSeal(std::optional(digested_->digest));
@@ -303,15 +329,24 @@ absl::StatusOr<Sealed> Stage::SealWith(const SealExpectation& expected,
     return match;
   }
   // Checked here, because a write that fails half-way through sealing is final.
-  RETURN_IF_ERROR(place_.Admit(4 * file_->chunks().crcs().size() + kTrailerBytes));
+  if (absl::Status room = place_.Admit(4 * file_->chunks().crcs().size() + kTrailerBytes); !room.ok()) {
+    Move(StageState::kSealing, StageState::kOpen);
+    return room;
+  }
   if (absl::Status status = file_->Seal(spec_, sealed); !status.ok()) return Fail(status);
   if (absl::Status status = SyncNames(); !status.ok()) return Fail(status);
   sealed_state_ = sealed;
   durable_length_ = sealed.length;
   last_progress_ = place_.clock().MonotonicNow().count();
-  sealed_ = true;
-  file_.reset();
+  SetFile(nullptr);
+  if (!Move(StageState::kSealing, StageState::kSealed)) return Usable();  // aborted meanwhile: says so
   return sealed;
+}
+
+void Stage::Run(RestCall) {
+  Release(0);
+  sealed_file_.reset();
+  if (file_ != nullptr && FlushNow().ok()) SetFile(nullptr);
 }
 
 absl::Status Stage::CheckExpectation(const SealExpectation& expected, const Sealed& sealed) const {

@@ -42,6 +42,8 @@ class StagePlace {
   virtual absl::Status Admit(uint64_t bytes) = 0;
   // Makes the names of this stage's files durable.
   virtual absl::Status SyncNames(const UploadId& id) = 0;
+  // A stage opened (+1) or closed (-1) its files.
+  virtual void CountAwake(int change) = 0;
   // Takes the stage out of the store and has its files removed; false if it is no longer the store's.
   virtual bool Drop(const Stage* stage) = 0;
   // Posts unless the store is being destroyed.
@@ -57,23 +59,32 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   // A stage that was just created.
   Stage(StagePlace& place, Threads threads, UploadSpec spec, std::unique_ptr<StageFile> file);
   // A stage found at start; its files are opened by the first call that needs them.
-  Stage(StagePlace& place, Threads threads, SideState found);
+  Stage(StagePlace& place, Threads threads, const SideState& found);
 
   const UploadSpec& spec() const override { return spec_; }
   void Append(uint64_t offset, Bytes data, env::Executor* reply_on, Done<uint64_t> done) override;
   void Flush(env::Executor* reply_on, Done<uint64_t> done) override;
   void Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Done<Bytes> done) override;
   void Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) override;
+  void Rest() override;
   void Abort() override;
   uint64_t length() const override { return length_; }
   uint64_t durable_length() const override { return durable_length_; }
   env::Instant last_progress() const override { return env::Instant(last_progress_); }
-  bool sealed() const override { return sealed_; }
+  StageState state() const override { return state_; }
 
   // Only when sealed().
   Sealed sealed_state() const { return sealed_state_; }
+  // Whether it holds files open.
+  bool awake() const { return awake_; }
   // The store took the stage out: calls are refused from now on.
-  void MarkDropped() { dropped_ = true; }
+  void MarkDropped() {
+    state_ = StageState::kDropped;
+    if (awake_.exchange(false)) place_.CountAwake(-1);
+  }
+  // The store is about to make it content; false if it is not sealed (any more).
+  bool MarkLinked() { return Move(StageState::kSealed, StageState::kLinked); }
+  void UnmarkLinked() { Move(StageState::kLinked, StageState::kSealed); }
   // Blob thread.
   void CloseFiles();
 
@@ -99,7 +110,11 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
     env::Executor* reply_on;
     Done<Sealed> done;
   };
-  using Call = std::variant<AppendCall, FlushCall, ReadCall, SealCall>;
+  struct RestCall {};
+  using Call = std::variant<AppendCall, FlushCall, ReadCall, SealCall, RestCall>;
+
+  // False if the stage is not in state `from`.
+  bool Move(StageState from, StageState to) { return state_.compare_exchange_strong(from, to); }
 
   // Room in the queue for a call with `bytes` of payload, until its answer.
   absl::Status Reserve(uint64_t bytes);
@@ -112,9 +127,13 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   void Run(FlushCall call);
   void Run(ReadCall call);
   void Run(SealCall call);
+  void Run(RestCall call);
   // Why no call can be carried out, or OK.
+  absl::Status CheckState() const;
+  // The same, with the files open.
   absl::Status Usable();
   absl::Status OpenFiles();
+  void SetFile(std::unique_ptr<StageFile> file);
   size_t GatherRun(const AppendCall& first, Bytes& run) const;
   absl::Status WriteRun(const Bytes& run);
   void Answer(std::vector<AppendCall> calls, const absl::Status& status, uint64_t offset);
@@ -145,15 +164,14 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   std::atomic<uint64_t> length_ = 0;
   std::atomic<uint64_t> durable_length_ = 0;
   std::atomic<int64_t> last_progress_;
-  std::atomic<bool> sealed_ = false;
-  std::atomic<bool> dropped_ = false;
-  Sealed sealed_state_;  // written before sealed_ is set
+  std::atomic<StageState> state_ = StageState::kOpen;
+  std::atomic<bool> awake_ = false;
+  Sealed sealed_state_;  // written before state_ says kSealed
 
   // Blob thread.
   std::deque<Call> pending_;
   std::unique_ptr<StageFile> file_;
   std::unique_ptr<SealedFile> sealed_file_;  // opened by the first read after the seal
-  std::optional<SideState> found_;
   bool names_durable_;
   absl::Status failure_;
   std::optional<SealCall> sealing_;  // waits for its digest; later calls wait behind it

@@ -8,6 +8,9 @@
 namespace sluice::blob {
 namespace {
 
+// Enough for 4 TiB of chunk checksums.
+constexpr size_t kSideFileBytesMax = 256u << 20;
+
 // The partial chunk at the end goes on growing, so damage in it would be hidden under a new checksum.
 absl::Status CheckLastChunk(env::File& data, const ChunkList& chunks, const std::string& path) {
   const uint64_t tail = chunks.length() % kChunkBytes;
@@ -23,6 +26,11 @@ absl::Status CheckLastChunk(env::File& data, const ChunkList& chunks, const std:
 
 }  // namespace
 
+absl::StatusOr<SideState> ReadSide(env::Files& files, const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(files, path, kSideFileBytesMax));
+  return DecodeSide(text);
+}
+
 absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, const StagePaths& paths,
                                                              const UploadSpec& spec, size_t run_bytes) {
   ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {.create = true, .for_client = true}));
@@ -36,7 +44,8 @@ absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Create(env::Files& files, 
 }
 
 absl::StatusOr<std::unique_ptr<StageFile>> StageFile::Reopen(env::Files& files, const StagePaths& paths,
-                                                             SideState side_state, size_t run_bytes) {
+                                                             size_t run_bytes) {
+  ASSIGN_OR_RETURN(SideState side_state, ReadSide(files, paths.side));
   ASSIGN_OR_RETURN(auto side, files.Open(paths.side, {.for_client = true}));
   ASSIGN_OR_RETURN(std::shared_ptr<env::File> data,
                    files.Open(paths.data, {.run_bytes = run_bytes, .for_client = true}));

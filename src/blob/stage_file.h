@@ -30,10 +30,10 @@ class StageFile {
   // overwritten. `run_bytes` as in env::OpenOptions, for the data.
   static absl::StatusOr<std::unique_ptr<StageFile>> Create(env::Files& files, const StagePaths& paths,
                                                            const UploadSpec& spec, size_t run_bytes);
-  // Opens an unsealed stage again: cuts both files to what `side` proves, and checks the last, partial chunk.
-  // DATA_LOSS if the data is shorter or differs.
+  // Opens an unsealed stage again: cuts both files to what the side file proves, and checks the last, partial
+  // chunk. DATA_LOSS if the data is shorter or differs.
   static absl::StatusOr<std::unique_ptr<StageFile>> Reopen(env::Files& files, const StagePaths& paths,
-                                                           SideState side, size_t run_bytes);
+                                                           size_t run_bytes);
 
   // Writes `data` at the end: one pass of CRC32C, and one copy into a run or into the page cache.
   absl::Status Append(const Bytes& data);
@@ -63,5 +63,8 @@ class StageFile {
   uint64_t durable_length_ = 0;
   uint64_t writeback_to_ = 0;
 };
+
+// What a side file proves. RESOURCE_EXHAUSTED if it is too large to be one.
+absl::StatusOr<SideState> ReadSide(env::Files& files, const std::string& path);
 
 }  // namespace sluice::blob

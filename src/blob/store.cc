@@ -20,8 +20,6 @@ namespace {
 
 // Free space is asked for once per so many bytes, and for each write when it gets short.
 constexpr uint64_t kSpaceCreditBytes = 64u << 20;
-// Bounds what opening reads of one side file: enough for 4 TiB of chunk checksums.
-constexpr size_t kSideBytesMax = 256u << 20;
 
 absl::Status IgnoreNotFound(absl::Status status) {
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
@@ -66,13 +64,14 @@ class FolderStore final : public Store, public StagePlace {
 
   absl::Status Recover();
 
-  absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec) override;
+  absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec, bool replace_content) override;
   std::shared_ptr<Upload> Find(const UploadId& id) override { return FindStage(id); }
   std::vector<std::shared_ptr<Upload>> Stages() override;
-  absl::Status Link(const UploadId& id) override;
+  absl::Status Link(const UploadId& id, const std::optional<Sealed>& wanted) override;
   absl::Status SyncLinks() override;
   absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) override;
-  absl::StatusOr<std::shared_ptr<Source>> OpenSource(const UploadId& id) override;
+  absl::StatusOr<std::shared_ptr<Source>> OpenSource(const UploadId& id,
+                                                     const std::optional<Sealed>& wanted) override;
   absl::Status Remove(const UploadId& id) override;
   Stats stats() override;
   std::vector<UploadId> TakeDamaged() override;
@@ -86,6 +85,7 @@ class FolderStore final : public Store, public StagePlace {
   }
   absl::Status Admit(uint64_t bytes) override;
   absl::Status SyncNames(const UploadId& id) override;
+  void CountAwake(int change) override { awake_ += static_cast<uint32_t>(change); }
   bool Drop(const Stage* stage) override;
   bool PostUnlessStopping(env::Executor& executor, env::Task task) override;
 
@@ -107,21 +107,24 @@ class FolderStore final : public Store, public StagePlace {
     return {*disk_[hash % disk_.size()], *hash_[hash % hash_.size()]};
   }
   std::shared_ptr<Stage> FindStage(const UploadId& id);
+  absl::StatusOr<Footer> FooterAt(const std::string& path);
+  absl::Status MakeRoomForStage();
   absl::Status RecoverStage(const UploadId& id);
   absl::Status RemoveDropped(const UploadId& id);
   absl::Status RemoveStageFiles(const UploadId& id);
   absl::Status NoteSyncFailure(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status SyncFolders();
-  // Calls `open` with the path of the stage or content. A link may rename the file meanwhile, so what is
-  // found nowhere is looked for once more when no link is under way.
+  // Calls `open` with the path of the content, else of the sealed stage: what the log has entered is not
+  // what somebody sends under its id later. A link may rename the file meanwhile, so what is found nowhere is
+  // looked for once more when no link is under way.
   template <typename Opener>
   auto AtItsPlace(const UploadId& id, Opener open) -> decltype(open(std::string())) {
-    if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) {
-      auto opened = open(PathsOf(id).data);
-      if (!absl::IsNotFound(opened.status())) return opened;
-    }
     auto opened = open(ContentPath(id));
     if (!absl::IsNotFound(opened.status())) return opened;
+    if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) {
+      opened = open(PathsOf(id).data);
+      if (!absl::IsNotFound(opened.status())) return opened;
+    }
     std::lock_guard lock(links_mutex_);
     return open(ContentPath(id));
   }
@@ -150,6 +153,7 @@ class FolderStore final : public Store, public StagePlace {
   size_t readers_swept_at_ ABSL_GUARDED_BY(mutex_) = kReadersSwept;
   uint64_t space_credit_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<uint32_t> awake_ = 0;  // stages with open files
   std::atomic<uint64_t> damaged_chunks_ = 0;
   Counter& damage_counter_ =
       NewCounter("sluice_blob_damaged_chunks_total", "Chunks that did not match their checksum");
@@ -249,19 +253,18 @@ absl::Status FolderStore::RecoverStage(const UploadId& id) {
     RETURN_IF_ERROR(side->Sync());
     side->DropCache();
   }
-  auto text = ReadWholeFile(files_, side_path, kSideBytesMax);
-  if (absl::IsResourceExhausted(text.status())) {
+  auto state = ReadSide(files_, side_path);
+  if (absl::IsResourceExhausted(state.status())) {
     LogError("{} is too large: ignored", side_path);
     return absl::OkStatus();
   }
-  RETURN_IF_ERROR(text.status());
-  auto state = DecodeSide(*text);
+  if (!state.ok() && !absl::IsDataLoss(state.status())) return state.status();
   if (!state.ok() || state->spec.id != id) {
     LogWarn("{}: never made durable, removed: {}", side_path,
             state.ok() ? "the spec is another upload's" : Message(state.status()));
     return RemoveStageFiles(id);
   }
-  auto stage = std::make_shared<Stage>(*this, ThreadsOf(id), std::move(state).value());
+  auto stage = std::make_shared<Stage>(*this, ThreadsOf(id), *state);
   std::lock_guard lock(mutex_);
   stages_.emplace(id, std::move(stage));
   return absl::OkStatus();
@@ -269,13 +272,34 @@ absl::Status FolderStore::RecoverStage(const UploadId& id) {
 
 // ---- stages
 
-absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
+// A stage that rests holds no files, but it has a place in the table.
+absl::Status FolderStore::MakeRoomForStage() {
+  std::shared_ptr<Stage> oldest;
+  {
+    std::lock_guard lock(mutex_);
+    if (stages_.size() < options_.stages_max) return absl::OkStatus();
+    for (const auto& [id, stage] : stages_) {
+      if (stage->state() != StageState::kOpen || stage->awake()) continue;
+      if (oldest == nullptr || stage->last_progress() < oldest->last_progress()) oldest = stage;
+    }
+  }
+  if (oldest == nullptr) {
+    return absl::ResourceExhaustedError(fmt::format("{} stages are here, the limit", options_.stages_max));
+  }
+  LogWarn("upload {}: dropped at {} bytes, because {} stages are here", oldest->spec().id.ToHex(),
+          oldest->length(), options_.stages_max);
+  oldest->Abort();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec, bool replace_content) {
   if (spec.context.size() > kContextBytesMax) {
     return absl::InvalidArgumentError(
         fmt::format("context of {} bytes, at most {}", spec.context.size(), kContextBytesMax));
   }
   RETURN_IF_ERROR(Admit(spec.context.size()));
   const UploadId id = spec.id;
+  RETURN_IF_ERROR(MakeRoomForStage());
   std::lock_guard names(names_mutex_);
   RETURN_IF_ERROR(RemoveDropped(id));
   bool old_side;
@@ -294,11 +318,15 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec) {
     if (old_sides_.contains(id)) {
       return absl::InternalError(fmt::format("upload {}: its old side file cannot be removed", id.ToHex()));
     }
+    if (!replace_content) {
+      ASSIGN_OR_RETURN(const bool entered, files_.Exists(ContentPath(id)));
+      if (entered) return absl::AlreadyExistsError(fmt::format("upload {} was entered already", id.ToHex()));
+    }
     std::lock_guard lock(mutex_);
     if (stages_.contains(id)) {
       return absl::AlreadyExistsError(fmt::format("upload {} has a stage", id.ToHex()));
     }
-    if (stages_.size() + dropped_.size() >= options_.uploads_max) {
+    if (awake_ >= options_.uploads_max) {
       return absl::ResourceExhaustedError(
           fmt::format("{} uploads are open, the limit", options_.uploads_max));
     }
@@ -414,24 +442,32 @@ absl::Status FolderStore::SyncNames(const UploadId& id) {
 
 // ---- contents
 
-absl::Status FolderStore::Link(const UploadId& id) {
+absl::Status FolderStore::Link(const UploadId& id, const std::optional<Sealed>& wanted) {
   std::lock_guard lock(links_mutex_);
   std::shared_ptr<Stage> stage;
+  bool unfit = false;  // there is a stage, and it is not what is to be linked
   {
     std::lock_guard map_lock(mutex_);
-    const auto at = stages_.find(id);
-    if (at != stages_.end()) {
-      if (!at->second->sealed()) {
-        return absl::FailedPreconditionError(
-            fmt::format("link of upload {}, which is not sealed", id.ToHex()));
+    if (const auto at = stages_.find(id); at != stages_.end()) {
+      unfit = !at->second->sealed() || (wanted && !Matches(at->second->sealed_state(), *wanted));
+      if (!unfit && at->second->MarkLinked()) {
+        // Out of the map first: an abort that comes now must not remove what is being linked.
+        stage = std::move(at->second);
+        stages_.erase(at);
       }
-      // Out of the map first: an abort that comes now must not remove what is being linked.
-      stage = std::move(at->second);
-      stages_.erase(at);
     }
   }
   if (stage == nullptr) {
-    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(id)));
+    ASSIGN_OR_RETURN(bool linked, files_.Exists(ContentPath(id)));
+    if (linked && wanted) {
+      ASSIGN_OR_RETURN(const Footer footer, FooterAt(ContentPath(id)));
+      unfit = !Matches(footer.sealed, *wanted);
+      linked = !unfit;
+    }
+    if (unfit && !linked) {
+      return absl::FailedPreconditionError(
+          fmt::format("link of upload {}: what is here is not sealed, or other bytes", id.ToHex()));
+    }
     if (!linked)
       return absl::NotFoundError(fmt::format("link of upload {}: neither stage nor content", id.ToHex()));
     unsynced_.insert(ContentDir(id));  // a link before a restart may not be durable yet
@@ -441,6 +477,7 @@ absl::Status FolderStore::Link(const UploadId& id) {
   absl::Status status = IgnoreNotFound(trash_->Take(ContentPath(id), id));
   if (status.ok()) status = files_.Rename(PathsOf(id).data, ContentPath(id));
   if (!status.ok()) {
+    stage->UnmarkLinked();
     std::lock_guard map_lock(mutex_);
     stages_.emplace(id, std::move(stage));
     return status;
@@ -501,19 +538,21 @@ absl::Status FolderStore::NoteSyncFailure(absl::Status status) {
   return status;
 }
 
+absl::StatusOr<Footer> FolderStore::FooterAt(const std::string& path) {
+  ASSIGN_OR_RETURN(auto file, files_.Open(path, {.read_only = true}));
+  return ReadFooter(*file, path);
+}
+
 absl::StatusOr<std::optional<Sealed>> FolderStore::SealedState(const UploadId& id) {
-  if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) return stage->sealed_state();
-  auto footer = AtItsPlace(id, [this](const std::string& path) -> absl::StatusOr<Footer> {
-    ASSIGN_OR_RETURN(auto file, files_.Open(path, {.read_only = true}));
-    return ReadFooter(*file, path);
-  });
+  auto footer = AtItsPlace(id, [this](const std::string& path) { return FooterAt(path); });
   if (absl::IsNotFound(footer.status())) return std::nullopt;
   if (absl::IsDataLoss(footer.status())) NoteDamage(id);
   RETURN_IF_ERROR(footer.status());
   return footer->sealed;
 }
 
-absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& id) {
+absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& id,
+                                                                const std::optional<Sealed>& wanted) {
   // Before it is opened: it must not be cut between that and now.
   const auto reading = std::make_shared<const char>();
   NoteReader(id, reading);
@@ -529,6 +568,12 @@ absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& 
   }
   if (absl::IsDataLoss(file.status())) NoteDamage(id);
   RETURN_IF_ERROR(file.status());
+  // Not damage: other bytes than are asked for. They must not leave under this name (P4).
+  if (const Sealed& held = (*file)->footer().sealed; wanted && !Matches(held, *wanted)) {
+    return absl::DataLossError(
+        fmt::format("{} holds {} bytes with checksum {:08x}, the log says {} with {:08x}", (*file)->path(),
+                    held.length, held.checksum, wanted->length, wanted->checksum));
+  }
   std::shared_ptr<SealedFile> opened((*file).release(), [reading](SealedFile* sealed) { delete sealed; });
   return std::make_shared<FileSource>(*this, id, std::move(opened));
 }

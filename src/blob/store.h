@@ -29,7 +29,9 @@ namespace sluice::blob {
 struct StoreOptions {
   uint32_t threads = 8;  // blob threads; an upload stays on one, and they mostly wait for syncs
   uint64_t writeback_bytes = 8u << 20;  // how often early write-back is asked for
-  uint32_t uploads_max = 4096;          // open stages; Create answers RESOURCE_EXHAUSTED beyond
+  uint32_t uploads_max = 4096;  // stages that are being written; Create answers RESOURCE_EXHAUSTED beyond
+  // With those that rest. Beyond, the one that has rested longest gives way, if it is not sealed.
+  uint32_t stages_max = 16'384;
   uint64_t reserve_bytes = 256u << 20;  // free space that uploads leave to log, index, removals (F-28)
   uint64_t queue_bytes = 16u << 20;  // queued and not yet answered, of one upload; RESOURCE_EXHAUSTED beyond
   uint32_t read_threads = 4;         // sources read beside uploads, not behind their syncs
@@ -47,24 +49,27 @@ class Store {
                                                      StoreOptions options);
   virtual ~Store() = default;
 
-  // Makes a new empty stage. ALREADY_EXISTS if the id has a stage. (A linked content may have one beside it:
-  // that is how a damaged copy is replaced.)
-  virtual absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec) = 0;
+  // Makes a new empty stage. ALREADY_EXISTS if the id has a stage, or is that of a content, whose bytes are
+  // never others (P4): only a copy that is damaged is replaced, by the same bytes.
+  virtual absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec, bool replace_content = false) = 0;
   // The stage with this id, open or sealed, also one from before a restart; nullptr if there is none.
   virtual std::shared_ptr<Upload> Find(const UploadId& id) = 0;
   // All stages.
   virtual std::vector<std::shared_ptr<Upload>> Stages() = 0;
 
   // Turns the sealed stage into content. Fine if it is content already. NOT_FOUND if there is neither;
-  // FAILED_PRECONDITION if the stage is not sealed. Durable after SyncLinks.
-  virtual absl::Status Link(const UploadId& id) = 0;
+  // FAILED_PRECONDITION if the stage is not sealed, or what is here does not match `wanted`. Durable after
+  // SyncLinks.
+  virtual absl::Status Link(const UploadId& id, const std::optional<Sealed>& wanted = std::nullopt) = 0;
   // Makes all links and removals so far durable. Call it before the index entry
   // that relies on them is flushed.
   virtual absl::Status SyncLinks() = 0;
-  // The state of a sealed stage or content; nullopt if there is none or it is open.
+  // The state of the content, without one of the sealed stage; nullopt if there is neither.
   virtual absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) = 0;
-  // Opens sealed stage or content. NOT_FOUND if there is none, DATA_LOSS if its footer is damaged.
-  virtual absl::StatusOr<std::shared_ptr<Source>> OpenSource(const UploadId& id) = 0;
+  // Opens the content, without one the sealed stage. NOT_FOUND if there is neither, DATA_LOSS if its footer is
+  // damaged or does not match `wanted`.
+  virtual absl::StatusOr<std::shared_ptr<Source>> OpenSource(
+      const UploadId& id, const std::optional<Sealed>& wanted = std::nullopt) = 0;
   // Frees content (not a stage); the last source that reads it keeps it until then. Fine if there is none.
   virtual absl::Status Remove(const UploadId& id) = 0;
 

@@ -58,6 +58,91 @@ uint32_t ChecksumOf(std::string_view text) {
   return chunks.Checksum();
 }
 
+// Files whose syncs of some path wait until they are told to go on.
+class WaitingFiles final : public env::Files {
+ public:
+  // Syncs of paths with this ending wait from now on; `waiting` tells when one does.
+  void Hold(std::string ending) {
+    std::lock_guard lock(mutex_);
+    ending_ = std::move(ending);
+    waiting_ = std::promise<void>();
+    go_on_ = std::promise<void>();
+    gate_ = go_on_.get_future().share();
+  }
+  void AwaitOne() { waiting_.get_future().wait(); }
+  void LetGo() { go_on_.set_value(); }
+
+  absl::StatusOr<std::unique_ptr<env::File>> Open(const std::string& path,
+                                                  const env::OpenOptions& options) override {
+    ASSIGN_OR_RETURN(auto file, real_.Open(path, options));
+    return std::make_unique<OneFile>(*this, path, std::move(file));
+  }
+  absl::Status Remove(const std::string& path) override { return real_.Remove(path); }
+  absl::Status Rename(const std::string& from, const std::string& to) override {
+    return real_.Rename(from, to);
+  }
+  absl::Status MakeDirs(const std::string& path) override { return real_.MakeDirs(path); }
+  absl::Status SyncDir(const std::string& path) override { return real_.SyncDir(path); }
+  absl::StatusOr<std::vector<std::string>> List(const std::string& path) override { return real_.List(path); }
+  absl::StatusOr<bool> Exists(const std::string& path) override { return real_.Exists(path); }
+  absl::StatusOr<std::unique_ptr<env::FileLock>> LockFile(const std::string& path) override {
+    return real_.LockFile(path);
+  }
+  absl::StatusOr<uint64_t> FreeBytes(const std::string& path) override { return real_.FreeBytes(path); }
+
+ private:
+  class OneFile final : public env::File {
+   public:
+    OneFile(WaitingFiles& all, std::string path, std::unique_ptr<env::File> file)
+        : all_(all), path_(std::move(path)), file_(std::move(file)) {}
+    absl::StatusOr<size_t> ReadAt(uint64_t offset, char* out, size_t count) override {
+      return file_->ReadAt(offset, out, count);
+    }
+    absl::Status WriteAt(uint64_t offset, const Bytes& data) override { return file_->WriteAt(offset, data); }
+    absl::Status WriteDurably(uint64_t offset, const Bytes& data) override {
+      return file_->WriteDurably(offset, data);
+    }
+    absl::Status Sync() override {
+      all_.Pass(path_);
+      return file_->Sync();
+    }
+    void StartWriteback(uint64_t offset, uint64_t count) override { file_->StartWriteback(offset, count); }
+    absl::StatusOr<uint64_t> Size() override { return file_->Size(); }
+    absl::Status Truncate(uint64_t size) override { return file_->Truncate(size); }
+
+   private:
+    WaitingFiles& all_;
+    const std::string path_;
+    const std::unique_ptr<env::File> file_;
+  };
+  void Pass(const std::string& path) {
+    std::shared_future<void> gate;
+    {
+      std::lock_guard lock(mutex_);
+      if (ending_.empty() || !path.ends_with(ending_)) return;
+      ending_.clear();
+      waiting_.set_value();
+      gate = gate_;
+    }
+    gate.wait();
+  }
+  env::Files& real_ = env::RealFiles();
+  std::mutex mutex_;
+  std::string ending_;
+  std::promise<void> waiting_;
+  std::promise<void> go_on_;
+  std::shared_future<void> gate_;
+};
+
+size_t OpenFilesUnder(const std::string& dir) {
+  size_t count = 0;
+  for (const auto& entry : fs::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    count += fs::read_symlink(entry.path(), gone).string().starts_with(dir);
+  }
+  return count;
+}
+
 class StoreTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -76,7 +161,7 @@ class StoreTest : public ::testing::Test {
 
   void Open() {
     store_.reset();
-    auto store = Store::Open(env::RealFiles(), env::RealExecutors(), clock_, dir_ + "/blob", options_);
+    auto store = Store::Open(files_, env::RealExecutors(), clock_, dir_ + "/blob", options_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = std::move(store).value();
   }
@@ -103,14 +188,14 @@ class StoreTest : public ::testing::Test {
     return Wait<Bytes>([&](auto* on, auto done) { source.Read(offset, count, on, std::move(done)); });
   }
 
-  std::shared_ptr<Upload> Create(UploadSpec spec) {
-    auto upload = store_->Create(std::move(spec));
+  std::shared_ptr<Upload> Create(UploadSpec spec, bool replace_content = false) {
+    auto upload = store_->Create(std::move(spec), replace_content);
     EXPECT_TRUE(upload.ok()) << upload.status();
     return std::move(upload).value();
   }
   // Makes content out of `text`.
-  void Put(uint64_t call, std::string_view text) {
-    auto upload = Create(Spec(call));
+  void Put(uint64_t call, std::string_view text, bool replace_content = false) {
+    auto upload = Create(Spec(call), replace_content);
     ASSERT_TRUE(Append(*upload, 0, text).ok());
     ASSERT_TRUE(Seal(*upload).ok());
     ASSERT_TRUE(store_->Link(Id(call)).ok());
@@ -141,6 +226,7 @@ class StoreTest : public ::testing::Test {
     ASSERT_TRUE(file.good());
   }
 
+  WaitingFiles files_;
   HandClock clock_;
   StoreOptions options_;
   std::string dir_;
@@ -173,6 +259,126 @@ TEST_F(StoreTest, D09_AppendSealLinkRead) {
   Open();
   EXPECT_EQ(**store_->SealedState(Id(1)), expected);
   EXPECT_EQ(ReadAll(1), text);
+}
+
+TEST_F(StoreTest, K6_F70_AContentIsNeverReplacedByOtherBytesUnderItsId) {
+  Put(1, "the bytes that were published");
+  EXPECT_TRUE(absl::IsAlreadyExists(store_->Create(Spec(1)).status()));
+  Open();
+  EXPECT_TRUE(absl::IsAlreadyExists(store_->Create(Spec(1)).status())) << "after a restart, too";
+  // A stage that came beside it nevertheless, sealed: it is neither read nor linked.
+  auto upload = Create(Spec(1), true);
+  ASSERT_TRUE(Append(*upload, 0, "other").ok());
+  ASSERT_TRUE(Seal(*upload).ok());
+  EXPECT_EQ(ReadAll(1), "the bytes that were published");
+  EXPECT_EQ((*store_->SealedState(Id(1)))->length, 29u);
+  const Sealed published{29, ChecksumOf("the bytes that were published"), {}};
+  ASSERT_TRUE(store_->Link(Id(1), published).ok());
+  EXPECT_EQ(ReadAll(1), "the bytes that were published");
+}
+
+TEST_F(StoreTest, K6_OnlyTheBytesThatTheLogNamesAreLinkedAndRead) {
+  auto upload = Create(Spec(1));
+  ASSERT_TRUE(Append(*upload, 0, "hello").ok());
+  const Sealed held = *Seal(*upload);
+  for (const Sealed& other :
+       {Sealed{6, held.checksum, {}}, Sealed{5, held.checksum ^ 1, {}}, Sealed{0, 0, {}}}) {
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(Id(1), other)));
+    EXPECT_TRUE(absl::IsDataLoss(store_->OpenSource(Id(1), other).status()));
+  }
+  EXPECT_TRUE(store_->OpenSource(Id(1), held).ok());
+  ASSERT_TRUE(store_->Link(Id(1), held).ok());
+  for (const bool restarted : {false, true}) {
+    if (restarted) Open();
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(Id(1), Sealed{5, held.checksum ^ 1, {}})));
+    EXPECT_TRUE(absl::IsDataLoss(store_->OpenSource(Id(1), Sealed{6, held.checksum, {}}).status()));
+    EXPECT_TRUE(store_->OpenSource(Id(1), held).ok());
+    ASSERT_TRUE(store_->Link(Id(1), held).ok());
+  }
+}
+
+TEST_F(StoreTest, K13_AStageThatIsAbortedWhileItIsSealedIsNotSaidToBeDurable) {
+  for (const std::string& ending : {ContentPath(1) + kStageSuffix, "/stage/" + Id(1).ToHex()}) {
+    auto upload = Create(Spec(1));
+    ASSERT_TRUE(Append(*upload, 0, "hello").ok());
+    EXPECT_EQ(upload->state(), StageState::kOpen);
+    files_.Hold(ending);
+    std::promise<absl::Status> ended;
+    upload->Seal({}, reply_.get(), [&](absl::StatusOr<Sealed> sealed) { ended.set_value(sealed.status()); });
+    EXPECT_EQ(upload->state(), StageState::kSealing);
+    files_.AwaitOne();
+    EXPECT_EQ(upload->state(), StageState::kSealing);
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(Id(1))));
+    upload->Abort();
+    files_.LetGo();
+    EXPECT_TRUE(absl::IsFailedPrecondition(ended.get_future().get())) << ending;
+    EXPECT_EQ(upload->state(), StageState::kDropped);
+    EXPECT_EQ(store_->Find(Id(1)), nullptr);
+    EXPECT_TRUE(absl::IsNotFound(store_->Link(Id(1))));
+  }
+}
+
+TEST_F(StoreTest, K13_AStageIsInOneStateAtATime) {
+  auto upload = Create(Spec(1));
+  ASSERT_TRUE(Append(*upload, 0, "hello").ok());
+  options_.reserve_bytes = 0;
+  ASSERT_TRUE(Seal(*upload).ok());
+  EXPECT_EQ(upload->state(), StageState::kSealed);
+  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  EXPECT_EQ(upload->state(), StageState::kLinked);
+  upload->Abort();
+  EXPECT_EQ(upload->state(), StageState::kLinked) << "only the log takes a content away";
+  EXPECT_EQ(ReadAll(1), "hello");
+}
+
+TEST_F(StoreTest, K16_AStageThatRestsHoldsNoFilesAndDoesNotCount) {
+  options_.uploads_max = 2;
+  Open();
+  const std::string text = Pattern(3 * kChunkBytes + 77);
+  for (uint64_t call = 1; call <= 20; ++call) {
+    auto upload = Create(Spec(call, call == 1));
+    ASSERT_TRUE(Append(*upload, 0, text.substr(0, kChunkBytes + 5)).ok());
+    EXPECT_GE(OpenFilesUnder(dir_), 2u);
+    upload->Rest();
+    EXPECT_EQ(*Flush(*upload), kChunkBytes + 5);  // behind it in the queue, and in need of no file
+    EXPECT_EQ(OpenFilesUnder(dir_), 0u) << call;
+  }
+  EXPECT_EQ(store_->Stages().size(), 20u);
+  // Each goes on where it was.
+  for (uint64_t call = 1; call <= 20; ++call) {
+    auto upload = store_->Find(Id(call));
+    ASSERT_NE(upload, nullptr);
+    EXPECT_EQ(upload->length(), kChunkBytes + 5);
+    ASSERT_TRUE(Append(*upload, kChunkBytes + 5, text.substr(kChunkBytes + 5)).ok());
+    const auto sealed = Seal(*upload, {.length = text.size(), .checksum = ChecksumOf(text)});
+    ASSERT_TRUE(sealed.ok()) << sealed.status();
+    if (call == 1) {
+      EXPECT_EQ(sealed->digest, DigestOf(text));
+    }
+  }
+  EXPECT_EQ(OpenFilesUnder(dir_), 0u);
+}
+
+TEST_F(StoreTest, K16_OfTooManyStagesTheOneThatRestedLongestGivesWay) {
+  options_.stages_max = 3;
+  Open();
+  for (uint64_t call = 1; call <= 3; ++call) {
+    clock_.now += std::chrono::seconds(1);
+    auto upload = Create(Spec(call));
+    ASSERT_TRUE(Append(*upload, 0, "hello").ok());
+    if (call == 1) {
+      ASSERT_TRUE(Seal(*upload).ok());  // only the log takes it away
+    }
+    upload->Rest();
+    ASSERT_TRUE(Flush(*upload).ok());
+  }
+  Create(Spec(4));
+  EXPECT_NE(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(Id(2)), nullptr);
+  EXPECT_NE(store_->Find(Id(3)), nullptr);
+  Create(Spec(5));
+  EXPECT_EQ(store_->Find(Id(3)), nullptr);
+  EXPECT_TRUE(absl::IsResourceExhausted(store_->Create(Spec(6)).status()));
 }
 
 TEST_F(StoreTest, EmptyBlob) {
@@ -480,7 +686,7 @@ TEST_F(StoreTest, F24_BitFlipIsFoundBeforeAByteGoesOut) {
   EXPECT_THAT(store_->TakeDamaged(), ElementsAre());
 
   // The repaired copy is linked over the damaged one; the open source goes on with the old file.
-  Put(1, text);
+  Put(1, text, true);
   EXPECT_EQ(ReadAll(1), text);
   EXPECT_EQ(Read(**source, kChunkBytes, 10).status().code(), absl::StatusCode::kDataLoss);
 }

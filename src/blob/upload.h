@@ -37,6 +37,11 @@ struct UploadSpec {
   std::string context = {};     // opaque to blob, at most 64 KiB: the header that opened the upload
 };
 
+// Where a stage stands: one state at a time. kOpen to kSealing (from the call of Seal on) to kSealed to kLinked;
+// a seal that found no room goes back to kOpen. Every state but kLinked may end in kDropped, whose id is free,
+// and the first two in kFailed.
+enum class StageState : uint8_t { kOpen, kSealing, kSealed, kLinked, kDropped, kFailed };
+
 // A stage that will not change any more: footer written, data synced, folder synced since creation.
 struct Sealed {
   uint64_t length = 0;
@@ -44,6 +49,12 @@ struct Sealed {
   std::optional<Sha256> digest;
   auto operator<=>(const Sealed&) const = default;
 };
+
+// Whether `held` can be what the log calls `wanted`, both of one upload id.
+inline bool Matches(const Sealed& held, const Sealed& wanted) {
+  return held.length == wanted.length && held.checksum == wanted.checksum &&
+         (!held.digest || !wanted.digest || *held.digest == *wanted.digest);
+}
 
 // What the bytes must be; INVALID_ARGUMENT and the stage is dropped if they are not.
 struct SealExpectation {
@@ -67,15 +78,23 @@ class Upload {
   // Up to `count` bytes at `offset` of what was appended before this call, verified; also once sealed. Fewer
   // only at the end, OUT_OF_RANGE beyond it.
   virtual void Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Done<Bytes> done) = 0;
-  // Makes the stage durable and final. Sealing a sealed stage gives the same answer again.
+  // Makes the stage durable and final. Sealing a sealed stage gives the same answer again; a stage that was
+  // aborted meanwhile is never said to be durable.
   virtual void Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) = 0;
+  // Nobody feeds it for now: makes what has come durable and gives back memory and descriptors, which the
+  // next call takes again. A stage that rests does not count as an upload under way.
+  virtual void Rest() = 0;
   // Drops the stage. A sealed stage is dropped too: only the log may ask for that (D-10).
   virtual void Abort() = 0;
   // Any thread: bytes accepted so far, bytes known durable, and when it last made progress.
   virtual uint64_t length() const = 0;
   virtual uint64_t durable_length() const = 0;
   virtual env::Instant last_progress() const = 0;
-  virtual bool sealed() const = 0;
+  virtual StageState state() const = 0;
+  bool sealed() const {
+    const StageState now = state();
+    return now == StageState::kSealed || now == StageState::kLinked;
+  }
 };
 
 }  // namespace sluice::blob

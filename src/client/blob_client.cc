@@ -158,7 +158,10 @@ absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& cont
 absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
                                       const std::function<absl::Status(const Bytes&)>& take,
                                       const GetOptions& options) {
-  ASSIGN_OR_RETURN(BlobFacts facts, Stat(name));
+  ASSIGN_OR_RETURN(client::BlobView view, client::StatBlob(*connection_, options_.group, name));
+  // Wherever the read goes on, it goes on with this content: the name may have another one by then.
+  const std::string content_id = view.content_id;
+  const BlobFacts facts = FactsOf(std::move(view));
   client::Verifier verifier(options.verify && facts.digest.has_value());
   client::Persistence persistence(silence_, Clock::now());
   uint64_t offset = 0;
@@ -178,9 +181,15 @@ absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
   while (offset < facts.length) {
     const std::string address = connection_->Order().front();
     absl::Status status = client::ReadStream(
-        *connection_, {.address = address, .name = name, .group = options_.group, .digest = true}, offset,
-        silence_, on_bytes);
+        *connection_,
+        {.address = address, .name = name, .group = options_.group, .digest = true, .content_id = content_id},
+        offset, silence_, on_bytes);
     if (!taken.ok()) return taken;
+    if (absl::IsAborted(status)) {
+      return absl::AbortedError(
+          fmt::format("\"{}\" changed while it was read, after {} of {} bytes: read it again ({})", name,
+                      offset, facts.length, Message(status)));
+    }
     if (offset == facts.length) break;
     if (status.ok())
       status = absl::UnavailableError(fmt::format("the stream ended at {} of {}", offset, facts.length));

@@ -77,6 +77,7 @@ class SilenceWatch {
 void AddMetadata(const ByteStreamTarget& target, grpc::ClientContext* context) {
   if (target.group != kDefaultGroup) context->AddMetadata(wire::kGroupKey, target.group.ToString());
   if (!target.digest) context->AddMetadata(wire::kNoDigestKey, "1");
+  if (!target.content_id.empty()) context->AddMetadata(wire::kContentKey, target.content_id);
 }
 
 absl::Status Ended(const grpc::Status& status, SilenceWatch& watch, const std::string& address) {

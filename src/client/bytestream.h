@@ -29,6 +29,8 @@ struct ByteStreamTarget {
   std::string name;
   GroupId group = kDefaultGroup;
   bool digest = true;  // false: the server need not compute SHA-256 of what is written
+  // Of a read: only this content (BlobView::content_id), else ABORTED; empty: whatever the name has.
+  std::string content_id = {};
 };
 
 // Writes content from `offset` to its end and finishes; gives the size that the server committed.

@@ -68,6 +68,7 @@ BlobView FromProto(const pb::Blob& blob) {
           .digest = Sha256::FromBytes(blob.digest()),
           .created_ms = blob.created_ms(),
           .holders = {blob.holders().begin(), blob.holders().end()},
+          .content_id = blob.upload(),
           .local = blob.local(),
           .inlined = blob.inlined()};
 }

@@ -100,6 +100,7 @@ struct BlobView {
   std::optional<Sha256> digest;
   int64_t created_ms = 0;
   std::vector<std::string> holders;
+  std::string content_id;  // which content the name has: what a read that goes on asks for
   bool local = false;
   bool inlined = false;
 };

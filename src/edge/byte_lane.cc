@@ -10,10 +10,11 @@ class NoSink final : public node::ByteSink {
  public:
   explicit NoSink(env::Executor* home) : home_(home) {}
   void Append(uint64_t, Bytes, Done done) override { Answer(std::move(done)); }
-  void Close(uint64_t, Done done) override { Answer(std::move(done)); }
+  void Close(uint64_t, Closed done) override { Answer(std::move(done)); }
 
  private:
-  void Answer(Done done) {
+  template <typename Callback>
+  void Answer(Callback done) {
     home_->Post([done = std::move(done)]() mutable { done(NotPluggedIn()); });
   }
   env::Executor* const home_;
@@ -29,10 +30,9 @@ std::unique_ptr<node::ByteSink> ByteLane::Open(env::Executor* home, const raft::
   return std::make_unique<NoSink>(home);
 }
 
-void ByteLane::Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
-                     uint64_t count, env::Executor* reply_on, Done<Bytes> done) {
-  if (fetcher_ != nullptr)
-    return fetcher_->Fetch(to, group, upload, offset, count, reply_on, std::move(done));
+void ByteLane::Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,
+                     env::Executor* reply_on, Done<Bytes> done) {
+  if (fetcher_ != nullptr) return fetcher_->Fetch(to, wanted, offset, count, reply_on, std::move(done));
   reply_on->Post([done = std::move(done)]() mutable { done(NotPluggedIn()); });
 }
 

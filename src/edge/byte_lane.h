@@ -28,8 +28,8 @@ class SinkFactory {
 class Fetcher {
  public:
   virtual ~Fetcher() = default;
-  virtual void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
-                     uint64_t count, env::Executor* reply_on, node::ByteTransport::Done<Bytes> done) = 0;
+  virtual void Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,
+                     env::Executor* reply_on, node::ByteTransport::Done<Bytes> done) = 0;
 };
 
 class ByteLane final : public node::ByteTransport {
@@ -72,8 +72,8 @@ class ByteLane final : public node::ByteTransport {
               absl::AnyInvocable<void(node::ClientReply)> done) override {
     calls_->Remove(to, request, reply_on, std::move(done));
   }
-  void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
-             uint64_t count, env::Executor* reply_on, Done<Bytes> done) override;
+  void Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,
+             env::Executor* reply_on, Done<Bytes> done) override;
 
  private:
   peer::PeerCalls* const calls_;

@@ -106,13 +106,17 @@ class FakeHost : public node::Host {
             Done<node::HaveReply> done) override {
     node::HaveReply reply{.state = node::HoldState::kSealed, .sealed = {}, .durable_length = 0};
     reply.sealed.length = upload.call.value;
+    reply.entered = true;
     Answer<node::HaveReply>(reply_on, std::move(done), reply);
   }
-  void OnSealed(const GroupId&, node::SealedUpload upload) override {
+  void OnSealed(const GroupId&, node::SealedUpload upload, env::Executor* reply_on,
+                absl::AnyInvocable<void(absl::Status)> done) override {
     std::lock_guard lock(mutex);
     sealed.push_back(std::move(upload));
     changed.notify_all();
+    reply_on->Post([done = std::move(done), told = sealed_answer]() mutable { done(told); });
   }
+  absl::Status sealed_answer;
   void FetchSealed(const GroupId&, node::SealedUpload, env::Executor* reply_on,
                    Done<node::HaveReply> done) override {
     Answer<node::HaveReply>(reply_on, std::move(done), absl::NotFoundError("no such upload"));
@@ -155,10 +159,11 @@ class FakeHost : public node::Host {
     }
     Answer<node::WriteStatus>(on, std::move(done), std::move(known));
   }
-  void OpenRead(const GroupId&, const std::string&, env::Executor* on, Done<node::Reading> done) override {
+  void OpenRead(const GroupId&, const std::string&, const std::optional<UploadId>&, env::Executor* on,
+                Done<node::Reading> done) override {
     Answer<node::Reading>(on, std::move(done), absl::UnimplementedError("fake"));
   }
-  void OpenUploadRead(const GroupId&, const UploadId&, env::Executor* on,
+  void OpenUploadRead(const node::FetchWanted&, env::Executor* on,
                       Done<std::shared_ptr<blob::Source>> done) override {
     Answer<std::shared_ptr<blob::Source>>(on, std::move(done), absl::UnimplementedError("fake"));
   }

@@ -269,7 +269,7 @@ TEST_F(ServerTest, F65_UnknownGroupIsAMismatch) {
 }
 
 TEST_F(ServerTest, F65_F66_IdsOfWrongSizeAreErrorsAndTheServerLives) {
-  for (size_t size : {0, 15, 17}) {
+  for (size_t size : {0u, 15u, 17u}) {
     for (bool group : {true, false}) {
       pb::RaftClientRequestProto request = Write(1, "x");
       auto* header = request.mutable_rpc_request();
@@ -586,7 +586,7 @@ TEST_F(TwoServersTest, D03_PeerServiceGoesThereAndBack) {
                             .sealed = {.length = 9, .checksum = 4},
                             .holders = {{"n0"}, {"n1"}}};
   server_->bytes().Have(peer_, kGroup, upload, lane, [&](absl::StatusOr<node::HaveReply> r) {
-    note(fmt::format("have {}", r->sealed.length));
+    note(fmt::format("have {}{}", r->sealed.length, r->entered ? ", entered" : ""));
   });
   ASSERT_TRUE(host_.Await([&] { return seen.size() == 1; }));
   server_->bytes().TellSealed(peer_, kGroup, sealed, lane, [&](absl::Status s) { note(s.ToString()); });
@@ -601,10 +601,20 @@ TEST_F(TwoServersTest, D03_PeerServiceGoesThereAndBack) {
   server_->bytes().Remove(peer_, {.group = kGroup, .name = "x", .client = kClient, .call = CallId{1}}, lane,
                           [&](node::ClientReply r) { note(r.leader->id.value); });
   ASSERT_TRUE(host_.Await([&] { return seen.size() == 5; }));
-  EXPECT_EQ(seen, std::vector<std::string>({"have 33", "OK", "no such upload", "abc", "n7"}));
+  EXPECT_EQ(seen, std::vector<std::string>({"have 33, entered", "OK", "no such upload", "abc", "n7"}));
   ASSERT_EQ(other_host_.sealed.size(), 1u);
   EXPECT_EQ(other_host_.sealed[0].holders.size(), 2u);
   EXPECT_EQ(other_host_.sealed[0].sealed.length, 9u);
+  // That a stream can never be entered is told with its code (K6).
+  other_host_.sealed_answer = absl::FailedPreconditionError("its id was used");
+  std::optional<absl::StatusCode> refused;
+  server_->bytes().TellSealed(peer_, kGroup, sealed, lane, [&](absl::Status s) {
+    std::lock_guard lock(host_.mutex);
+    refused = s.code();
+    host_.changed.notify_all();
+  });
+  ASSERT_TRUE(host_.Await([&] { return refused.has_value(); }));
+  EXPECT_EQ(refused, absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(TwoServersTest, D03_K9_WhatIsKnownOfLostEntriesGoesThereAndBack) {

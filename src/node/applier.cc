@@ -210,10 +210,11 @@ void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch
   const std::string key = prefix_ + "m" + UploadKey(change.upload);
   switch (change.kind) {
     case ContentChange::Kind::kLink: {
-      auto held = parts_.store->SealedState(change.upload);
-      const bool same = held.ok() && *held && (*held)->length == change.sealed.length &&
-                        (*held)->checksum == change.sealed.checksum;
-      if (same && parts_.store->Link(change.upload).ok()) return;
+      if (parts_.store->Link(change.upload, change.sealed).ok()) {
+        // What somebody else sends under the same id can never be entered.
+        if (auto stage = parts_.store->Find(change.upload)) stage->Abort();
+        return;
+      }
       // Absent, unsealed, or other bytes than the log says: fetched in the background (D-14).
       MissingContent missing{change.index, {change.upload, {}, change.sealed, change.holders}};
       batch.Put(key, EncodeMissing(missing));
@@ -336,12 +337,41 @@ absl::Status Applier::Admit(const Bytes& message) {
   return OfMachine<absl::Status>("Admit", [&] { return machine_->Admit(message); });
 }
 
+// A view of their own: state_ carries what is being applied.
+std::optional<ContentRecord> Applier::FindEntered(const UploadId& upload) const {
+  return BlobMachine::FindContent(upload, MachineState(parts_.index, prefix_ + "s"));
+}
+
+absl::Status Applier::CheckFree(const UploadId& upload) const {
+  const MachineState state(parts_.index, prefix_ + "s");
+  if (BlobMachine::FindContent(upload, state)) {
+    return absl::AlreadyExistsError(
+        fmt::format("upload {} was entered already: its id cannot be used again", upload.ToHex()));
+  }
+  if (BlobMachine::IsAbandoned(upload, state)) {
+    return absl::AbortedError(fmt::format("upload {} was abandoned after its time-to-live", upload.ToHex()));
+  }
+  return state.status();
+}
+
+std::optional<ContentRecord> Applier::FindRival(const std::string& name, const blob::Sealed& sealed) const {
+  const MachineState state(parts_.index, prefix_ + "s");
+  if (auto present = BlobMachine::FindName(name, state)) return std::move(present->content);
+  if (!sealed.digest) return std::nullopt;
+  const auto same = BlobMachine::FindDigest(*sealed.digest, state);
+  return same ? BlobMachine::FindContent(*same, state) : std::nullopt;
+}
+
+std::optional<std::string> Applier::InlineBytes(const UploadId& content) const {
+  return BlobMachine::InlineBytes(content, MachineState(parts_.index, prefix_ + "s"));
+}
+
 absl::Status Applier::BytesArrived(const UploadId& upload) {
   RETURN_IF_ERROR(NotReplacing());
   const std::string key = prefix_ + "m" + UploadKey(upload);
   ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(key));
   if (!missing) return absl::OkStatus();  // removed meanwhile
-  RETURN_IF_ERROR(parts_.store->Link(upload));
+  RETURN_IF_ERROR(parts_.store->Link(upload, DecodeMissing(upload, *missing).upload.sealed));
   blob::IndexBatch batch;
   batch.Delete(key);
   dirty_ = true;
@@ -351,7 +381,7 @@ absl::Status Applier::BytesArrived(const UploadId& upload) {
 absl::StatusOr<std::vector<MissingContent>> Applier::MarkDamaged(const UploadId& upload) {
   RETURN_IF_ERROR(NotReplacing());
   const auto content = BlobMachine::FindContent(upload, state_);
-  if (!content) return std::vector<MissingContent>();
+  if (!content || content->id != upload || content->inlined) return std::vector<MissingContent>();
   MissingContent missing{applied_.index, {upload, {}, content->sealed, content->holders}, true};
   blob::IndexBatch batch;
   batch.Put(prefix_ + "m" + UploadKey(upload), EncodeMissing(missing));

@@ -101,6 +101,15 @@ class Applier {
   // Checks a snapshot file whole; gives where it stands.
   static absl::StatusOr<TermIndex> CheckSnapshot(env::Files& files, const std::string& path);
 
+  // --- Any thread, of what is written to the index: blocks on disk.
+  // The content that the log has entered under the id of an upload.
+  std::optional<ContentRecord> FindEntered(const UploadId& upload) const;
+  // Not ok if nothing may be sent under the id: it is a content's (ALREADY_EXISTS), or was abandoned (ABORTED).
+  absl::Status CheckFree(const UploadId& upload) const;
+  // What a publish of these bytes under `name` will meet: the content of the name, else that of the digest.
+  std::optional<ContentRecord> FindRival(const std::string& name, const blob::Sealed& sealed) const;
+  std::optional<std::string> InlineBytes(const UploadId& content) const;
+
   TermIndex applied() const { return applied_; }
   const raft::Configuration& configuration() const { return configuration_; }
   const State& state() const { return state_; }

@@ -7,7 +7,19 @@ namespace sluice::node {
 namespace {
 
 // Field numbers of docs/formats/blob_command.md.
-enum : uint32_t { kOp = 1, kName, kUpload, kLength, kChecksum, kDigest, kHolder, kStamp, kData };
+enum : uint32_t {
+  kOp = 1,
+  kName,
+  kUpload,
+  kLength,
+  kChecksum,
+  kDigest,
+  kHolder,
+  kStamp,
+  kData,
+  kSameAs,
+  kLost
+};
 
 }  // namespace
 
@@ -35,6 +47,8 @@ Bytes EncodeBlobCommand(const BlobCommand& command) {
   if (command.sealed.digest) out.PutText(kDigest, command.sealed.digest->AsBytes());
   for (const PeerId& holder : command.holders) out.PutRecord(kHolder, holder.value);
   out.PutVarint(kStamp, static_cast<uint64_t>(command.stamp_ms));
+  if (command.same_as) out.PutText(kSameAs, UploadKey(*command.same_as));
+  if (command.lost) out.PutText(kLost, UploadKey(*command.lost));
   if (command.op != BlobOp::kPublishInline) return Bytes::Take(out.Take());
   out.PutLength(kData, command.data.size());
   Bytes encoded = Bytes::Take(out.Take());
@@ -79,6 +93,14 @@ absl::StatusOr<BlobCommand> DecodeBlobCommand(const Bytes& data) {
         break;
       case kStamp:
         command.stamp_ms = static_cast<int64_t>(in.varint());
+        break;
+      case kSameAs:
+        command.same_as = ParseUploadKey(in.text());
+        malformed |= !command.same_as;
+        break;
+      case kLost:
+        command.lost = ParseUploadKey(in.text());
+        malformed |= !command.lost;
         break;
       case kData:
         command.data = flat.Slice(static_cast<size_t>(in.text().data() - text.data()), in.text().size());

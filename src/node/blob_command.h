@@ -29,6 +29,9 @@ struct BlobCommand {
   std::vector<PeerId> holders;  // publish: who holds it sealed
   int64_t stamp_ms = 0;         // the leader's wall clock when it proposed
   Bytes data;                   // publish inline: the content itself
+  // publish: what the leader found out of the content that these bytes meet, under the name or by digest.
+  std::optional<UploadId> same_as;  // it compared them with that content's, byte for byte
+  std::optional<UploadId> lost;     // no majority holds that content: these bytes are to stand for it
 };
 
 Bytes EncodeBlobCommand(const BlobCommand& command);

@@ -53,7 +53,23 @@ std::string EncodeContent(const ContentRecord& content) {
   for (const PeerId& holder : content.holders) out.PutRecord(4, holder.value);
   out.PutVarint(5, content.names);
   out.PutVarint(6, content.inlined ? 1 : 0);
+  for (const UploadId& id : content.replaced) out.PutText(8, UploadKey(id));
   return out.Take();
+}
+
+// What is left of a content whose place another one took.
+constexpr uint32_t kReplacedByTag = 7;
+std::string EncodeReplaced(const UploadId& by) {
+  FieldWriter out;
+  out.PutText(kReplacedByTag, UploadKey(by));
+  return out.Take();
+}
+std::optional<UploadId> ReplacedBy(std::string_view record) {
+  FieldReader in(record);
+  while (in.Next()) {
+    if (in.tag() == kReplacedByTag) return ParseUploadKey(in.text());
+  }
+  return std::nullopt;
 }
 
 ContentRecord DecodeContent(const UploadId& id, std::string_view record) {
@@ -67,6 +83,9 @@ ContentRecord DecodeContent(const UploadId& id, std::string_view record) {
     if (in.tag() == 4) content.holders.push_back({std::string(in.text())});
     if (in.tag() == 5) content.names = in.varint();
     if (in.tag() == 6) content.inlined = in.varint() != 0;
+    if (in.tag() == 8) {
+      if (const auto replaced = ParseUploadKey(in.text())) content.replaced.push_back(*replaced);
+    }
   }
   return content;
 }
@@ -95,20 +114,36 @@ std::optional<NameRecord> DecodeName(std::string_view name, std::string_view rec
   return found;
 }
 
-// Whether two contents are the same bytes as far as can be told: by digest if both have one,
-// else by length and checksum.
-bool SameBytes(const blob::Sealed& a, const blob::Sealed& b) {
-  if (a.length != b.length) return false;
-  if (a.digest && b.digest) return *a.digest == *b.digest;
-  return a.checksum == b.checksum;
+// Whether the command's bytes are those of a content: equal checksums do not say so.
+bool SameBytes(const ContentRecord& content, const BlobCommand& command) {
+  if (content.sealed.length != command.sealed.length) return false;
+  if (content.sealed.digest && command.sealed.digest) return *content.sealed.digest == *command.sealed.digest;
+  return command.same_as == content.id;
+}
+
+// Why the command's bytes are refused under the name of `present`.
+absl::Status Exists(const NameRecord& present, const BlobCommand& command) {
+  const blob::Sealed& there = present.content.sealed;
+  if (there.length == command.sealed.length && there.checksum == command.sealed.checksum &&
+      !(there.digest && command.sealed.digest)) {
+    return absl::AlreadyExistsError(
+        fmt::format("{} exists with {} bytes; whether these are the same cannot be told without a digest",
+                    Printable(present.name), there.length));
+  }
+  return absl::AlreadyExistsError(fmt::format("{} exists with other bytes ({} bytes there, {} here)",
+                                              Printable(present.name), there.length, command.sealed.length));
 }
 
 }  // namespace
 
 std::optional<ContentRecord> BlobMachine::FindContent(const UploadId& id, const State& state) {
-  const auto record = state.Get(ContentKey(id));
+  auto record = state.Get(ContentKey(id));
   if (!record) return std::nullopt;
-  return DecodeContent(id, *record);
+  const auto by = ReplacedBy(*record);
+  if (!by) return DecodeContent(id, *record);
+  record = state.Get(ContentKey(*by));
+  if (!record) return std::nullopt;
+  return DecodeContent(*by, *record);
 }
 
 std::optional<NameRecord> BlobMachine::FindName(std::string_view name, const State& state) {
@@ -150,7 +185,7 @@ std::optional<UploadId> BlobMachine::ContentOfKey(std::string_view key) {
 void BlobMachine::ForEachContent(const State& state, const std::function<void(const ContentRecord&)>& visit) {
   state.Scan("c/", "c/", [&](std::string_view key, std::string_view value) {
     const auto id = ContentOfKey(key);
-    if (!id) return true;
+    if (!id || ReplacedBy(value)) return true;
     const ContentRecord content = DecodeContent(*id, value);
     if (!content.inlined) visit(content);
     return true;
@@ -202,37 +237,75 @@ absl::StatusOr<Bytes> BlobMachine::Publish(const BlobCommand& command, Index ind
   }
   const Bytes reply = EncodeBlobReply({name, command.sealed.length, command.sealed.digest});
 
-  if (const auto present = FindName(name, state)) {
-    if (present->content.id == command.upload) return reply;
+  const auto present = FindName(name, state);
+  if (const auto entered = FindContent(command.upload, state)) {
+    // The id is taken. Whoever brings the same again is answered as before; what is sealed under it and is
+    // something else must never be taken for it (P4).
+    if (present && present->content.id == entered->id && Matches(entered->sealed, command.sealed))
+      return reply;
     drop();
-    if (SameBytes(present->content.sealed, command.sealed)) return reply;
-    return absl::AlreadyExistsError(fmt::format("{} exists with other bytes ({} bytes there, {} here)",
-                                                Printable(name), present->content.sealed.length,
-                                                command.sealed.length));
+    return absl::FailedPreconditionError(
+        fmt::format("upload {} was entered already: its id cannot be used again", command.upload.ToHex()));
+  }
+  if (present) {
+    if (!SameBytes(present->content, command)) {
+      drop();
+      return Exists(*present, command);
+    }
+    if (command.lost == present->content.id) {
+      Replace(present->content, command, index, state);
+    } else {
+      drop();
+    }
+    return reply;
   }
 
   // The same bytes under another name: one content, several names.
-  UploadId id = command.upload;
+  std::optional<ContentRecord> content;
   if (command.sealed.digest) {
-    if (const auto same = FindDigest(*command.sealed.digest, state)) id = *same;
+    if (const auto same = FindDigest(*command.sealed.digest, state)) content = FindContent(*same, state);
   }
-  auto content = FindContent(id, state);
-  if (content) {
-    if (id != command.upload) drop();
+  if (content && command.lost == content->id) {
+    content = Replace(*content, command, index, state);
+  } else if (content) {
+    drop();
   } else {
-    id = command.upload;
-    content = ContentRecord{id, command.sealed, command.holders, 0, inlined};
-    if (inlined) {
-      state.Put(InlineKey(id), command.data.ToString());
-    } else {
-      changes_.push_back({ContentChange::Kind::kLink, id, index, command.sealed, command.holders});
-    }
-    if (command.sealed.digest) state.Put(DigestKey(*command.sealed.digest), UploadKey(id));
+    content = Enter(command, index, state);
   }
   content->names += 1;
-  state.Put(ContentKey(id), EncodeContent(*content));
-  state.Put(NameKey(name), EncodeName(id, command.stamp_ms));
+  state.Put(ContentKey(content->id), EncodeContent(*content));
+  state.Put(NameKey(name), EncodeName(content->id, command.stamp_ms));
   return reply;
+}
+
+ContentRecord BlobMachine::Enter(const BlobCommand& command, Index index, State& state) {
+  ContentRecord content;
+  content.id = command.upload;
+  content.sealed = command.sealed;
+  content.holders = command.holders;
+  content.inlined = command.op == BlobOp::kPublishInline;
+  if (content.inlined) {
+    state.Put(InlineKey(content.id), command.data.ToString());
+  } else {
+    changes_.push_back({ContentChange::Kind::kLink, content.id, index, content.sealed, content.holders});
+  }
+  if (content.sealed.digest) state.Put(DigestKey(*content.sealed.digest), UploadKey(content.id));
+  return content;
+}
+
+// Names go on to say the old id, which leads to the new content from now on.
+ContentRecord BlobMachine::Replace(const ContentRecord& lost, const BlobCommand& command, Index index,
+                                   State& state) {
+  ContentRecord content = Enter(command, index, state);
+  if (!content.sealed.digest && lost.sealed.digest) content.sealed.digest = lost.sealed.digest;
+  content.names = lost.names;
+  content.replaced = lost.replaced;
+  content.replaced.push_back(lost.id);
+  for (const UploadId& id : content.replaced) state.Put(ContentKey(id), EncodeReplaced(content.id));
+  state.Put(ContentKey(content.id), EncodeContent(content));
+  if (content.sealed.digest) state.Put(DigestKey(*content.sealed.digest), UploadKey(content.id));
+  changes_.push_back({ContentChange::Kind::kRemove, lost.id, index, {}, {}});
+  return content;
 }
 
 absl::StatusOr<Bytes> BlobMachine::Remove(const BlobCommand& command, Index index, State& state) {
@@ -244,6 +317,7 @@ absl::StatusOr<Bytes> BlobMachine::Remove(const BlobCommand& command, Index inde
     state.Put(ContentKey(content.id), EncodeContent(content));
   } else {
     state.Delete(ContentKey(content.id));
+    for (const UploadId& id : content.replaced) state.Delete(ContentKey(id));
     if (content.sealed.digest && FindDigest(*content.sealed.digest, state) == content.id) {
       state.Delete(DigestKey(*content.sealed.digest));
     }

@@ -4,9 +4,13 @@
 //   auto reply = machine.Apply(command, state);
 //   for (ContentChange& change : machine.TakeChanges()) { ... link, fetch or free the bytes ... }
 //
+// An upload id is one content for good: what comes under it again is refused. Two contents are the same bytes
+// if their digests are equal or the leader has compared them; an equal checksum proves nothing. Bytes that no
+// majority holds any more are replaced by the same bytes when somebody brings them.
+//
 // State (docs/formats/blob_state.md): n/NAME -> content and time; c/ID -> length, checksum, digest, holders,
-// number of names; d/DIGEST -> content; i/ID -> the bytes of a small one; x/ID -> abandoned, y/STAMP ID ->
-// the same by age, z -> how many. Threading as StateMachine.
+// number of names, or the content that took its place; d/DIGEST -> content; i/ID -> the bytes of a small one;
+// x/ID -> abandoned, y/STAMP ID -> the same by age, z -> how many. Threading as StateMachine.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +39,7 @@ struct ContentRecord {
   std::vector<PeerId> holders;
   uint64_t names = 0;
   bool inlined = false;
+  std::vector<UploadId> replaced;  // lost contents that this one stands for
 };
 struct NameRecord {
   std::string name;
@@ -59,6 +64,7 @@ class BlobMachine : public StateMachine {
 
   // Lookups for reads; nullopt if there is none.
   static std::optional<NameRecord> FindName(std::string_view name, const State& state);
+  // Of a content that was replaced: the one that stands for it.
   static std::optional<ContentRecord> FindContent(const UploadId& id, const State& state);
   static std::optional<UploadId> FindDigest(const Sha256& digest, const State& state);
   static std::optional<std::string> InlineBytes(const UploadId& id, const State& state);
@@ -72,6 +78,10 @@ class BlobMachine : public StateMachine {
 
  private:
   absl::StatusOr<Bytes> Publish(const BlobCommand& command, Index index, State& state);
+  // Makes the command's bytes a content without a name.
+  ContentRecord Enter(const BlobCommand& command, Index index, State& state);
+  // Has the command's bytes stand for `lost`.
+  ContentRecord Replace(const ContentRecord& lost, const BlobCommand& command, Index index, State& state);
   absl::StatusOr<Bytes> Remove(const BlobCommand& command, Index index, State& state);
   absl::StatusOr<Bytes> Abandon(const BlobCommand& command, Index index, State& state);
   static void Prune(int64_t now_ms, State& state);

@@ -5,6 +5,8 @@
 
 #include <map>
 
+#include "base/log.h"
+
 namespace sluice::node {
 namespace {
 
@@ -111,6 +113,106 @@ TEST_F(BlobMachineTest, D10_AClockThatGoesBackForgetsNothing) {
   EXPECT_EQ(state_.Count("x/"), BlobMachine::kAbandonedKept + 10);
   ASSERT_TRUE(Abandon(5000, -1).ok());  // no stamp brings it down
   EXPECT_TRUE(BlobMachine::IsAbandoned(Id(5000), state_));
+}
+
+// --- Which bytes an id and a name stand for
+
+TEST_F(BlobMachineTest, K6_F70_AnIdIsOneContentForGood) {
+  ASSERT_TRUE(Publish(1).ok());
+  (void)machine_.TakeChanges();
+  BlobCommand other;
+  other.upload = Id(1);
+  for (const char* name : {"a", "b"}) {
+    other.name = name;
+    for (const blob::Sealed& sealed : {blob::Sealed{4, 7, {}}, blob::Sealed{3, 8, {}}}) {
+      other.sealed = sealed;
+      EXPECT_TRUE(absl::IsFailedPrecondition(Apply(other).status())) << name;
+      const auto changes = machine_.TakeChanges();
+      ASSERT_EQ(changes.size(), 1u);
+      EXPECT_EQ(changes[0].kind, ContentChange::Kind::kDropStage);
+    }
+  }
+  EXPECT_EQ(BlobMachine::FindName("a", state_)->content.sealed, (blob::Sealed{3, 7, {}}));
+  EXPECT_FALSE(BlobMachine::FindName("b", state_));
+  EXPECT_TRUE(absl::IsFailedPrecondition(Publish(1, "b").status())) << "one id, one name";
+  EXPECT_TRUE(Publish(1).ok()) << "the same again is answered as before";
+}
+
+TEST_F(BlobMachineTest, K8_EqualChecksumsAreNotTheSameBytes) {
+  ASSERT_TRUE(Publish(1).ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(Publish(2).status()));
+  BlobCommand compared;
+  compared.name = "a";
+  compared.upload = Id(3);
+  compared.sealed = {.length = 3, .checksum = 7, .digest = {}};
+  compared.same_as = Id(2);  // with something else
+  EXPECT_TRUE(absl::IsAlreadyExists(Apply(compared).status()));
+  compared.same_as = Id(1);
+  EXPECT_TRUE(Apply(compared).ok());
+  EXPECT_EQ(BlobMachine::FindName("a", state_)->content.id, Id(1));
+  // With digests on both sides these decide, whatever was compared.
+  DigestBuilder one, two;
+  one.Update("one");
+  two.Update("two");
+  BlobCommand known;
+  known.name = "k";
+  known.upload = Id(4);
+  known.sealed = {.length = 3, .checksum = 7, .digest = one.Finish()};
+  ASSERT_TRUE(Apply(known).ok());
+  known.upload = Id(5);
+  known.sealed.digest = two.Finish();
+  known.same_as = Id(4);
+  EXPECT_TRUE(absl::IsAlreadyExists(Apply(known).status()));
+}
+
+TEST_F(BlobMachineTest, K21_BytesThatAreLostAreReplacedByTheSame) {
+  DigestBuilder builder;
+  builder.Update("abc");
+  const Sha256 digest = builder.Finish();
+  BlobCommand put;
+  put.sealed = {.length = 3, .checksum = 7, .digest = digest};
+  const auto apply = [&](uint64_t call, const std::string& name, std::optional<UploadId> lost) {
+    put.upload = Id(call);
+    put.name = name;
+    put.lost = lost;
+    EXPECT_TRUE(Apply(put).ok());
+    std::string changes;
+    for (const ContentChange& change : machine_.TakeChanges()) {
+      changes += fmt::format("{}{} ", "LDR"[static_cast<int>(change.kind)], change.upload.call.value);
+    }
+    return changes;
+  };
+  EXPECT_EQ(apply(1, "a", {}), "L1 ");
+  EXPECT_EQ(apply(2, "b", {}), "D2 ") << "held: not kept twice";
+  EXPECT_EQ(apply(3, "a", Id(2)), "D3 ") << "it is not the one that is lost";
+  EXPECT_EQ(apply(4, "a", Id(1)), "L4 R1 ");
+  EXPECT_EQ(apply(5, "c", Id(4)), "L5 R4 ") << "and again, under a new name";
+  for (const char* name : {"a", "b", "c"}) {
+    const auto found = BlobMachine::FindName(name, state_);
+    ASSERT_TRUE(found) << name;
+    EXPECT_EQ(found->content.id, Id(5)) << name;
+    EXPECT_EQ(found->content.names, 3u);
+  }
+  EXPECT_EQ(BlobMachine::FindDigest(digest, state_), Id(5));
+  size_t contents = 0;
+  BlobMachine::ForEachContent(state_, [&](const ContentRecord&) { ++contents; });
+  EXPECT_EQ(contents, 1u);
+  for (uint64_t old : {1u, 4u}) EXPECT_EQ(BlobMachine::FindContent(Id(old), state_)->id, Id(5));
+  // The last name takes everything with it.
+  for (const char* name : {"a", "b", "c"}) {
+    BlobCommand remove;
+    remove.op = BlobOp::kRemove;
+    remove.name = name;
+    EXPECT_TRUE(Apply(remove).ok());
+  }
+  EXPECT_EQ(state_.Count("c/") + state_.Count("d/") + state_.Count("n/"), 0u);
+  // Inside the log, too.
+  (void)machine_.TakeChanges();
+  EXPECT_EQ(apply(6, "a", {}), "L6 ");
+  put.op = BlobOp::kPublishInline;
+  put.data = Bytes::Copy("abc");
+  EXPECT_EQ(apply(7, "a", Id(6)), "R6 ");
+  EXPECT_TRUE(BlobMachine::FindName("a", state_)->content.inlined);
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool as
     slot->lane->QueryWrite(name, [this, slot, name, ask_others, finish](absl::StatusOr<WriteStatus> writing) {
       if (!absl::IsNotFound(writing.status())) return finish(std::move(writing));
       // Not being written here: complete, or unknown to this server.
-      Lookup(slot, name, [slot, name, ask_others, finish](absl::StatusOr<Found> found) {
+      Lookup(slot, {name, {}}, [slot, name, ask_others, finish](absl::StatusOr<Found> found) {
         if (ask_others && absl::IsNotFound(found.status())) return slot->lane->QueryOthers(name, finish);
         if (!found.ok()) return finish(found.status());
         finish(WriteStatus{found->record.content.sealed.length, true});
@@ -107,13 +107,14 @@ void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool as
 
 // --- Lookups -----------------------------------------------------------------------------------------------
 
-void NodeHost::LookupNow(Slot* slot, const std::string& name, Done<Found> done) {
+void NodeHost::LookupNow(Slot* slot, const Target& target, Done<Found> done) {
   auto answer = std::make_shared<Done<Found>>(std::move(done));
   const auto token =
       slot->group->BeginLookup([answer](absl::Status refused) { (*answer)(std::move(refused)); });
   if (!token) return;
-  apply_->Post([slot, name, answer, token = *token] {
+  apply_->Post([slot, target, answer, token = *token] {
     const State& state = slot->group->applier().state();
+    const std::string& name = target.name;
     auto found = std::make_shared<absl::StatusOr<Found>>(
         absl::NotFoundError(fmt::format("{} does not exist", Printable(name))));
     auto record = BlobMachine::FindName(name, state);
@@ -121,6 +122,16 @@ void NodeHost::LookupNow(Slot* slot, const std::string& name, Done<Found> done) 
       if (const auto id = BlobMachine::FindDigest(*digest, state)) {
         if (auto content = BlobMachine::FindContent(*id, state))
           record = NameRecord{name, 0, std::move(*content)};
+      }
+    }
+    if (target.content) {
+      // Whatever the name says now: a read that began finishes with the bytes that it began with (D-18).
+      if (auto content = BlobMachine::FindContent(*target.content, state)) {
+        record = NameRecord{name, record ? record->created_ms : 0, std::move(*content)};
+      } else if (record) {
+        record.reset();
+        *found = absl::AbortedError(
+            fmt::format("{} has other bytes now than upload {}", Printable(name), target.content->ToHex()));
       }
     }
     if (record) {
@@ -137,17 +148,18 @@ void NodeHost::LookupNow(Slot* slot, const std::string& name, Done<Found> done) 
   });
 }
 
-void NodeHost::Lookup(Slot* slot, const std::string& name, Done<Found> done) {
+void NodeHost::Lookup(Slot* slot, const Target& target, Done<Found> done) {
   auto answer = std::make_shared<Done<Found>>(std::move(done));
-  const auto after_barrier = [this, slot, name, answer] {
-    slot->group->ReadBarrier([this, slot, name, answer](ReplyCode code, absl::Status error) {
+  const auto after_barrier = [this, slot, target, answer] {
+    slot->group->ReadBarrier([this, slot, target, answer](ReplyCode code, absl::Status error) {
       if (code != ReplyCode::kOk) return (*answer)(std::move(error));
-      LookupNow(slot, name, [answer](absl::StatusOr<Found> found) { (*answer)(std::move(found)); });
+      LookupNow(slot, target, [answer](absl::StatusOr<Found> found) { (*answer)(std::move(found)); });
     });
   };
-  if (!DigestName(name)) return after_barrier();
-  // What is under a digest cannot be stale: a read index is needed only when it is not here (D-18).
-  LookupNow(slot, name, [after_barrier, answer](absl::StatusOr<Found> found) {
+  if (!DigestName(target.name) && !target.content) return after_barrier();
+  // A content, and what is under a digest, cannot be stale: a read index is needed only when it is not here
+  // (D-18).
+  LookupNow(slot, target, [after_barrier, answer](absl::StatusOr<Found> found) {
     if (!found.ok()) return after_barrier();
     (*answer)(std::move(found));
   });
@@ -174,16 +186,15 @@ void NodeHost::OpenFound(Slot* slot, Found found, Done<Reading> done) {
     return done(std::move(reading));
   }
   const UploadId id = found.record.content.id;
+  const blob::Sealed sealed = found.record.content.sealed;
   const auto remote =
-      [bytes = bytes_, group = slot->group->spec().id, id, length = reading.info.length,
+      [bytes = bytes_, wanted = FetchWanted{slot->group->spec().id, id, sealed.length, sealed.checksum},
        peers = slot->lane->PeersOf(found.record.content.holders), clock = seams_.clock,
        timeout = std::chrono::milliseconds(options_.read_timeout_ms)]() -> std::shared_ptr<blob::Source> {
     RemoteParts parts;
     parts.bytes = bytes;
     parts.clock = clock;
-    parts.group = group;
-    parts.upload = id;
-    parts.length = length;
+    parts.wanted = wanted;
     parts.sources = peers;
     parts.timeout = timeout;
     return std::make_shared<RemoteSource>(std::move(parts));
@@ -192,48 +203,49 @@ void NodeHost::OpenFound(Slot* slot, Found found, Done<Reading> done) {
     reading.source = remote();
     return done(std::move(reading));
   }
-  disk_->Post([this, slot, id, reading = std::move(reading), remote, done = std::move(done)]() mutable {
-    auto local = store_->OpenSource(id);
-    const auto damaged = [slot, id] {
-      slot->shard->Post([lane = slot->lane.get(), id] { lane->MarkDamaged(id); });
-    };
-    if (local.ok() && (*local)->length() == reading.info.length) {
-      reading.source = std::make_shared<RepairingSource>(std::move(*local), remote, damaged);
-    } else if (absl::IsResourceExhausted(local.status())) {
-      // No descriptor left says nothing of the copy (F-14).
-      return done(local.status());
-    } else {
-      // Said to be here and is not, or not whole: it is repaired, and read from a holder meanwhile (F-24).
-      LogWarn("content {} cannot be opened here: {}", id.ToHex(), Message(local.status()));
-      damaged();
-      reading.source = remote();
-    }
-    done(std::move(reading));
-  });
+  disk_->Post(
+      [this, slot, id, sealed, reading = std::move(reading), remote, done = std::move(done)]() mutable {
+        auto local = store_->OpenSource(id, sealed);
+        const auto damaged = [slot, id] {
+          slot->shard->Post([lane = slot->lane.get(), id] { lane->MarkDamaged(id); });
+        };
+        if (local.ok()) {
+          reading.source = std::make_shared<RepairingSource>(std::move(*local), remote, damaged);
+        } else if (absl::IsResourceExhausted(local.status())) {
+          // No descriptor left says nothing of the copy (F-14).
+          return done(local.status());
+        } else {
+          // Said to be here and is not, or not whole: it is repaired, and read from a holder meanwhile (F-24).
+          LogWarn("content {} cannot be opened here: {}", id.ToHex(), Message(local.status()));
+          damaged();
+          reading.source = remote();
+        }
+        done(std::move(reading));
+      });
 }
 
-void NodeHost::OpenRead(const GroupId& group, const std::string& name, env::Executor* reply_on,
-                        Done<Reading> done) {
+void NodeHost::OpenRead(const GroupId& group, const std::string& name, const std::optional<UploadId>& content,
+                        env::Executor* reply_on, Done<Reading> done) {
   const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
   if (auto status = CheckName(name); !status.ok()) return finish(status);
-  (*slot)->shard->Post([this, slot = *slot, name, finish] {
-    Lookup(slot, name, [this, slot, finish](absl::StatusOr<Found> found) {
+  (*slot)->shard->Post([this, slot = *slot, target = Target{name, content}, finish] {
+    Lookup(slot, target, [this, slot, finish](absl::StatusOr<Found> found) {
       if (!found.ok()) return finish(found.status());
       OpenFound(slot, std::move(*found), finish);
     });
   });
 }
 
-void NodeHost::OpenUploadRead(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+void NodeHost::OpenUploadRead(const FetchWanted& wanted, env::Executor* reply_on,
                               Done<std::shared_ptr<blob::Source>> done) {
-  const auto slot = FindLane(group);
+  const auto slot = FindLane(wanted.group);
   if (!slot.ok()) {
     return reply_on->Post([done = std::move(done), status = slot.status()]() mutable { done(status); });
   }
-  disk_->Post([this, upload, reply_on, done = std::move(done)]() mutable {
-    auto source = store_->OpenSource(upload);
+  disk_->Post([this, wanted, reply_on, done = std::move(done)]() mutable {
+    auto source = store_->OpenSource(wanted.upload, wanted.sealed());
     reply_on->Post(
         [source = std::move(source), done = std::move(done)]() mutable { done(std::move(source)); });
   });
@@ -246,7 +258,7 @@ void NodeHost::Stat(const GroupId& group, const std::string& name, env::Executor
   if (!slot.ok()) return finish(slot.status());
   if (auto status = CheckName(name); !status.ok()) return finish(status);
   (*slot)->shard->Post([this, slot = *slot, name, finish] {
-    Lookup(slot, name, [this, finish](absl::StatusOr<Found> found) {
+    Lookup(slot, {name, {}}, [this, finish](absl::StatusOr<Found> found) {
       if (!found.ok()) return finish(found.status());
       finish(InfoOf(*found));
     });

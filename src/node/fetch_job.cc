@@ -10,27 +10,12 @@
 namespace sluice::node {
 namespace {
 
-// What the files' thread found or made.
+// What the files' thread found or made: one of the three.
 struct Prepared {
   std::optional<blob::Sealed> held;
+  std::shared_ptr<blob::Upload> sealing;  // by somebody else
   std::shared_ptr<blob::Upload> stage;
 };
-
-bool SameBytes(const blob::Sealed& a, const blob::Sealed& b) {
-  return a.length == b.length && a.checksum == b.checksum;
-}
-
-absl::StatusOr<Prepared> Prepare(blob::Store& store, const GroupId& group, const SealedUpload& wanted,
-                                 bool replace_held) {
-  auto state = store.SealedState(wanted.upload);
-  if (!replace_held && state.ok() && *state && SameBytes(**state, wanted.sealed)) {
-    return Prepared{**state, nullptr};
-  }
-  // Unsealed it lacks bytes, sealed it has others: no part of it is of use.
-  if (auto stage = store.Find(wanted.upload)) stage->Abort();
-  ASSIGN_OR_RETURN(auto created, store.Create({.id = wanted.upload, .group = group}));
-  return Prepared{std::nullopt, std::move(created)};
-}
 
 class FetchJob : public std::enable_shared_from_this<FetchJob> {
  public:
@@ -39,7 +24,7 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
 
   void Start() {
     parts_.files->Post([self = shared_from_this(), replace = parts_.replace_held || restarts_ > 0]() mutable {
-      auto prepared = Prepare(*self->parts_.store, self->parts_.group, self->parts_.wanted, replace);
+      auto prepared = self->Prepare(replace);
       env::Executor* home = self->parts_.home;
       home->Post([self = std::move(self), prepared = std::move(prepared)]() mutable {
         self->OnPrepared(std::move(prepared));
@@ -48,9 +33,31 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
   }
 
  private:
+  // On the files' thread.
+  absl::StatusOr<Prepared> Prepare(bool replace_held) const {
+    const UploadId& id = parts_.wanted.upload;
+    const auto present = parts_.store->Find(id);
+    if (present != nullptr && present->state() == blob::StageState::kSealing) {
+      return Prepared{std::nullopt, present, nullptr};
+    }
+    const auto state = parts_.store->SealedState(id);
+    if (!replace_held && state.ok() && *state && Matches(**state, parts_.wanted.sealed)) {
+      return Prepared{**state, nullptr, nullptr};
+    }
+    // Unsealed it lacks bytes, sealed it has others: no part of it is of use.
+    if (present != nullptr) present->Abort();
+    ASSIGN_OR_RETURN(auto created, parts_.store->Create({.id = id, .group = parts_.group}, parts_.entered));
+    return Prepared{std::nullopt, nullptr, std::move(created)};
+  }
+
   void OnPrepared(absl::StatusOr<Prepared> prepared) {
     if (!prepared.ok()) return Finish(prepared.status());
     if (prepared->held) return Finish(*prepared->held);
+    if (prepared->sealing) {
+      // A read of nothing is answered behind the seal.
+      return prepared->sealing->Read(
+          0, 0, parts_.home, [self = shared_from_this()](const absl::StatusOr<Bytes>&) { self->Start(); });
+    }
     stage_ = std::move(prepared->stage);
     if (parts_.sources.empty())
       return Finish(absl::UnavailableError(Name() + ": no server is known to hold it"));
@@ -73,7 +80,8 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
   }
 
   void AskPiece(uint64_t offset, uint64_t count) {
-    parts_.bytes->Fetch(source(), parts_.group, parts_.wanted.upload, offset, count, parts_.home,
+    const FetchWanted wanted{parts_.group, parts_.wanted.upload, length(), parts_.wanted.sealed.checksum};
+    parts_.bytes->Fetch(source(), wanted, offset, count, parts_.home,
                         [self = shared_from_this(), asked = source_, run = restarts_, offset,
                          count](absl::StatusOr<Bytes> piece) {
                           if (self->done_ == nullptr || run != self->restarts_) return;

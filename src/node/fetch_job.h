@@ -6,8 +6,9 @@
 // alive until `done`; home, files, store and bytes outlive it. Promises: ok means that this server holds
 // exactly wanted.sealed (length and checksum) sealed and durable. Sources are tried in their order, round
 // after round while they bring anything; bytes whose checksum differs are thrown away and asked from another
-// source. Failure: UNAVAILABLE when no source has them; the stage is then dropped. Whoever calls sees to it
-// that there is one job for an upload at a time, and no relay beside it.
+// source. A stage that is being sealed here is waited for: what it comes to may be what is wanted. Failure:
+// UNAVAILABLE when no source has them; the stage is then dropped. ALREADY_EXISTS when the log has entered
+// other bytes under the id. Whoever calls sees to it that there is one job for an upload at a time.
 #pragma once
 
 #include <chrono>
@@ -31,6 +32,8 @@ struct FetchParts {
   uint32_t pieces_in_flight = 4;
   uint32_t rounds = 3;  // through all sources without a single piece
   env::Duration retry_delay = std::chrono::milliseconds(200);
+  // The log has entered it: another content of its id gives way. Otherwise the log's content stays (P4).
+  bool entered = false;
   // Fetch although the store says that it holds the upload: its copy is damaged (F-24).
   bool replace_held = false;
 };

@@ -56,8 +56,9 @@ class Holders final : public ByteTransport {
                absl::AnyInvocable<void(ClientReply)>) override {}
   void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Fetch(const raft::Peer& to, const GroupId&, const UploadId&, uint64_t offset, uint64_t count,
+  void Fetch(const raft::Peer& to, const FetchWanted& wanted, uint64_t offset, uint64_t count,
              env::Executor* reply_on, Done<Bytes> done) override {
+    EXPECT_EQ(wanted.length, 1'000'000u);
     One& one = peers[to.id.value];
     absl::StatusOr<Bytes> data = absl::UnavailableError("connection refused");
     if (one.asked++ < one.answers && !one.text.empty()) data = Bytes::Copy(one.text.substr(offset, count));
@@ -96,7 +97,7 @@ class FetchJobTest : public ::testing::Test {
     parts.wanted.sealed = sealed_;
     for (std::string& id : sources) parts.sources.emplace_back().id.value = std::move(id);
     parts.piece_bytes = 64 << 10;
-    parts.replace_held = replace_held;
+    parts.entered = parts.replace_held = replace_held;
     std::optional<absl::StatusOr<blob::Sealed>> result;
     home_->Post([&] {
       FetchUpload(std::move(parts), [&](absl::StatusOr<blob::Sealed> held) {
@@ -206,6 +207,42 @@ TEST_F(FetchJobTest, F24_ADamagedCopyIsReplacedWhenAskedFor) {
   ASSERT_TRUE(Fetch({"n1"}, /*replace_held=*/true).ok());
   ASSERT_TRUE(store_->Link(Id(1)).ok());
   EXPECT_TRUE(Stored() == text_);
+}
+
+TEST_F(FetchJobTest, K6_WhatTheLogEnteredIsNotFetchedOver) {
+  auto published = store_->Create({.id = Id(1), .group = kDefaultGroup});
+  ASSERT_TRUE(published.ok());
+  (*published)->Append(0, Bytes::Copy("published"), home_.get(), [](const auto&) {});
+  (*published)->Seal({}, home_.get(), [](const auto&) {});
+  ASSERT_TRUE(world_.RunUntilIdle(1min));
+  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  holders_.peers["b"].text = text_;
+  const auto fetched = Fetch({"b"});
+  EXPECT_TRUE(absl::IsAlreadyExists(fetched.status())) << fetched.status();
+  EXPECT_EQ(Stored(), "published");
+  EXPECT_EQ(holders_.peers["b"].asked, 0u);
+}
+
+TEST_F(FetchJobTest, K13_AStageThatIsBeingSealedIsWaitedForAndNotAborted) {
+  for (const bool same : {true, false}) {
+    const std::string there = same ? text_ : Pattern(900'000);
+    auto stage = store_->Create({.id = Id(1), .group = kDefaultGroup});
+    ASSERT_TRUE(stage.ok());
+    (*stage)->Append(0, Bytes::Copy(there), home_.get(), [](const auto&) {});
+    absl::StatusOr<blob::Sealed> sealed = absl::UnknownError("not answered");
+    (*stage)->Seal({}, home_.get(), [&](absl::StatusOr<blob::Sealed> ended) { sealed = ended; });
+    ASSERT_EQ((*stage)->state(), blob::StageState::kSealing);
+    holders_.peers["b"] = {.text = text_};
+    const auto fetched = Fetch({"b"});
+    ASSERT_TRUE(sealed.ok()) << sealed.status();
+    EXPECT_EQ(sealed->length, there.size());
+    ASSERT_TRUE(fetched.ok()) << fetched.status();
+    EXPECT_EQ(fetched->length, text_.size());
+    EXPECT_EQ(holders_.peers["b"].asked > 0, !same) << "what was sealed meanwhile is what was wanted";
+    EXPECT_EQ(Stored(), text_);
+    store_->Find(Id(1))->Abort();
+    ASSERT_TRUE(world_.RunUntilIdle(1min));
+  }
 }
 
 TEST_F(FetchJobTest, AnEmptyUploadIsFetchedToo) {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -184,7 +185,9 @@ class Host {
                                            absl::AnyInvocable<void(absl::Status)> opened) = 0;
   virtual void Have(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
                     Done<HaveReply> done) = 0;
-  virtual void OnSealed(const GroupId& group, SealedUpload upload) = 0;
+  // Leader's part. FAILED_PRECONDITION or ABORTED if the upload can never be entered: its id was used before.
+  virtual void OnSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,
+                        absl::AnyInvocable<void(absl::Status)> done) = 0;
   virtual void FetchSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,
                            Done<HaveReply> done) = 0;
   virtual void Publish(PublishRequest request, ReplyFn reply) = 0;  // leader's part; kNotLeader elsewhere
@@ -210,11 +213,12 @@ class Host {
   virtual void QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
                           env::Executor* reply_on, Done<WriteStatus> done) = 0;
   // `name` may be "sha256:HEX". NOT_FOUND;
-  // UNAVAILABLE if its bytes can be had nowhere within read_timeout_ms.
-  virtual void OpenRead(const GroupId& group, const std::string& name, env::Executor* reply_on,
-                        Done<Reading> done) = 0;
-  // A sealed stage or content of this server, by id: what peers fetch.
-  virtual void OpenUploadRead(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+  // UNAVAILABLE if its bytes can be had nowhere within read_timeout_ms. With `content`, the BlobInfo::content
+  // of a read that goes on, only that content: ABORTED if the name has another one now.
+  virtual void OpenRead(const GroupId& group, const std::string& name, const std::optional<UploadId>& content,
+                        env::Executor* reply_on, Done<Reading> done) = 0;
+  // A sealed stage or content of this server, by id: what peers fetch. DATA_LOSS if it is not what is wanted.
+  virtual void OpenUploadRead(const FetchWanted& wanted, env::Executor* reply_on,
                               Done<std::shared_ptr<blob::Source>> done) = 0;
   virtual void Stat(const GroupId& group, const std::string& name, env::Executor* reply_on,
                     Done<BlobInfo> done) = 0;

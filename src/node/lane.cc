@@ -12,8 +12,9 @@ namespace sluice::node {
 namespace {
 
 constexpr size_t kFetchesMax = 2;    // contents fetched in the background at a time
-constexpr size_t kWritesMax = 4096;  // uploads by name under way
 constexpr size_t kQueriesMax = 128;  // passed on to the other members at a time
+// What the log has entered may still be on its way here for so long, before it is fetched.
+constexpr auto kArrivingPatience = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -46,15 +47,12 @@ Lane::Lane(Parts parts) : parts_(std::move(parts)) {
   for (size_t i = 0; i < client_.bytes.size(); ++i) {
     client_.bytes[i] = static_cast<uint8_t>(parts_.identity.lane.bytes[i] ^ parts_.id.bytes[i]);
   }
-  for (MissingContent& content : parts_.missing) {
-    const UploadId id = content.upload.upload;
-    missing_[id].content = std::move(content);
-  }
+  for (const MissingContent& content : parts_.missing) SetMissing(content);
   // Uploads by name that outlived a restart can be taken up again (D-20).
   for (const auto& stage : parts_.store->Stages()) {
     if (stage->spec().group != parts_.id || stage->sealed()) continue;
     const StageContext context = DecodeStageContext(stage->spec().context);
-    if (context.by_name) writes_[context.header.name] = {stage->spec().id, nullptr};
+    if (context.by_name) writes_[context.header.name] = {stage->spec().id, {}};
   }
 }
 
@@ -175,6 +173,9 @@ std::shared_ptr<RelayUpload> Lane::NewRelay(StreamHeader header, env::Executor* 
   parts.lenient = true;
   parts.keep_on_bad_offset = by_name;
   parts.self = parts_.options->self.id;
+  parts.may_open = [applier = &parts_.group->applier()](const UploadId& upload) {
+    return applier->CheckFree(upload);
+  };
   if (primary) {
     parts.confirm = [this, alive = alive_, by_name, shard = parts_.shard](
                         SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done) {
@@ -218,6 +219,12 @@ void Lane::OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void
       relays_.erase(it);
     }
   }
+  // What came of the id is remembered although nothing may be left of it.
+  if (const UploadId& id = relay->header().upload;
+      successors.ok() && parts_.group->FindReply(id.client, id.call).has_value()) {
+    successors = absl::AlreadyExistsError(
+        fmt::format("upload {} was entered already: its id cannot be used again", id.ToHex()));
+  }
   if (successors.ok()) {
     if (const absl::Status admitted = AdmitRelay(relay); !admitted.ok()) successors = admitted;
   }
@@ -251,8 +258,8 @@ Route Lane::ChainFromHere() const {
 void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared_ptr<Relay>> done) {
   if (const auto it = writes_.find(header.name); it != writes_.end()) {
     // A new upload under the name fences the old one (D-20).
-    if (it->second.relay) {
-      it->second.relay->home()->Post([old = it->second.relay] {
+    if (auto old = it->second.relay.lock()) {
+      old->home()->Post([old] {
         (void)old->Handle();
         old->Abort();
       });
@@ -261,9 +268,14 @@ void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared
     }
     writes_.erase(it);
   }
-  if (writes_.size() >= kWritesMax) {
-    return done(
-        absl::ResourceExhaustedError(fmt::format("{} uploads by name are under way", writes_.size())));
+  if (writes_.size() >= parts_.options->blob.stages_max) {
+    std::erase_if(writes_, [&](const auto& write) {
+      return write.second.relay.expired() && parts_.store->Find(write.second.upload) == nullptr;
+    });
+    if (writes_.size() >= parts_.options->blob.stages_max) {
+      return done(absl::ResourceExhaustedError(
+          fmt::format("{} uploads by name are here, the limit", writes_.size())));
+    }
   }
   StreamHeader stream;
   stream.group = parts_.id;
@@ -273,9 +285,12 @@ void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared
   auto relay = NewRelay(stream, home);
   if (!header.name.empty()) writes_[header.name] = {stream.upload, relay};
   auto answer = std::make_shared<Done<std::shared_ptr<Relay>>>(std::move(done));
-  OpenRelay(relay, [relay, answer](absl::Status opened) {
-    if (!opened.ok()) return (*answer)(opened);
-    (*answer)(relay->Handle());
+  OpenRelay(relay, [this, alive = alive_, relay, answer, shard = parts_.shard](absl::Status opened) {
+    if (opened.ok()) return (*answer)(relay->Handle());
+    shard->Post([this, alive, name = relay->header().blob.name, upload = relay->header().upload] {
+      if (*alive) FinishedWrite(name, upload);  // a refused one leaves nothing behind
+    });
+    (*answer)(opened);
   });
 }
 
@@ -292,8 +307,8 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
         fmt::format("write at {} to {}: this server has no such upload; expected offset 0", offset,
                     Printable(header.name))));
   }
-  LetGoOfFailed(it->second);
-  if (!it->second.relay) {
+  std::shared_ptr<RelayUpload> relay = Feeding(it->second);
+  if (relay == nullptr) {
     auto stage = parts_.store->Find(it->second.upload);
     if (!stage) {
       writes_.erase(it);
@@ -305,7 +320,7 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
     stream.route = ChainFromHere();
     stream.blob = DecodeStageContext(stage->spec().context).header;
     auto successors = CheckHeader(stream);
-    auto relay = NewRelay(stream, home);
+    relay = NewRelay(stream, home);
     const absl::Status admitted = successors.ok() ? AdmitRelay(relay) : successors.status();
     if (!admitted.ok()) return on_home(admitted);
     it->second.relay = relay;
@@ -313,7 +328,6 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
       relay->Resume(stage, std::move(successors));
     });
   }
-  auto relay = it->second.relay;
   relay->home()->Post([relay, offset, on_home, name = header.name] {
     // Behind what is still on its way to the stage.
     relay->Flush([relay, offset, on_home, name](const absl::StatusOr<uint64_t>& flushed) {
@@ -327,9 +341,9 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
   });
 }
 
-// A relay that failed answers its failure for ever; the stage behind it may be there still.
-void Lane::LetGoOfFailed(Write& write) {
-  if (write.relay && write.relay->failed()) write.relay = nullptr;
+std::shared_ptr<RelayUpload> Lane::Feeding(const Write& write) {
+  auto relay = write.relay.lock();
+  return relay != nullptr && !relay->failed() ? relay : nullptr;
 }
 
 void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
@@ -343,9 +357,8 @@ void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
       (*answer)(WriteStatus{*durable, false});
     });
   };
-  LetGoOfFailed(it->second);
-  if (it->second.relay) {
-    it->second.relay->home()->Post([relay = it->second.relay, flushed] { relay->Flush(flushed); });
+  if (const auto relay = Feeding(it->second)) {
+    relay->home()->Post([relay, flushed] { relay->Flush(flushed); });
   } else if (auto stage = parts_.store->Find(it->second.upload)) {
     // What it holds beyond its durable length counts too: the next write has to begin behind that.
     stage->Flush(parts_.shard, [stage, flushed](absl::StatusOr<uint64_t> durable) {
@@ -426,18 +439,35 @@ void Lane::PutInline(BlobHeader header, Bytes data, blob::Sealed sealed, Done<Bl
 
 // --- What is held here -------------------------------------------------------------------------------------
 
+// What the log has entered under the id counts, not what somebody sends under it later; and what is known to
+// be damaged is not held.
 void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply> done) {
-  parts_.disk->Post([store = parts_.store, upload, reply_on, done = std::move(done)]() mutable {
-    HaveReply reply;
-    auto sealed = store->SealedState(upload);
-    if (sealed.ok() && *sealed) {
-      reply.state = HoldState::kSealed;
-      reply.sealed = **sealed;
-    } else if (auto stage = store->Find(upload)) {
-      reply.state = HoldState::kOpen;
-      reply.durable_length = stage->durable_length();
-    }
-    reply_on->Post([reply = std::move(reply), done = std::move(done)]() mutable { done(std::move(reply)); });
+  parts_.shard->Post([this, upload, reply_on, done = std::move(done)]() mutable {
+    parts_.disk->Post(
+        [this, lacking = missing_.contains(upload), upload, reply_on, done = std::move(done)]() mutable {
+          HaveReply reply;
+          const auto entered = parts_.group->applier().FindEntered(upload);
+          if (entered) {
+            reply.entered = true;
+            reply.sealed = entered->sealed;
+          }
+          const auto here = parts_.store->SealedState(upload);
+          if (const bool held = here.ok() && *here && (!entered || Matches(**here, entered->sealed)); !held) {
+            if (auto stage = parts_.store->Find(upload)) {
+              reply.state = HoldState::kOpen;
+              reply.durable_length = stage->durable_length();
+            }
+            // Said to be here, and is not: it is fetched.
+            if (entered && !entered->inlined && !lacking) {
+              parts_.shard->Post([this, upload] { MarkDamaged(upload); });
+            }
+          } else if (!lacking) {
+            reply.state = HoldState::kSealed;
+            if (!entered) reply.sealed = **here;
+          }
+          reply_on->Post(
+              [reply = std::move(reply), done = std::move(done)]() mutable { done(std::move(reply)); });
+        });
   });
 }
 
@@ -461,6 +491,7 @@ void Lane::Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on
   parts.group = parts_.id;
   parts.sources = PeersOf(upload.holders);
   parts.wanted = std::move(upload);
+  parts.entered = missing_.contains(id);
   parts.replace_held = replace_held;
   FetchUpload(std::move(parts), [this, alive = alive_, id](absl::StatusOr<blob::Sealed> fetched) {
     if (!*alive) return;
@@ -476,8 +507,24 @@ void Lane::Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on
 }
 
 void Lane::OnApplied(const Applied& applied) {
-  for (const MissingContent& content : applied.missing) missing_[content.upload.upload].content = content;
+  for (const MissingContent& content : applied.missing) {
+    SetMissing(content);
+    // What this server receives under the id is not what was entered: that it would have sealed first.
+    const UploadId& id = content.upload.upload;
+    const auto it = relays_.find(id);
+    const auto relay = it == relays_.end() ? nullptr : it->second.lock();
+    if (relay == nullptr || relay->header().route.primary != parts_.options->self.id) continue;
+    if (const auto stage = parts_.store->Find(id); stage && stage->state() != blob::StageState::kOpen)
+      continue;
+    relay->home()->Post([relay] { relay->GiveWay(); });
+  }
   for (const UploadId& id : applied.no_longer_missing) missing_.erase(id);
+}
+
+void Lane::SetMissing(const MissingContent& content) {
+  Missing& missing = missing_[content.upload.upload];
+  missing.content = content;
+  missing.since = parts_.clock->MonotonicNow();
 }
 
 void Lane::MarkDamaged(const UploadId& upload) {
@@ -487,7 +534,7 @@ void Lane::MarkDamaged(const UploadId& upload) {
         parts_.group->applier().MarkDamaged(upload));
     parts_.shard->Post([this, alive, marked] {
       if (!*alive || !marked->ok()) return;
-      for (const MissingContent& content : **marked) missing_[content.upload.upload].content = content;
+      for (const MissingContent& content : **marked) SetMissing(content);
     });
   });
 }
@@ -508,11 +555,7 @@ void Lane::FetchMissing() {
   for (auto& [id, missing] : missing_) {
     if (fetching_ >= kFetchesMax) return;
     if (missing.fetching || missing.retry_at > now) continue;
-    if (const auto stage = parts_.store->Find(id);
-        stage && !stage->sealed() &&
-        now - stage->last_progress() < std::chrono::milliseconds(parts_.options->successor_silence_ms)) {
-      continue;  // it is still arriving
-    }
+    if (StillArriving(missing, now)) continue;
     missing.fetching = true;
     ++fetching_;
     Fetch(missing.content.upload, missing.content.damaged, parts_.shard,
@@ -539,20 +582,28 @@ void Lane::FetchMissing() {
   }
 }
 
+// Bounded, because it may be something else that arrives under the id.
+bool Lane::StillArriving(const Missing& missing, env::Instant now) const {
+  const auto stage = parts_.store->Find(missing.content.upload.upload);
+  return stage && stage->state() == blob::StageState::kOpen &&
+         stage->length() <= missing.content.upload.sealed.length && now - missing.since < kArrivingPatience &&
+         now - stage->last_progress() < std::chrono::milliseconds(parts_.options->successor_silence_ms);
+}
+
 void Lane::Reclaim() {
   const env::Instant now = parts_.clock->MonotonicNow();
   const auto ttl = std::chrono::milliseconds(parts_.options->upload_idle_ttl_ms);
-  bool dropped = false;
+  std::set<UploadId> dropped;
   for (const auto& stage : parts_.store->Stages()) {
     const UploadId id = stage->spec().id;
     if (stage->spec().group != parts_.id || now - stage->last_progress() < ttl) continue;
     if (fetches_.contains(id) || forwards_.contains(id)) continue;
+    if (stage->state() == blob::StageState::kSealing) continue;
     if (!stage->sealed()) {
       LogInfo("upload {}: reclaimed at {} bytes after {} ms without progress", id.ToHex(), stage->length(),
               parts_.options->upload_idle_ttl_ms);
-      std::erase_if(writes_, [&](const auto& write) { return write.second.upload == id; });
       stage->Abort();
-      dropped = true;
+      dropped.insert(id);
       continue;
     }
     // Sealed: only the log may say that it will never be entered (D-10).
@@ -567,7 +618,8 @@ void Lane::Reclaim() {
       if (*alive) abandoning_.erase(id);
     });
   }
-  if (dropped) {
+  if (!dropped.empty()) {
+    std::erase_if(writes_, [&](const auto& write) { return dropped.contains(write.second.upload); });
     parts_.disk->Post([store = parts_.store] { (void)store->SyncLinks(); });
   }
 }

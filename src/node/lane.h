@@ -11,8 +11,9 @@
 // Logic driven by messages, without sockets (D-06). Threading: lives on the group's shard; bytes never come
 // here. Failure: everything is retried until its deadline; the caller is then told which servers hold the
 // upload. Bounds: group_uploads_max uploads pass through at a time; pending_writes_max streams wait to be
-// entered, and as many Gathers and calls of the leader; 128 queries are passed on;
-// beyond, RESOURCE_EXHAUSTED.
+// entered, and as many Gathers, publishes on their way to the log and calls of the leader; 128 queries are
+// passed on, 8 contents compared; beyond, RESOURCE_EXHAUSTED. An upload counts while somebody feeds it: the
+// stage of one that was given up rests without counting.
 #pragma once
 
 #include <deque>
@@ -25,6 +26,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "blob/store.h"
+#include "node/blob_command.h"
 #include "node/group.h"
 #include "node/identity.h"
 #include "node/relay_upload.h"
@@ -70,7 +72,8 @@ class Lane {
   void PutInline(BlobHeader header, Bytes data, blob::Sealed sealed, Done<BlobInfo> done);
 
   // --- From holders to an entry
-  void OnSealed(SealedUpload upload);
+  // Remembers who holds it, unless it can never be entered.
+  void OnSealed(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done);
   void Forward(ClientRequest request, ReplyFn reply);
   void Publish(PublishRequest request, ReplyFn reply);
   void Remove(RemoveRequest request, ReplyFn reply);
@@ -97,15 +100,18 @@ class Lane {
  private:
   struct Missing {
     MissingContent content;
+    env::Instant since{};
     bool fetching = false;
     env::Instant retry_at{};
     env::Duration backoff = std::chrono::milliseconds(200);
   };
   struct Write {  // an upload that came by name, through ByteStream
     UploadId upload;
-    std::shared_ptr<RelayUpload> relay;  // null after a restart, until it is taken up again
+    // While somebody feeds it. After that, and after a restart, its stage rests until it is taken up again.
+    std::weak_ptr<RelayUpload> relay;
   };
   struct Gathering;
+  struct Entering;
   struct LeaderCall;
 
   bool Majority(const std::vector<PeerId>& holders) const;
@@ -117,8 +123,22 @@ class Lane {
   void AnswerLeaderCall(std::shared_ptr<LeaderCall> call, ClientReply reply);
   void FetchMissing();
   void Reclaim();
+  void SetMissing(const MissingContent& content);
+  bool StillArriving(const Missing& missing, env::Instant now) const;
+  absl::Status CheckForward(const ClientRequest& request, const BlobReply& first) const;
+  // What a publish meets is found out before it is proposed.
+  void Enter(BlobCommand command, bool data_stream, ReplyFn reply);
+  void Meet(std::shared_ptr<Entering> entering);
+  void MeetHeld(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders, bool counted);
+  void CountHolders(const UploadId& upload, const blob::Sealed& sealed,
+                    absl::AnyInvocable<void(std::vector<PeerId>)> done);
+  void Compare(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders);
+  std::shared_ptr<blob::Source> SourceOf(const UploadId& upload, const blob::Sealed& sealed,
+                                         std::vector<raft::Peer> peers);
+  void ProposeEntered(Entering& entering);
   void ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply);
-  static void LetGoOfFailed(Write& write);
+  // The relay that feeds it, unless it has failed: the stage behind it may be there still.
+  static std::shared_ptr<RelayUpload> Feeding(const Write& write);
   std::vector<Downstream> Below(const PeerId& from, const Route& route, std::set<PeerId>& seen) const;
   Route ChainFromHere() const;
   absl::Status AdmitRelay(const std::shared_ptr<RelayUpload>& relay);
@@ -142,8 +162,11 @@ class Lane {
   absl::flat_hash_map<UploadId, env::Instant> abandoning_;
   size_t fetching_ = 0;
   size_t gathering_ = 0;  // Gathers that have not ended
-  size_t querying_ = 0;   // QueryOthers that have not ended
-  size_t asking_ = 0;     // calls of the leader that have not ended, and their payload
+  size_t entering_ = 0;   // publishes that are not proposed yet, and their payload
+  uint64_t entering_bytes_ = 0;
+  size_t comparing_ = 0;
+  size_t querying_ = 0;  // QueryOthers that have not ended
+  size_t asking_ = 0;    // calls of the leader that have not ended, and their payload
   uint64_t asking_bytes_ = 0;
   std::map<UploadId, std::weak_ptr<RelayUpload>> relays_;  // those passing through, and some that just ended
   env::Instant next_reclaim_{};

@@ -100,6 +100,16 @@ void Lane::GatherStep(std::shared_ptr<Gathering> gathering) {
 
 void Lane::GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders) {
   SealedUpload& upload = gathering->upload;
+  for (const auto& [id, reply] : gathering->answers) {
+    if (!reply.entered) continue;
+    // The log has decided what the id means.
+    if (!gathering->sealed_known) upload.sealed = reply.sealed;
+    gathering->sealed_known = true;
+    if (Matches(reply.sealed, upload.sealed)) continue;
+    return gathering->done(absl::FailedPreconditionError(
+        fmt::format("upload {} was entered already with other bytes: its id cannot be used again",
+                    upload.upload.ToHex())));
+  }
   if (!gathering->sealed_known) {
     // What most of those who hold it sealed agree on. More than one answer can only be the work of two
     // uploads under one id, of which at most one can have a majority.
@@ -124,10 +134,7 @@ void Lane::GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders
     gathering->sealed_known = true;
   }
   for (const auto& [id, reply] : gathering->answers) {
-    if (reply.state != HoldState::kSealed || reply.sealed.length != upload.sealed.length ||
-        reply.sealed.checksum != upload.sealed.checksum) {
-      continue;
-    }
+    if (reply.state != HoldState::kSealed || !Matches(reply.sealed, upload.sealed)) continue;
     if (!upload.sealed.digest) upload.sealed.digest = reply.sealed.digest;
     if (!Contains(upload.holders, id)) upload.holders.push_back(id);
   }
@@ -174,15 +181,16 @@ void Lane::ConfirmStream(SealedUpload upload, absl::AnyInvocable<void(absl::Stat
            if (!gathered.ok()) return done(gathered.status());
            if (!*alive || stopped_) return done(absl::UnavailableError("the server is stopping"));
            const PeerId leader = parts_.group->leader();
-           if (leader == parts_.options->self.id) {
-             OnSealed(std::move(*gathered));
-             return done(absl::OkStatus());
-           }
+           // Without an answer there is nobody to tell: the next leader asks every voter when it hears
+           // FORWARD.
+           auto told = [done = std::move(done)](const absl::Status& status) mutable {
+             const bool refused = absl::IsFailedPrecondition(status) || absl::IsAborted(status);
+             done(refused ? status : absl::OkStatus());
+           };
+           if (leader == parts_.options->self.id) return OnSealed(std::move(*gathered), std::move(told));
            const raft::Peer* peer = parts_.group->configuration().Find(leader);
-           // Without a leader there is nobody to tell: the next one asks every voter when it hears FORWARD.
-           if (peer == nullptr) return done(absl::OkStatus());
-           bytes_->TellSealed(*peer, parts_.id, *gathered, parts_.shard,
-                              [done = std::move(done)](absl::Status) mutable { done(absl::OkStatus()); });
+           if (peer == nullptr) return told(absl::OkStatus());
+           bytes_->TellSealed(*peer, parts_.id, *gathered, parts_.shard, std::move(told));
          });
 }
 
@@ -207,16 +215,33 @@ void Lane::ConfirmWrite(SealedUpload upload, absl::AnyInvocable<void(absl::Statu
 
 // --- The leader's part -------------------------------------------------------------------------------------
 
-void Lane::OnSealed(SealedUpload upload) {
-  const UploadId id = upload.upload;
-  if (!sealed_.contains(id)) {
-    sealed_order_.push_back(id);
-    if (sealed_order_.size() > kSealedMax) {
-      sealed_.erase(sealed_order_.front());
-      sealed_order_.pop_front();
-    }
-  }
-  sealed_[id] = std::move(upload);
+void Lane::OnSealed(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done) {
+  auto told = std::make_shared<std::pair<SealedUpload, absl::AnyInvocable<void(absl::Status)>>>(
+      std::move(upload), std::move(done));
+  parts_.apply->Post([this, alive = alive_, told] {
+    const auto entered = parts_.group->applier().FindEntered(told->first.upload);
+    const bool same = entered && Matches(entered->sealed, told->first.sealed);
+    absl::Status free = same ? absl::OkStatus() : parts_.group->applier().CheckFree(told->first.upload);
+    parts_.shard->Post([this, alive, told, same, free = std::move(free)]() mutable {
+      if (!*alive) return;
+      const UploadId id = told->first.upload;
+      if (free.ok() && !same && parts_.group->FindReply(id.client, id.call).has_value()) {
+        free = absl::AlreadyExistsError(fmt::format("upload {} was entered already", id.ToHex()));
+      }
+      if (absl::IsAlreadyExists(free)) free = absl::FailedPreconditionError(free.message());
+      if (free.ok() && !same) {
+        if (!sealed_.contains(id)) {
+          sealed_order_.push_back(id);
+          if (sealed_order_.size() > kSealedMax) {
+            sealed_.erase(sealed_order_.front());
+            sealed_order_.pop_front();
+          }
+        }
+        sealed_[id] = std::move(told->first);
+      }
+      told->second(std::move(free));
+    });
+  });
 }
 
 void Lane::OnRole() {
@@ -234,12 +259,23 @@ void Lane::ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply) 
   command.sealed = upload.sealed;
   command.holders = upload.holders;
   command.stamp_ms = parts_.clock->WallNowMs();
-  Bytes data = EncodeBlobCommand(command);
-  if (auto status = BlobMachine().Admit(data); !status.ok()) {
-    return reply(Failure(ReplyCode::kStateMachine, std::move(status)));
-  }
-  parts_.group->Propose(upload.upload.client, upload.upload.call, data_stream, std::move(data),
-                        std::move(reply));
+  Enter(std::move(command), data_stream, std::move(reply));
+}
+
+// --- Requests of clients and of other servers ---------------------------------------------------------------
+
+// The first answer goes to whoever asks for the same again, not to another upload under its id (F-66).
+absl::Status Lane::CheckForward(const ClientRequest& request, const BlobReply& first) const {
+  const BlobHeader& header = request.header;
+  const bool other = (!header.name.empty() && header.name != first.name) ||
+                     (header.expected_length && *header.expected_length != first.length) ||
+                     (header.expected_digest && first.digest && *header.expected_digest != *first.digest);
+  const auto told = sealed_.find(request.upload);
+  if (!other && (told == sealed_.end() || told->second.sealed.length == first.length))
+    return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("upload {} was entered already as {} with {} bytes: its id cannot be used again",
+                  request.upload.ToHex(), Printable(first.name), first.length));
 }
 
 void Lane::Forward(ClientRequest request, ReplyFn reply) {
@@ -249,6 +285,10 @@ void Lane::Forward(ClientRequest request, ReplyFn reply) {
     ClientReply first;
     first.log_index = stored->index;
     if (stored->reply.ok()) {
+      const auto entered = DecodeBlobReply(*stored->reply);
+      if (absl::Status same = entered.ok() ? CheckForward(request, *entered) : entered.status(); !same.ok()) {
+        return reply(Failure(ReplyCode::kDataStream, std::move(same)));
+      }
       first.message = *stored->reply;
     } else {
       first.code = ReplyCode::kStateMachine;
@@ -317,12 +357,7 @@ void Lane::Publish(PublishRequest request, ReplyFn reply) {
     command.sealed = upload.sealed;
     command.stamp_ms = parts_.clock->WallNowMs();
     command.data = std::move(*request.inline_bytes);
-    Bytes data = EncodeBlobCommand(command);
-    if (auto status = BlobMachine().Admit(data); !status.ok()) {
-      return reply(Failure(ReplyCode::kStateMachine, std::move(status)));
-    }
-    return parts_.group->Propose(upload.upload.client, upload.upload.call, false, std::move(data),
-                                 std::move(reply));
+    return Enter(std::move(command), false, std::move(reply));
   }
   auto answer = std::make_shared<ReplyFn>(std::move(reply));
   Gather(std::move(upload), true, [this, alive = alive_, answer](absl::StatusOr<SealedUpload> gathered) {

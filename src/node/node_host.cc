@@ -195,6 +195,7 @@ void NodeHost::Start(PeerTransport* peers, ByteTransport* bytes) {
 
 void NodeHost::Tick(size_t shard) {
   shards_[shard]->PostAfter(std::chrono::milliseconds(options_.tick_ms), [this, shard] {
+    if (shard == 0) TellOfDamage();
     for (auto& [id, slot] : slots_) {
       if (slot->shard != shards_[shard].get()) continue;
       slot->group->Tick();
@@ -202,6 +203,16 @@ void NodeHost::Tick(size_t shard) {
     }
     Tick(shard);
   });
+}
+
+// Damage is met by whoever reads, other servers too; the group of the content has it replaced (F-24).
+void NodeHost::TellOfDamage() {
+  for (const UploadId& damaged : store_->TakeDamaged()) {
+    for (auto& [id, slot] : slots_) {
+      if (!slot->lane) continue;
+      slot->shard->Post([lane = slot->lane.get(), damaged] { lane->MarkDamaged(damaged); });
+    }
+  }
 }
 
 void NodeHost::OnShards(absl::FunctionRef<void(Slot&)> work) {
@@ -445,12 +456,20 @@ void NodeHost::Have(const GroupId& group, const UploadId& upload, env::Executor*
   (*slot)->lane->Have(upload, reply_on, std::move(done));
 }
 
-void NodeHost::OnSealed(const GroupId& group, SealedUpload upload) {
+void NodeHost::OnSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,
+                        absl::AnyInvocable<void(absl::Status)> done) {
   const auto slot = FindLane(group);
-  if (!slot.ok()) return;
-  (*slot)->shard->Post([lane = (*slot)->lane.get(), upload = std::move(upload)]() mutable {
-    lane->OnSealed(std::move(upload));
-  });
+  if (!slot.ok()) {
+    return reply_on->Post([done = std::move(done), status = slot.status()]() mutable { done(status); });
+  }
+  auto answer = [reply_on, done = std::move(done)](absl::Status status) mutable {
+    reply_on->Post(
+        [done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); });
+  };
+  (*slot)->shard->Post(
+      [lane = (*slot)->lane.get(), upload = std::move(upload), answer = std::move(answer)]() mutable {
+        lane->OnSealed(std::move(upload), std::move(answer));
+      });
 }
 
 void NodeHost::FetchSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,

@@ -44,7 +44,8 @@ class NodeHost final : public Host {
                                    absl::AnyInvocable<void(absl::Status)> opened) override;
   void Have(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
             Done<HaveReply> done) override;
-  void OnSealed(const GroupId& group, SealedUpload upload) override;
+  void OnSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,
+                absl::AnyInvocable<void(absl::Status)> done) override;
   void FetchSealed(const GroupId& group, SealedUpload upload, env::Executor* reply_on,
                    Done<HaveReply> done) override;
   void Publish(PublishRequest request, ReplyFn reply) override;
@@ -57,9 +58,9 @@ class NodeHost final : public Host {
   void FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on, Done<BlobInfo> done) override;
   void QueryWrite(const GroupId& group, const std::string& name, bool ask_others, env::Executor* reply_on,
                   Done<WriteStatus> done) override;
-  void OpenRead(const GroupId& group, const std::string& name, env::Executor* reply_on,
-                Done<Reading> done) override;
-  void OpenUploadRead(const GroupId& group, const UploadId& upload, env::Executor* reply_on,
+  void OpenRead(const GroupId& group, const std::string& name, const std::optional<UploadId>& content,
+                env::Executor* reply_on, Done<Reading> done) override;
+  void OpenUploadRead(const FetchWanted& wanted, env::Executor* reply_on,
                       Done<std::shared_ptr<blob::Source>> done) override;
   void Stat(const GroupId& group, const std::string& name, env::Executor* reply_on,
             Done<BlobInfo> done) override;
@@ -88,9 +89,16 @@ class NodeHost final : public Host {
   absl::StatusOr<Slot*> FindLane(const GroupId& group) const;
   absl::Status OpenGroup(const GroupSpec& spec, size_t shard);
   void Tick(size_t shard);
-  // Looks a name up on the apply executor, after a read index unless a digest is here; answers on the shard.
-  void Lookup(Slot* slot, const std::string& name, Done<Found> done);
-  void LookupNow(Slot* slot, const std::string& name, Done<Found> done);
+  void TellOfDamage();
+  // What a read asks for: a name, or one content that was found under it before.
+  struct Target {
+    std::string name;
+    std::optional<UploadId> content;
+  };
+  // Looks it up on the apply executor, after a read index unless what cannot change is here; answers on the
+  // shard.
+  void Lookup(Slot* slot, const Target& target, Done<Found> done);
+  void LookupNow(Slot* slot, const Target& target, Done<Found> done);
   // Calls `done` from any thread.
   void OpenFound(Slot* slot, Found found, Done<Reading> done);
   BlobInfo InfoOf(const Found& found) const;

@@ -91,6 +91,7 @@ RelayUpload::RelayUpload(RelayParts parts) : parts_(std::move(parts)) {}
 
 RelayUpload::~RelayUpload() {
   parts_.home->Cancel(silence_timer_);
+  if (upload_ != nullptr && !gave_way_) upload_->Rest();
   // Streams and callbacks belong to home, whoever drops the relay.
   if (calls_.empty() && successors_.empty() && opened_ == nullptr) return;
   parts_.home->Post([calls = std::move(calls_), successors = std::move(successors_),
@@ -133,11 +134,15 @@ void RelayUpload::FindOrCreate(bool take_over) {
                         .compute_digest = parts_.header.blob.compute_digest,
                         .context = parts_.context};
   // The way back is weak, so that the last reference never goes on the files' thread.
-  parts_.files->Post([weak = weak_from_this(), store = parts_.store, home = parts_.home, take_over,
-                      spec = std::move(spec)]() mutable {
+  parts_.files->Post([weak = weak_from_this(), store = parts_.store, home = parts_.home,
+                      may_open = parts_.may_open, take_over, spec = std::move(spec)]() mutable {
     std::shared_ptr<blob::Upload> present = take_over ? store->Find(spec.id) : nullptr;
     absl::StatusOr<std::shared_ptr<blob::Upload>> created = present;
-    if (present == nullptr) created = store->Create(std::move(spec));
+    if (const absl::Status free = may_open ? may_open(spec.id) : absl::OkStatus(); !free.ok()) {
+      created = free;
+    } else if (present == nullptr) {
+      created = store->Create(std::move(spec));
+    }
     home->Post([weak = std::move(weak), created = std::move(created)]() mutable {
       if (auto self = weak.lock()) self->OnCreated(std::move(created));
     });
@@ -347,9 +352,7 @@ void RelayUpload::StartClose(uint64_t number) {
       FeedTail(which);
       continue;
     }
-    successor.sink->Close(offset, [weak = weak_from_this(), which, number](const absl::Status& status) {
-      if (auto self = weak.lock()) self->OnSuccessorDone(which, number, status);
-    });
+    successor.sink->Close(offset, OnSuccessorClosed(which, number));
   }
   ArmSilence();
 }
@@ -386,12 +389,18 @@ void RelayUpload::OnSuccessorDone(size_t which, uint64_t number, const absl::Sta
   successor.unanswered.pop_front();
   successor.quiet_ticks = 0;
   Call* call = Find(number);
-  if (call->kind == CallKind::kClose) {
-    successor.holds = true;
-    DropSink(successor);
-  }
+  if (call->kind == CallKind::kClose) DropSink(successor);
   --call->waits;
   Pump();
+}
+
+ByteSink::Closed RelayUpload::OnSuccessorClosed(size_t which, uint64_t number) {
+  return [weak = weak_from_this(), which, number](const absl::StatusOr<blob::Sealed>& sealed) {
+    auto self = weak.lock();
+    if (!self) return;
+    if (sealed.ok() && self->successors_[which].sink != nullptr) self->successors_[which].sealed = *sealed;
+    self->OnSuccessorDone(which, number, sealed.status());
+  };
 }
 
 void RelayUpload::LeaveBehind(size_t which, const absl::Status& why) {
@@ -489,10 +498,7 @@ void RelayUpload::FeedTail(size_t which) {
   const Call* close = sealing_ ? Find(close_number_) : nullptr;
   if (close == nullptr || tail.next != close->offset || std::exchange(tail.close_sent, true)) return;
   if (tail.in_flight == 0) successor.quiet_ticks = 0;
-  successor.sink->Close(close->offset,
-                        [weak = weak_from_this(), which, number = close_number_](const absl::Status& status) {
-                          if (auto self = weak.lock()) self->OnSuccessorDone(which, number, status);
-                        });
+  successor.sink->Close(close->offset, OnSuccessorClosed(which, close_number_));
   ArmSilence();
 }
 
@@ -643,7 +649,18 @@ void RelayUpload::Confirm() {
   confirming_ = true;
   SealedUpload upload{parts_.header.upload, parts_.header.blob, sealed_state_, {parts_.self}};
   for (const Successor& successor : successors_) {
-    if (successor.holds) upload.holders.push_back(successor.peer.id);
+    if (!successor.sealed) continue;
+    if (Matches(*successor.sealed, sealed_state_)) {
+      upload.holders.push_back(successor.peer.id);
+      continue;
+    }
+    // Every byte was answered for, and it sealed others (F-72): it holds nothing of use.
+    LeftBehind().Increment();
+    const absl::Status why = absl::DataLossError(fmt::format(
+        "{} sealed {} bytes with checksum {:08x}, this server {} with {:08x}", successor.peer.id.value,
+        successor.sealed->length, successor.sealed->checksum, sealed_state_.length, sealed_state_.checksum));
+    LogWarn("{}: {}", Name(), Message(why));
+    if (!parts_.lenient) return Fail(why);
   }
   parts_.confirm(std::move(upload), [weak = weak_from_this(), home = parts_.home](absl::Status status) {
     home->Post([weak, status = std::move(status)]() mutable {

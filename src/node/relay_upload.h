@@ -7,7 +7,7 @@
 // Threading: lives on parts.home, as Relay says; NewEpoch, Handle, length, failed and the sealed state may be
 // used from any thread. Answers are never given inside the call that they answer. Ownership: whoever holds it
 // keeps the upload going; home, files, store and bytes outlive it. When the last holder drops it the streams
-// to the successors are given up, what is unanswered is answered ABORTED, and the stage stays (D-10).
+// to the successors are given up, what is unanswered is answered ABORTED, and the stage stays (D-10), at rest.
 // Failure: the first error of the stage fails the upload for good: everything is answered with it, and a
 // stage that is not being sealed is dropped. What was refused by keep_on_bad_offset, the window, or a Close
 // whose confirmation failed, fails only that call.
@@ -15,7 +15,9 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,8 @@ struct RelayParts {
   // A wrong offset or length refuses the call and keeps what is there (ByteStream).
   bool keep_on_bad_offset = false;
   PeerId self;
+  // On `files`, before a stage is made: whether the id may be used; null: any.
+  std::function<absl::Status(const UploadId&)> may_open;
   ConfirmFn confirm;  // null unless this server is the upload's primary
 };
 
@@ -122,7 +126,7 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
     std::optional<RelayTail> tail;    // of one that was taken over
     std::deque<uint64_t> unanswered;  // numbers of calls, in order
     uint32_t quiet_ticks = 0;
-    bool holds = false;
+    std::optional<blob::Sealed> sealed;  // what it said to hold when it answered CLOSE
   };
 
   // Numbers the call, queues it and starts it if the stage is open.
@@ -151,6 +155,7 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   void OnLocalDone(uint64_t number, const absl::Status& status);
   void OnLocalSealed(uint64_t number, absl::StatusOr<blob::Sealed> sealed);
   void OnSuccessorDone(size_t which, uint64_t number, const absl::Status& status);
+  ByteSink::Closed OnSuccessorClosed(size_t which, uint64_t number);
   void LeaveBehind(size_t which, const absl::Status& why);
   void DropSink(Successor& successor);
   void ArmSilence();

@@ -6,6 +6,8 @@
 #include <map>
 #include <set>
 
+#include "base/log.h"
+#include "blob/chunks.h"
 #include "sim/sim_executor.h"
 #include "sim/sim_files.h"
 #include "sim/world.h"
@@ -38,6 +40,7 @@ class Successors final : public ByteTransport {
     absl::Status fails;
     bool gone = false;  // its sink was dropped
     bool taken_over = false;
+    uint32_t damage = 0;  // to the checksum of what it seals
     uint64_t in_flight = 0;
     uint64_t most_in_flight = 0;
   };
@@ -67,7 +70,7 @@ class Successors final : public ByteTransport {
                absl::AnyInvocable<void(ClientReply)>) override {}
   void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Fetch(const raft::Peer&, const GroupId&, const UploadId&, uint64_t, uint64_t, env::Executor*,
+  void Fetch(const raft::Peer&, const FetchWanted&, uint64_t, uint64_t, env::Executor*,
              Done<Bytes>) override {}
 
  private:
@@ -88,9 +91,15 @@ class Successors final : public ByteTransport {
         done(std::move(status));
       });
     }
-    void Close(uint64_t offset, Done done) override {
+    void Close(uint64_t offset, Closed done) override {
       one_.closed_at = offset;
-      Answer(std::move(done));
+      blob::ChunkList chunks;
+      chunks.Extend(Bytes::Copy(one_.got));
+      const blob::Sealed held{one_.got.size(), chunks.Checksum() ^ one_.damage, {}};
+      Answer([done = std::move(done), held](absl::Status status) mutable {
+        if (!status.ok()) return done(status);
+        done(held);
+      });
     }
 
    private:
@@ -315,6 +324,54 @@ TEST_F(RelayUploadTest, LengthOtherThanAnnouncedFailsTheUpload) {
   EXPECT_EQ(CodeOf("short"), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(relay_->failed());
   EXPECT_EQ(store_->Find(Id(1)), nullptr);
+}
+
+TEST_F(RelayUploadTest, F72_D09_OneThatSealsOtherBytesIsNoHolder) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  successors_.peers["n1"].damage = 1;
+  Open({"n1", "n2"});
+  Append(0, "abc", "one");
+  Close();
+  ASSERT_TRUE(RunUntilAnswered("close"));
+  EXPECT_EQ(CodeOf("close"), absl::StatusCode::kOk);
+  EXPECT_THAT(confirmed_.at(0).holders, ElementsAre(PeerId{"n0"}, PeerId{"n2"}));
+}
+
+TEST_F(RelayUploadTest, K6_F70_AnIdThatMayNotBeUsedIsRefusedBeforeAStageIsMade) {
+  parts_.may_open = [](const UploadId& id) {
+    return id == Id(1) ? absl::AlreadyExistsError("it was entered already") : absl::OkStatus();
+  };
+  Make();
+  Open({"n1"});
+  Append(0, "abc", "one");
+  ASSERT_TRUE(RunUntilAnswered("one"));
+  EXPECT_EQ(CodeOf("one"), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(successors_.peers["n1"].got, "");
+}
+
+TEST_F(RelayUploadTest, K16_ADroppedRelayLeavesItsStageAtRest) {
+  options_.uploads_max = 1;
+  OpenStore();
+  for (int round = 0; round < 3; ++round) {
+    parts_.header.upload = Id(static_cast<uint64_t>(round) + 1);
+    RelayParts parts;
+    parts.header = parts_.header;
+    parts.home = home_.get();
+    parts.files = disk_.get();
+    parts.store = store_.get();
+    parts.bytes = &successors_;
+    relay_ = std::make_shared<RelayUpload>(std::move(parts));
+    Open({});
+    const std::string name = fmt::format("round {}", round);
+    Append(0, "abc", name);
+    ASSERT_TRUE(RunUntilAnswered(name));
+    EXPECT_EQ(CodeOf(name), absl::StatusCode::kOk);
+    relay_.reset();
+    ASSERT_TRUE(world_.RunUntilIdle(1s));
+    EXPECT_EQ(store_->Find(parts_.header.upload)->durable_length(), 3u);
+  }
 }
 
 TEST_F(RelayUploadTest, D15_ASuccessorThatFailsIsLeftBehindAndIsNoHolder) {

@@ -1,6 +1,7 @@
 #include "node/sources.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
@@ -53,7 +54,7 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
     patience_ = home_->PostAfter(std::min(patience, left), [self = shared_from_this(), attempt] {
       if (attempt == self->attempt_) self->Next(absl::DeadlineExceededError("no answer"));
     });
-    parts().bytes->Fetch(parts().sources[which], parts().group, parts().upload, offset_, count_, home_,
+    parts().bytes->Fetch(parts().sources[which], parts().wanted, offset_, count_, home_,
                          [self = shared_from_this(), which, attempt](absl::StatusOr<Bytes> data) {
                            self->OnFetched(which, attempt, std::move(data));
                          });
@@ -91,7 +92,7 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
     for (const raft::Peer& peer : parts().sources) asked += (asked.empty() ? "" : ", ") + peer.id.value;
     std::exchange(done_, nullptr)(absl::UnavailableError(
         fmt::format("upload {}: none of its holders [{}] gives bytes at {}; the last said: {}",
-                    parts().upload.ToHex(), asked, offset_, Printable(Message(last_error_)))));
+                    parts().wanted.upload.ToHex(), asked, offset_, Printable(Message(last_error_)))));
   }
 
   const std::shared_ptr<Shared> shared_;
@@ -143,6 +144,60 @@ void RepairingSource::Read(uint64_t offset, uint64_t count, env::Executor* reply
                  if (!self->damaged_.exchange(true) && self->on_damage_) self->on_damage_();
                  self->fallback().Read(offset, count, reply_on, std::move(done));
                });
+}
+
+// ---- compared
+
+namespace {
+
+class Comparison : public std::enable_shared_from_this<Comparison> {
+ public:
+  Comparison(std::shared_ptr<blob::Source> a, std::shared_ptr<blob::Source> b, env::Executor* on,
+             absl::AnyInvocable<void(absl::StatusOr<bool>)> done)
+      : sources_{std::move(a), std::move(b)}, on_(on), done_(std::move(done)) {}
+
+  void Next() {
+    const uint64_t count = std::min(kPieceBytes, sources_[0]->length() - at_);
+    if (count == 0) return done_(true);
+    for (size_t i = 0; i < 2; ++i) {
+      pieces_[i].reset();
+      sources_[i]->Read(at_, count, on_, [self = shared_from_this(), i](absl::StatusOr<Bytes> piece) {
+        self->pieces_[i] = std::move(piece);
+        if (self->pieces_[1 - i]) self->OnBoth();
+      });
+    }
+  }
+
+  void Differ() { done_(false); }
+
+ private:
+  static constexpr uint64_t kPieceBytes = 1u << 20;
+
+  void OnBoth() {
+    for (const auto& piece : pieces_) {
+      if (!piece->ok()) return done_(piece->status());
+    }
+    if (!(**pieces_[0] == **pieces_[1])) return done_(false);
+    at_ += (*pieces_[0])->size();
+    Next();
+  }
+
+  const std::shared_ptr<blob::Source> sources_[2];
+  env::Executor* const on_;
+  absl::AnyInvocable<void(absl::StatusOr<bool>)> done_;
+  uint64_t at_ = 0;
+  std::optional<absl::StatusOr<Bytes>> pieces_[2];
+};
+
+}  // namespace
+
+void CompareBytes(std::shared_ptr<blob::Source> a, std::shared_ptr<blob::Source> b, env::Executor* on,
+                  absl::AnyInvocable<void(absl::StatusOr<bool>)> done) {
+  const bool same_length = a->length() == b->length();
+  auto comparison = std::make_shared<Comparison>(std::move(a), std::move(b), on, std::move(done));
+  on->Post([comparison = std::move(comparison), same_length]() mutable {
+    same_length ? comparison->Next() : comparison->Differ();
+  });
 }
 
 }  // namespace sluice::node

@@ -24,9 +24,7 @@ namespace sluice::node {
 struct RemoteParts {
   ByteTransport* bytes = nullptr;
   const env::Clock* clock = nullptr;
-  GroupId group;
-  UploadId upload;
-  uint64_t length = 0;
+  FetchWanted wanted;
   std::vector<raft::Peer> sources;  // in order of preference
   env::Duration timeout = std::chrono::seconds(10);
   env::Duration retry_delay = std::chrono::milliseconds(100);  // after each round through the sources
@@ -37,7 +35,7 @@ struct RemoteParts {
 class RemoteSource final : public blob::Source {
  public:
   explicit RemoteSource(RemoteParts parts) : shared_(std::make_shared<Shared>(std::move(parts))) {}
-  uint64_t length() const override { return shared_->parts.length; }
+  uint64_t length() const override { return shared_->parts.wanted.length; }
   void Read(uint64_t offset, uint64_t count, env::Executor* reply_on,
             blob::Upload::Done<Bytes> done) override;
 
@@ -87,5 +85,10 @@ class RepairingSource final : public blob::Source, public std::enable_shared_fro
   std::atomic<bool> damaged_ = false;
   std::atomic<std::shared_ptr<blob::Source>*> fallback_ = nullptr;  // owned; set once
 };
+
+// Whether two sources hold the same bytes: reads both to the end, or to the first difference, on `on`, where
+// `done` runs. An error if one of them cannot be read.
+void CompareBytes(std::shared_ptr<blob::Source> a, std::shared_ptr<blob::Source> b, env::Executor* on,
+                  absl::AnyInvocable<void(absl::StatusOr<bool>)> done);
 
 }  // namespace sluice::node

@@ -17,6 +17,7 @@ using ::testing::HasSubstr;
 // Servers that give out parts of a text, fail, or never answer.
 class Holders final : public ByteTransport {
  public:
+  FetchWanted last_wanted;
   struct One {
     absl::StatusOr<std::string> text = absl::NotFoundError("no such upload");
     bool silent = false;
@@ -39,8 +40,9 @@ class Holders final : public ByteTransport {
                absl::AnyInvocable<void(ClientReply)>) override {}
   void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Fetch(const raft::Peer& to, const GroupId&, const UploadId&, uint64_t offset, uint64_t count,
+  void Fetch(const raft::Peer& to, const FetchWanted& wanted, uint64_t offset, uint64_t count,
              env::Executor* reply_on, Done<Bytes> done) override {
+    last_wanted = wanted;
     One& one = peers[to.id.value];
     ++one.asked;
     if (one.silent) return;
@@ -92,8 +94,7 @@ class SourcesTest : public ::testing::Test {
     RemoteParts parts;
     parts.bytes = &holders_;
     parts.clock = &world_;
-    parts.group = kDefaultGroup;
-    parts.length = 10;
+    parts.wanted = {kDefaultGroup, {ClientId{{1}}, CallId{2}}, 10, 77};
     for (std::string& id : sources) parts.sources.emplace_back().id.value = std::move(id);
     return std::make_shared<RemoteSource>(std::move(parts));
   }
@@ -192,6 +193,35 @@ TEST_F(SourcesTest, F24_WithoutAnotherCopyNoWrongByteLeaves) {
   auto source = std::make_shared<RepairingSource>(
       local, [&] { return Remote({"n1"}); }, nullptr);
   EXPECT_EQ(Read(*source, 0, 4).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(SourcesTest, K6_WhatIsAskedOfAnotherServerIsNamedWithLengthAndChecksum) {
+  holders_.peers["b"].text = "0123456789";
+  EXPECT_EQ(*Read(*Remote({"b"}), 2, 3), "234");
+  EXPECT_EQ(holders_.last_wanted.upload.call.value, 2u);
+  EXPECT_EQ(holders_.last_wanted.length, 10u);
+  EXPECT_EQ(holders_.last_wanted.checksum, 77u);
+}
+
+TEST_F(SourcesTest, K8_ContentsAreComparedToTheLastByte) {
+  const std::string text(3'500'000, 'x');
+  std::string last = text;
+  last.back() = 'y';
+  const auto compare = [&](std::shared_ptr<blob::Source> a, std::shared_ptr<blob::Source> b) {
+    std::optional<absl::StatusOr<bool>> same;
+    CompareBytes(std::move(a), std::move(b), home_.get(), [&](absl::StatusOr<bool> ended) { same = ended; });
+    EXPECT_TRUE(world_.RunUntil([&] { return same.has_value(); }, 1min));
+    return *same;
+  };
+  const auto inlined = [](const std::string& bytes) {
+    return std::make_shared<InlineSource>(Bytes::Copy(bytes));
+  };
+  EXPECT_TRUE(*compare(inlined(text), inlined(text)));
+  EXPECT_FALSE(*compare(inlined(text), inlined(last)));
+  EXPECT_FALSE(*compare(inlined(text), inlined(text + "x")));
+  EXPECT_TRUE(*compare(inlined(""), inlined("")));
+  const auto damaged = compare(inlined(text), std::make_shared<DamagedSource>(text, 2'000'000));
+  EXPECT_TRUE(absl::IsDataLoss(damaged.status()));
 }
 
 }  // namespace

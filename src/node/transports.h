@@ -76,8 +76,9 @@ class ByteSink {
   using Opened = absl::AnyInvocable<void(absl::StatusOr<uint64_t> length)>;
   // Sends a piece; `done` gets the successor's answer. Pieces are answered in order.
   virtual void Append(uint64_t offset, Bytes piece, Done done) = 0;
-  // Sends CLOSE at `offset`; ok means that the successor holds the upload sealed.
-  virtual void Close(uint64_t offset, Done done) = 0;
+  using Closed = absl::AnyInvocable<void(absl::StatusOr<blob::Sealed>)>;
+  // Sends CLOSE at `offset`; the answer is what the successor holds sealed, for the caller to compare (D-09).
+  virtual void Close(uint64_t offset, Closed done) = 0;
 };
 
 enum class HoldState : uint8_t { kNone = 0, kOpen = 1, kSealed = 2 };
@@ -85,14 +86,27 @@ enum class HoldState : uint8_t { kNone = 0, kOpen = 1, kSealed = 2 };
 // A server's answer to "what do you hold of this upload?".
 struct HaveReply {
   HoldState state = HoldState::kNone;
-  blob::Sealed sealed;          // kSealed
+  blob::Sealed sealed;          // kSealed, or entered
   uint64_t durable_length = 0;  // kOpen
+  // The log has entered the upload as `sealed`, as far as this server has applied it; kSealed then means that
+  // the bytes are here and are not known to be damaged.
+  bool entered = false;
 };
 
 // What is known of a resource that is being, or was, written through ByteStream.
 struct WriteStatus {
   uint64_t committed = 0;
   bool complete = false;
+};
+
+// Sealed bytes that are asked of another server: others than these are not an answer.
+struct FetchWanted {
+  GroupId group;
+  UploadId upload;
+  uint64_t length = 0;
+  uint32_t checksum = 0;
+
+  blob::Sealed sealed() const { return {length, checksum, std::nullopt}; }
 };
 
 // An upload that a majority holds sealed, with what the log needs to know of it (D-11).
@@ -132,7 +146,7 @@ class ByteTransport {
                                          const StreamHeader& header, ByteSink::Opened opened) = 0;
   virtual void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload,
                     env::Executor* reply_on, Done<HaveReply> done) = 0;
-  // Tells the leader who holds a sealed upload.
+  // Tells the leader who holds a sealed upload; FAILED_PRECONDITION or ABORTED if it can never be entered.
   virtual void TellSealed(const raft::Peer& to, const GroupId& group, const SealedUpload& upload,
                           env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) = 0;
   // Asks `to` to fetch the sealed upload from `from` and answers once it holds it sealed.
@@ -149,8 +163,8 @@ class ByteTransport {
   virtual void Remove(const raft::Peer& to, const RemoveRequest& request, env::Executor* reply_on,
                       absl::AnyInvocable<void(ClientReply)> done) = 0;
   // Reads [offset, offset + count) of a sealed upload held by `to`; exactly that many bytes or an error.
-  virtual void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
-                     uint64_t count, env::Executor* reply_on, Done<Bytes> done) = 0;
+  virtual void Fetch(const raft::Peer& to, const FetchWanted& wanted, uint64_t offset, uint64_t count,
+                     env::Executor* reply_on, Done<Bytes> done) = 0;
 };
 
 inline void ByteTransport::Recall(const raft::Peer&, const GroupId&, const raft::RecallRequest&,

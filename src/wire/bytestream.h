@@ -19,7 +19,11 @@ namespace sluice::wire {
 // Metadata of a call.
 inline constexpr char kGroupKey[] = "sluice-group";         // UUID text; without it, the default group
 inline constexpr char kNoDigestKey[] = "sluice-no-digest";  // the client does without SHA-256
-inline constexpr char kFetchKey[] = "sluice-fetch-bin";  // group, client id, call id in big endian: 40 bytes
+// Between servers: group, client id, call id, length (8 bytes each number) and checksum (4), in big endian.
+inline constexpr char kFetchKey[] = "sluice-fetch-bin";
+// Of a read: which content it gives (initial metadata), and which one it is to give (a read that goes on
+// elsewhere): 48 hex digits.
+inline constexpr char kContentKey[] = "sluice-content";
 
 struct WriteRequest {
   std::string resource_name;

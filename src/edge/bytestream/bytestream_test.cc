@@ -64,21 +64,28 @@ class NamesHost : public StreamHost {
       done(node::WriteStatus{at->second->length(), false});
     });
   }
-  void OpenRead(const GroupId&, const std::string& name, env::Executor* on,
-                Done<node::Reading> done) override {
-    on->Post([this, name, done = std::move(done)]() mutable {
+  void OpenRead(const GroupId&, const std::string& name, const std::optional<UploadId>& content,
+                env::Executor* on, Done<node::Reading> done) override {
+    on->Post([this, name, content, done = std::move(done)]() mutable {
       std::lock_guard lock(mutex);
       if (names.count(name) == 0) return done(absl::NotFoundError("no such name"));
+      // What has the same length is the same content here.
+      const UploadId content_id{ClientId{{7}}, CallId{names[name].size()}};
+      if (content && *content != content_id) return done(absl::AbortedError("it has other bytes now"));
       auto source = std::make_shared<MemorySource>(names[name]);
       source->missing = missing;
-      done(node::Reading{.info = {}, .source = source});
+      node::Reading reading{.info = {}, .source = source};
+      reading.info.content = content_id;
+      done(std::move(reading));
     });
   }
-  void OpenUploadRead(const GroupId& group, const UploadId& upload, env::Executor* on,
+  void OpenUploadRead(const node::FetchWanted& wanted, env::Executor* on,
                       Done<std::shared_ptr<blob::Source>> done) override {
     on->Post([=, done = std::move(done)]() mutable {
-      if (group != kDefaultGroup || upload.call.value != 77)
+      if (wanted.group != kDefaultGroup || wanted.upload.call.value != 77)
         return done(absl::NotFoundError("no such upload"));
+      if (wanted.length != 12 || wanted.checksum != 0x89abcdef)
+        return done(absl::DataLossError("other bytes than are wanted"));
       done(std::make_shared<MemorySource>("sealed bytes"));
     });
   }
@@ -90,6 +97,7 @@ class NamesHost : public StreamHost {
   std::vector<Done<node::BlobInfo>> held;  // guarded by mutex
 
  private:
+  using FakeHost::Publish;
   void Publish(const std::string& name, const std::string& data, env::Executor* on,
                Done<node::BlobInfo> done) {
     {
@@ -316,10 +324,11 @@ TEST_F(ByteStream, F64_CallsBeyondTheLimitAreRefusedUntilOneEnds) {
 
 TEST_F(ByteStream, D06_PeersFetchByUpload) {
   ByteStreamFetcher fetcher(&server_->links());
-  const auto fetch = [&](uint64_t call, uint64_t offset, uint64_t count) {
+  const auto fetch = [&](uint64_t call, uint64_t offset, uint64_t count, uint32_t checksum = 0x89abcdef) {
     std::promise<absl::StatusOr<Bytes>> result;
-    fetcher.Fetch({.id = {"n0"}, .address = address_}, kDefaultGroup, {{}, CallId{call}}, offset, count,
-                  &server_->lane(0), [&](absl::StatusOr<Bytes> data) { result.set_value(std::move(data)); });
+    fetcher.Fetch({.id = {"n0"}, .address = address_}, {kDefaultGroup, {{}, CallId{call}}, 12, checksum},
+                  offset, count, &server_->lane(0),
+                  [&](absl::StatusOr<Bytes> data) { result.set_value(std::move(data)); });
     return result.get_future().get();
   };
   const auto part = fetch(77, 7, 5);
@@ -327,6 +336,43 @@ TEST_F(ByteStream, D06_PeersFetchByUpload) {
   EXPECT_EQ(*part, "bytes");
   EXPECT_EQ(fetch(77, 7, 6).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(fetch(78, 0, 1).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(fetch(77, 7, 5, 1).status().code(), absl::StatusCode::kDataLoss)
+      << "other bytes were wanted (K6)";
+}
+
+TEST_F(ByteStream, K8_AReadSaysItsContentAndGoesOnWithThatAlone) {
+  {
+    std::lock_guard lock(host_.mutex);
+    host_.names["a"] = "first content";
+  }
+  const auto read = [&](const std::string& content, std::string* told) {
+    grpc::ClientContext context;
+    if (!content.empty()) context.AddMetadata("sluice-content", content);
+    pb::ReadRequest request;
+    request.set_resource_name("a");
+    request.set_read_offset(6);
+    auto call = stub_->Read(&context, request);
+    pb::ReadResponse response;
+    std::string data;
+    while (call->Read(&response)) data += response.data();
+    const grpc::Status status = call->Finish();
+    const auto& metadata = context.GetServerInitialMetadata();
+    if (const auto at = metadata.find("sluice-content"); at != metadata.end())
+      *told = std::string(at->second.data(), at->second.size());
+    return status.ok() ? data : fmt::format("code {}", static_cast<int>(status.error_code()));
+  };
+  std::string told, again;
+  EXPECT_EQ(read("", &told), "content");
+  EXPECT_EQ(told.size(), 48u);
+  EXPECT_EQ(read(told, &again), "content");
+  EXPECT_EQ(told, again);
+  {
+    std::lock_guard lock(host_.mutex);
+    host_.names["a"] = "another content that took its place";
+  }
+  EXPECT_EQ(read(told, &again), fmt::format("code {}", static_cast<int>(grpc::StatusCode::ABORTED)));
+  EXPECT_EQ(read("0123", &again),
+            fmt::format("code {}", static_cast<int>(grpc::StatusCode::INVALID_ARGUMENT)));
 }
 
 }  // namespace

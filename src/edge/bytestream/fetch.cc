@@ -76,8 +76,8 @@ class FetchCall final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::B
 
 }  // namespace
 
-void ByteStreamFetcher::Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload,
-                              uint64_t offset, uint64_t count, env::Executor* reply_on, Done done) {
+void ByteStreamFetcher::Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset,
+                              uint64_t count, env::Executor* reply_on, Done done) {
   if (count > kFetchBytesMax || offset > uint64_t{INT64_MAX} - kFetchBytesMax)
     return Post(reply_on, std::move(done),
                 absl::InvalidArgumentError(fmt::format("fetch of {} bytes", count)));
@@ -86,7 +86,7 @@ void ByteStreamFetcher::Fetch(const raft::Peer& to, const GroupId& group, const 
   if (context == nullptr)
     return Post(reply_on, std::move(done), absl::UnavailableError("too many fetches, or stopping"));
   context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(kDeadlineMs));
-  context->AddMetadata(wire::kFetchKey, EncodeFetchTarget({group, upload}));
+  context->AddMetadata(wire::kFetchKey, EncodeFetchTarget(wanted));
   ::sluice::bytestream::ReadRequest request;
   request.set_read_offset(static_cast<int64_t>(offset));
   request.set_read_limit(static_cast<int64_t>(count));

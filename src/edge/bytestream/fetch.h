@@ -24,8 +24,8 @@ class ByteStreamFetcher final : public Part, public Fetcher {
   explicit ByteStreamFetcher(PeerLinks* links) : links_(links), in_flight_(kFetchesMax) {}
   ~ByteStreamFetcher() override { Stop(); }
 
-  void Fetch(const raft::Peer& to, const GroupId& group, const UploadId& upload, uint64_t offset,
-             uint64_t count, env::Executor* reply_on, node::ByteTransport::Done<Bytes> done) override;
+  void Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,
+             env::Executor* reply_on, node::ByteTransport::Done<Bytes> done) override;
   void Stop() override { in_flight_.Stop(); }
 
  private:

@@ -6,11 +6,13 @@
 // status of the source; DATA_LOSS if it gives fewer bytes than it promised. A cancelled call stops at once.
 #pragma once
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/status.h"
 #include "edge/bytestream/buffers.h"
@@ -29,6 +31,10 @@ class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     self_ = shared_from_this();
   }
   env::Loop* lane() const { return lane_; }
+  // Initial metadata, on the lane, before OnSource.
+  void Tell(grpc::CallbackServerContext& context, const std::string& key, const std::string& value) {
+    if (!ended_) context.AddInitialMetadata(key, value);  // gRPC keeps the context until the end
+  }
   // The answer to the open, on the lane; or, before the call was returned to gRPC, its refusal.
   void OnSource(absl::StatusOr<std::shared_ptr<blob::Source>> source);
 

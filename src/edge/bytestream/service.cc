@@ -10,6 +10,7 @@
 #include "edge/bytestream/write_call.h"
 #include "edge/status.h"
 #include "sluice/bytestream/bytestream.grpc.pb.h"
+#include "wire/bytestream.h"
 
 namespace sluice::edge::bytestream {
 namespace {
@@ -121,20 +122,21 @@ class ByteStreamPart::Service final : public Base {
  private:
   env::Loop* NextLane() { return lanes_[next_lane_++ % lanes_.size()]; }
 
-  absl::Status OpenSource(const grpc::CallbackServerContext& context, const pb::ReadRequest& request,
+  absl::Status OpenSource(grpc::CallbackServerContext& context, const pb::ReadRequest& request,
                           const std::shared_ptr<ReadCall>& call) {
     RETURN_IF_ERROR(CheckRead(request));
     ASSIGN_OR_RETURN(const auto fetch, FetchTargetOf(context));
     if (fetch) {
-      host_->OpenUploadRead(fetch->group, fetch->upload, call->lane(),
-                            [call](auto source) { call->OnSource(std::move(source)); });
+      host_->OpenUploadRead(*fetch, call->lane(), [call](auto source) { call->OnSource(std::move(source)); });
       return absl::OkStatus();
     }
     ASSIGN_OR_RETURN(const GroupId group, GroupOf(context));
+    ASSIGN_OR_RETURN(const auto content, ContentOf(context));
     RETURN_IF_ERROR(CheckResource(request.resource_name()));
-    host_->OpenRead(group, request.resource_name(), call->lane(),
-                    [call](absl::StatusOr<node::Reading> reading) {
+    host_->OpenRead(group, request.resource_name(), content, call->lane(),
+                    [call, &context](absl::StatusOr<node::Reading> reading) {
                       if (!reading.ok()) return call->OnSource(reading.status());
+                      call->Tell(context, wire::kContentKey, reading->info.content.ToHex());
                       call->OnSource(std::move(reading->source));
                     });
     return absl::OkStatus();

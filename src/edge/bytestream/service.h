@@ -2,8 +2,9 @@
 //
 //   server->Add(std::make_unique<ByteStreamPart>(host, LanesOf(*server)));
 //
-// Metadata of a call: the keys of wire/bytestream.h.
-// A read with kFetchKey is one by upload id, between servers.
+// Metadata of a call: the keys of wire/bytestream.h. A read says which content it gives (kContentKey), and is
+// given that content or ABORTED when it goes on with the same key. One with kFetchKey is by upload id, between
+// servers.
 //
 // Threading: gRPC's threads parse; state of a call lives on one of the lanes, reached once per slab (D-08).
 // Ownership: host and lanes must outlive the gRPC server's shutdown. Failure: INVALID_ARGUMENT for offsets

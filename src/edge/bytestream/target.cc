@@ -8,12 +8,23 @@ namespace sluice::edge::bytestream {
 namespace {
 
 constexpr size_t kUuidBytes = 16;
-constexpr size_t kFetchBytes = 2 * kUuidBytes + 8;
+constexpr size_t kFetchBytes = 2 * kUuidBytes + 8 + 8 + 4;
 
 std::optional<std::string> Metadata(const grpc::CallbackServerContext& context, const char* key) {
   const auto at = context.client_metadata().find(key);
   if (at == context.client_metadata().end()) return std::nullopt;
   return std::string(at->second.data(), at->second.size());
+}
+
+void AppendNumber(std::string& out, uint64_t value, int bytes) {
+  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) out.push_back(static_cast<char>(value >> shift));
+}
+
+uint64_t TakeNumber(std::string_view& raw, size_t bytes) {
+  uint64_t value = 0;
+  for (const char byte : raw.substr(0, bytes)) value = value << 8 | static_cast<uint8_t>(byte);
+  raw.remove_prefix(bytes);
+  return value;
 }
 
 }  // namespace
@@ -48,26 +59,38 @@ absl::StatusOr<node::BlobHeader> HeaderFor(const std::string& name,
   return header;
 }
 
-std::string EncodeFetchTarget(const FetchTarget& target) {
+std::string EncodeFetchTarget(const node::FetchWanted& target) {
   std::string out(target.group.AsBytes());
   out.append(target.upload.client.AsBytes());
-  for (int shift = 56; shift >= 0; shift -= 8)
-    out.push_back(static_cast<char>(target.upload.call.value >> shift));
+  AppendNumber(out, target.upload.call.value, 8);
+  AppendNumber(out, target.length, 8);
+  AppendNumber(out, target.checksum, 4);
   return out;
 }
 
-absl::StatusOr<std::optional<FetchTarget>> FetchTargetOf(const grpc::CallbackServerContext& context) {
+absl::StatusOr<std::optional<node::FetchWanted>> FetchTargetOf(const grpc::CallbackServerContext& context) {
   const auto raw = Metadata(context, wire::kFetchKey);
-  if (!raw) return std::optional<FetchTarget>();
+  if (!raw) return std::optional<node::FetchWanted>();
   if (raw->size() != kFetchBytes)
     return absl::InvalidArgumentError(
         fmt::format("metadata {}: {} bytes expected", wire::kFetchKey, kFetchBytes));
-  FetchTarget target;
+  node::FetchWanted target;
   target.group = *GroupId::FromBytes(raw->substr(0, kUuidBytes));
   target.upload.client = *ClientId::FromBytes(raw->substr(kUuidBytes, kUuidBytes));
-  for (size_t i = 2 * kUuidBytes; i < kFetchBytes; ++i)
-    target.upload.call.value = target.upload.call.value << 8 | static_cast<uint8_t>((*raw)[i]);
-  return std::optional<FetchTarget>(target);
+  std::string_view numbers = std::string_view(*raw).substr(2 * kUuidBytes);
+  target.upload.call.value = TakeNumber(numbers, 8);
+  target.length = TakeNumber(numbers, 8);
+  target.checksum = static_cast<uint32_t>(TakeNumber(numbers, 4));
+  return std::optional<node::FetchWanted>(target);
+}
+
+absl::StatusOr<std::optional<UploadId>> ContentOf(const grpc::CallbackServerContext& context) {
+  const auto text = Metadata(context, wire::kContentKey);
+  if (!text) return std::optional<UploadId>();
+  const auto content = UploadId::FromHex(*text);
+  if (!content)
+    return absl::InvalidArgumentError(fmt::format("metadata {}: 48 hex digits expected", wire::kContentKey));
+  return content;
 }
 
 }  // namespace sluice::edge::bytestream

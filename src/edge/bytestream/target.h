@@ -12,7 +12,7 @@
 #include <optional>
 #include <string>
 
-#include "node/request.h"
+#include "node/transports.h"
 
 namespace sluice::edge::bytestream {
 
@@ -22,12 +22,10 @@ absl::Status CheckResource(const std::string& name);
 absl::StatusOr<node::BlobHeader> HeaderFor(const std::string& name,
                                            const grpc::CallbackServerContext& context);
 
-struct FetchTarget {
-  GroupId group;
-  UploadId upload;
-};
-std::string EncodeFetchTarget(const FetchTarget& target);
+std::string EncodeFetchTarget(const node::FetchWanted& target);
 // nullopt: an ordinary read.
-absl::StatusOr<std::optional<FetchTarget>> FetchTargetOf(const grpc::CallbackServerContext& context);
+absl::StatusOr<std::optional<node::FetchWanted>> FetchTargetOf(const grpc::CallbackServerContext& context);
+// The content that a read goes on with; nullopt: whatever the name has.
+absl::StatusOr<std::optional<UploadId>> ContentOf(const grpc::CallbackServerContext& context);
 
 }  // namespace sluice::edge::bytestream

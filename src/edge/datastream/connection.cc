@@ -46,9 +46,9 @@ Connection::~Connection() {
 void Connection::Start(Ended ended) {
   ended_ = std::move(ended);
   std::error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  Configure(socket_);
   socket_.non_blocking(true, ignored);
-  started_ = last_read_ = last_write_ = Now();
+  started_ = last_read_ = last_write_ = idle_since_ = Now();
   Watch();
   Read();
 }
@@ -157,9 +157,11 @@ void Connection::OnHeader(const wire::RequestEvent& event) {
   }
   current_ = std::make_shared<Stream>();
   current_->group = header->group;
+  current_->of_server = header->route.primary != context_->host->options().self.id;
   current_->last_use = Now();
   streams_.emplace(id, current_);
-  Packet* packet = &current_->unanswered.emplace_back(Packet{.header = event.header, .status = {}});
+  Packet* packet =
+      &current_->unanswered.emplace_back(Packet{.header = event.header, .status = {}, .held = {}});
   absl::AnyInvocable<void(absl::Status)> opened = AnswerFor(packet, kPieceOverheadBytes);
   const StreamPtr stream = current_;
   packet->pending++;  // until OpenRelay has returned
@@ -186,7 +188,8 @@ void Connection::OnPacket(const wire::RequestEvent& event) {
   current_packet_ = nullptr;
   if (current_ == nullptr) return;
   current_->last_use = Now();
-  current_packet_ = &current_->unanswered.emplace_back(Packet{.header = event.header, .status = {}});
+  current_packet_ =
+      &current_->unanswered.emplace_back(Packet{.header = event.header, .status = {}, .held = {}});
   current_packet_->pending = 1;
 }
 
@@ -229,8 +232,11 @@ void Connection::EndPacket(const wire::RequestEvent& event, Packet* packet) {
   if (!event.header.close) return;
   stream->closed = true;
   if (!stream->failure.ok()) return;
-  stream->relay->Close([answer = AnswerFor(packet, kPieceOverheadBytes)](
-                           absl::StatusOr<blob::Sealed> sealed) mutable { answer(sealed.status()); });
+  stream->relay->Close([stream, packet, answer = AnswerFor(packet, kPieceOverheadBytes)](
+                           const absl::StatusOr<blob::Sealed>& sealed) mutable {
+    if (sealed.ok() && stream->of_server) packet->held = *sealed;
+    answer(sealed.status());
+  });
 }
 
 void Connection::Answered(const StreamPtr& stream, Packet* packet, uint64_t charge, absl::Status status) {
@@ -276,6 +282,7 @@ void Connection::Reply(const Packet& packet, const GroupId& group) {
   reply.header = packet.header;
   reply.bytes_written = packet.written;
   reply.success = true;
+  if (packet.held) reply.body = EncodeHeld(*packet.held);
   out_.Add(wire::EncodeReply(reply));
 }
 
@@ -319,8 +326,8 @@ void Connection::OnBroken(const absl::Status& why) {
 
 void Connection::Watch() {
   const DataStreamOptions& options = context_->options;
-  const env::Duration period =
-      std::min<env::Duration>({kWatchPeriod, Ms(options.first_packet_ms) / 2, Ms(options.stall_ms) / 2});
+  const env::Duration period = std::min<env::Duration>(
+      {kWatchPeriod, Ms(options.first_packet_ms) / 2, Ms(options.stall_ms) / 2, Ms(options.idle_ms) / 2});
   watch_ = lane_->PostAfter(period, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (self == nullptr || self->closed_) return;
@@ -335,6 +342,9 @@ void Connection::Watch() {
       self->Log(silent ? "no packet came" : half ? "half a packet came" : "replies are not read");
       return self->Close();
     }
+    if (!self->streams_.empty() || !self->out_.empty()) self->idle_since_ = now;
+    // Not worth a line: clients keep connections for later, and make another one.
+    if (now - self->idle_since_ > Ms(limits.idle_ms)) return self->Close();
     std::vector<UploadId> idle;
     for (const auto& [id, stream] : self->streams_) {
       if (stream->unanswered.empty() &&

@@ -11,6 +11,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>  // before asio
@@ -36,6 +37,7 @@ struct DataStreamOptions {
   uint32_t first_packet_ms = 60'000;             // a new connection must say something whole by then
   uint32_t stall_ms = 60'000;                    // half a packet, or an unread reply, may take so long
   uint32_t linger_ms = 2'000;                    // for the sender to read why it was cut off
+  uint32_t idle_ms = 600'000;                    // a connection without a stream is closed after this
   wire::DataStreamLimits limits = {};
 };
 
@@ -113,6 +115,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     size_t pending = 0;  // answers that the relay owes, and one while its data arrive
     uint64_t written = 0;
     absl::Status status;
+    std::optional<blob::Sealed> held;  // the answer to a CLOSE of another server
   };
   struct Stream {
     GroupId group;
@@ -121,6 +124,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     uint64_t next = 0;                   // where the next piece belongs
     uint64_t window_used = 0;
     bool closed = false;
+    bool of_server = false;  // another server passes it on
     absl::Status failure;
     env::Instant last_use{};
   };
@@ -170,7 +174,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   env::Instant last_read_{};
   env::Instant last_write_{};
   env::Instant last_log_{};
-  bool greeted_ = false;  // a whole packet has come
+  env::Instant idle_since_{};  // while there is no stream
+  bool greeted_ = false;       // a whole packet has come
   bool reading_ = false;
   bool processing_ = false;
   bool writing_ = false;

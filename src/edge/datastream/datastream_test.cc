@@ -211,6 +211,41 @@ TEST_F(DataStream, F63_ASilentConnectionIsClosed) {
   EXPECT_TRUE(client.Ends());
 }
 
+TEST_F(DataStream, K16_AnIdleConnectionIsClosedAndOneWithAStreamIsNot) {
+  server_->Stop();
+  Restart({.listen = "127.0.0.1:0", .idle_ms = 50});
+  Client idle(server_->port()), writing(server_->port());
+  writing.Send(Open(2) + Data(2, 0, "abc"));
+  EXPECT_TRUE(writing.NextSucceeds());
+  EXPECT_TRUE(writing.NextSucceeds());
+  idle.Send(Open(1) + Data(1, 0, "abc", true));
+  EXPECT_TRUE(idle.NextSucceeds());
+  EXPECT_TRUE(idle.NextSucceeds());
+  EXPECT_TRUE(idle.Ends());
+  writing.Send(Data(2, 3, "def", true));
+  EXPECT_TRUE(writing.NextSucceeds());
+  EXPECT_EQ(Content(2), "abcdef");
+}
+
+// Real time would be a minute: what the kernel is told stands for it.
+TEST(DataStreamSocket, K16_AMachineThatIsGoneIsNoticed) {
+  asio::io_context context;
+  asio::ip::tcp::socket socket(context, asio::ip::tcp::v4());
+  Configure(socket);
+  asio::socket_base::keep_alive alive;
+  socket.get_option(alive);
+  EXPECT_TRUE(alive.value());
+  const auto option = [&](int name) {
+    int value = 0;
+    socklen_t size = sizeof(value);
+    EXPECT_EQ(getsockopt(socket.native_handle(), IPPROTO_TCP, name, &value, &size), 0);
+    return value;
+  };
+  EXPECT_LE(option(TCP_KEEPIDLE) + option(TCP_KEEPINTVL) * option(TCP_KEEPCNT), kDeadAfterMs / 1000);
+  EXPECT_GT(option(TCP_KEEPIDLE), 0);
+  EXPECT_EQ(option(TCP_USER_TIMEOUT), kDeadAfterMs);
+}
+
 TEST_F(DataStream, F63_HalfAPacketAndSilenceIsClosed) {
   server_->Stop();
   Restart({.listen = "127.0.0.1:0", .stall_ms = 20});
@@ -365,6 +400,9 @@ TEST_F(Chain, D06_BytesReachTheSecondServerUnchanged) {
   for (uint64_t call : {1u, 2u, 3u})
     client.Send(Open(call) + Data(call, 0, data) + Data(call, data.size(), "", true));
   for (int i = 0; i < 9; ++i) EXPECT_TRUE(client.NextSucceeds()) << i;
+  // The answer to CLOSE says what is held, between servers (D-09, F-72).
+  EXPECT_EQ(host_.held_behind.length, data.size());
+  EXPECT_EQ(host_.held_behind.checksum, 0x01020304u);
   std::lock_guard lock(last_host_.mutex);
   for (uint64_t call : {1u, 2u, 3u}) {
     const auto& content = last_host_.content[{kClient, CallId{call}}];
@@ -395,7 +433,10 @@ TEST_F(Chain, D15_AStreamThatIsTakenOverGoesOnWhereTheServerBeforeStopped) {
     EXPECT_TRUE(appended.ok()) << appended;
     if (!as_it_came) continue;
     std::promise<absl::Status> closed;
-    sink->Close(33, [&](absl::Status status) { closed.set_value(status); });
+    sink->Close(33, [&](const absl::StatusOr<blob::Sealed>& held) {
+      EXPECT_EQ(held.value_or(blob::Sealed{}).length, 33u);
+      closed.set_value(held.status());
+    });
     EXPECT_TRUE(closed.get_future().get().ok());
   }
   std::lock_guard lock(last_host_.mutex);
@@ -455,6 +496,14 @@ TEST_F(StrangeReplies, F72_AnAnswerThatDiffersFromWhatWasSentFailsTheStream) {
   EXPECT_TRUE(absl::IsUnavailable(Outcome([](auto& reply) { reply.success = false; })));
 }
 
+TEST(HeldBody, F72_WhatIsNoAnswerToCloseIsRefused) {
+  const blob::Sealed held{0x0102030405060708, 0x89abcdef, {}};
+  EXPECT_EQ(*DecodeHeld(EncodeHeld(held)), held);
+  for (const char* wrong : {"", "0123456789", "0123456789abcd"}) {
+    EXPECT_TRUE(absl::IsInternal(DecodeHeld(Bytes::Copy(wrong)).status()));
+  }
+}
+
 TEST_F(Chain, ADeadServerCannotBeTakenOver) {
   last_.Stop();
   node::StreamHeader header = Header(4);
@@ -500,7 +549,7 @@ TEST_F(Chain, AHomeThatIsNoLaneIsServedByTheFirst) {
   std::promise<absl::Status> closed;
   sink->Append(0, Bytes::Copy("from afar"),
                [&](const absl::Status& status) { EXPECT_TRUE(status.ok() && home->RunsHere()); });
-  sink->Close(9, [&](absl::Status status) { closed.set_value(std::move(status)); });
+  sink->Close(9, [&](const absl::StatusOr<blob::Sealed>& held) { closed.set_value(held.status()); });
   const absl::Status status = closed.get_future().get();
   EXPECT_TRUE(status.ok()) << status;
   std::lock_guard lock(last_host_.mutex);

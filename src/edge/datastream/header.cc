@@ -92,4 +92,26 @@ Bytes EncodeStreamHeader(const node::StreamHeader& header) {
   return Bytes::Take(proto.SerializeAsString());
 }
 
+Bytes EncodeHeld(const blob::Sealed& sealed) {
+  std::string body;
+  for (int shift = 56; shift >= 0; shift -= 8) body.push_back(static_cast<char>(sealed.length >> shift));
+  for (int shift = 24; shift >= 0; shift -= 8) body.push_back(static_cast<char>(sealed.checksum >> shift));
+  return Bytes::Take(std::move(body));
+}
+
+absl::StatusOr<blob::Sealed> DecodeHeld(const Bytes& body) {
+  constexpr size_t kHeldBytes = 12;
+  if (body.size() != kHeldBytes) {
+    return absl::InternalError(
+        fmt::format("a sealed upload told in {} bytes, not {}", body.size(), kHeldBytes));
+  }
+  blob::Sealed sealed;
+  const std::string raw = body.ToString();
+  for (size_t i = 0; i < 8; ++i) sealed.length = sealed.length << 8 | static_cast<uint8_t>(raw[i]);
+  for (size_t i = 8; i < kHeldBytes; ++i) {
+    sealed.checksum = sealed.checksum << 8 | static_cast<uint8_t>(raw[i]);
+  }
+  return sealed;
+}
+
 }  // namespace sluice::edge::datastream

@@ -16,4 +16,8 @@ namespace sluice::edge::datastream {
 absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& packet, Bytes raw);
 Bytes EncodeStreamHeader(const node::StreamHeader& header);
 
+// Body of the reply to CLOSE between servers: what the answering one holds (docs/formats/datastream.md).
+Bytes EncodeHeld(const blob::Sealed& sealed);
+absl::StatusOr<blob::Sealed> DecodeHeld(const Bytes& body);
+
 }  // namespace sluice::edge::datastream

@@ -29,6 +29,7 @@ using asio::ip::tcp;
 constexpr size_t kLinksMax = 4;
 // Sealing waits for disks, here and further down: that is no silence yet.
 constexpr int kCloseFactor = 10;
+constexpr env::Duration kIdleMax = std::chrono::seconds(60);
 
 env::Instant Now() { return env::RealClock().MonotonicNow(); }
 
@@ -54,7 +55,8 @@ struct OutStream {
   std::deque<Waiting> waiting;
   absl::Status failure;
   env::Instant quiet_since{};
-  uint64_t held = 0;  // what the answer to a header that takes over says is there
+  uint64_t held = 0;    // what the answer to a header that takes over says is there
+  blob::Sealed sealed;  // what the answer to CLOSE says
   bool take_over = false;
   bool closing = false;
   bool finished = false;
@@ -99,7 +101,10 @@ class Link : public std::enable_shared_from_this<Link> {
                             });
   }
 
-  bool Add(const std::shared_ptr<OutStream>& stream) { return streams_.emplace(stream->id, stream).second; }
+  bool Add(const std::shared_ptr<OutStream>& stream) {
+    idle_since_ = Now();
+    return streams_.emplace(stream->id, stream).second;
+  }
   void Send(OutStream& stream, wire::PacketHeader header, const Bytes& data, Done done) {
     if (closed_ && stream.failure.ok()) stream.failure = absl::UnavailableError("the connection is closed");
     if (!stream.failure.ok()) {
@@ -140,8 +145,7 @@ class Link : public std::enable_shared_from_this<Link> {
   }
   void OnConnected() {
     connected_ = true;
-    std::error_code ignored;
-    socket_.set_option(tcp::no_delay(true), ignored);
+    Configure(socket_);
     Write();
     Read();
   }
@@ -190,6 +194,11 @@ class Link : public std::enable_shared_from_this<Link> {
           fmt::format("server {} answers {} bytes at {}, {} at {} were sent", stream.peer,
                       reply.bytes_written, reply.header.offset, size, first.header.offset)));
     }
+    if (first.header.close) {
+      const auto held = DecodeHeld(reply.body);
+      if (!held.ok()) return stream.Fail(held.status());
+      stream.sealed = *held;
+    }
     stream.quiet_since = Now();
     stream.finished = first.header.close;
     Done done = std::move(first.done);
@@ -206,6 +215,9 @@ class Link : public std::enable_shared_from_this<Link> {
         const env::Duration patience = stream->closing ? self->silence_ * kCloseFactor : self->silence_;
         if (!stream->waiting.empty() && now - stream->quiet_since > patience) silent.push_back(stream);
       }
+      if (!self->streams_.empty()) self->idle_since_ = now;
+      // Long before the other end does, so that no stream is sent into a connection that is being closed.
+      if (now - self->idle_since_ > kIdleMax) return self->Close(absl::CancelledError("idle"));
       for (const auto& stream : silent) {
         self->retired_ = true;
         stream->Fail(absl::DeadlineExceededError(fmt::format("server {} is silent", stream->peer)));
@@ -224,6 +236,7 @@ class Link : public std::enable_shared_from_this<Link> {
   Outbox out_;
   std::unordered_map<UploadId, std::shared_ptr<OutStream>, absl::Hash<UploadId>> streams_;
   env::TimerId watch_ = env::TimerId::kNone;
+  env::Instant idle_since_ = Now();  // while there is no stream
   bool connected_ = false;
   bool writing_ = false;
   bool retired_ = false;
@@ -318,7 +331,11 @@ class Sink final : public node::ByteSink {
       state->Send(wire::PacketType::kStreamData, offset, piece, false, std::move(done));
     });
   }
-  void Close(uint64_t offset, Done done) override {
+  void Close(uint64_t offset, Closed closed) override {
+    Done done = [stream = state_->stream, closed = std::move(closed)](const absl::Status& status) mutable {
+      if (!status.ok()) return closed(status);
+      closed(stream->sealed);
+    };
     Run([state = state_, offset, done = Back(std::move(done))]() mutable {
       state->Send(wire::PacketType::kStreamData, offset, Bytes(), true, std::move(done));
     });

@@ -1,8 +1,11 @@
 #include "edge/datastream/socket.h"
 
-#include "absl/strings/numbers.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include <algorithm>
+
+#include "absl/strings/numbers.h"
 
 namespace sluice::edge::datastream {
 
@@ -22,6 +25,21 @@ absl::StatusOr<HostPort> ParseHostPort(const std::string& address) {
     return absl::InvalidArgumentError(fmt::format("address '{}': there is no port {}", address, out.port));
   }
   return out;
+}
+
+void Configure(asio::ip::tcp::socket& socket) {
+  using ProbeAfterSeconds = asio::detail::socket_option::integer<IPPROTO_TCP, TCP_KEEPIDLE>;
+  using ProbeEverySeconds = asio::detail::socket_option::integer<IPPROTO_TCP, TCP_KEEPINTVL>;
+  using Probes = asio::detail::socket_option::integer<IPPROTO_TCP, TCP_KEEPCNT>;
+  using UnackedMs = asio::detail::socket_option::integer<IPPROTO_TCP, TCP_USER_TIMEOUT>;
+  constexpr int kProbes = 3;
+  std::error_code ignored;
+  socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  socket.set_option(ProbeAfterSeconds(kDeadAfterMs / 2 / 1000), ignored);
+  socket.set_option(ProbeEverySeconds(kDeadAfterMs / 2 / kProbes / 1000), ignored);
+  socket.set_option(Probes(kProbes), ignored);
+  socket.set_option(UnackedMs(kDeadAfterMs), ignored);  // probes wait while bytes are unacknowledged
 }
 
 std::shared_ptr<char[]> SlabPool::Take() {

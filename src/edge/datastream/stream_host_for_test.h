@@ -51,6 +51,7 @@ class StreamHost : public FakeHost {
   }
 
   SinkFactory* sinks = nullptr;
+  blob::Sealed held_behind;  // what the server behind this one said to hold at the last CLOSE
   raft::Peer next;
   std::map<UploadId, Content> content;
   std::vector<absl::AnyInvocable<void()>> held;  // answers kept back while hold_answers
@@ -106,9 +107,15 @@ class StreamHost : public FakeHost {
           host_->content[header_.upload].sealed = true;
         }
         host_->Changed();
-        done(blob::Sealed{.length = length_, .digest = {}});
+        done(blob::Sealed{.length = length_, .checksum = 0x01020304, .digest = {}});
       };
-      if (sink_ != nullptr) return sink_->Close(length_, std::move(seal));
+      if (sink_ != nullptr) {
+        return sink_->Close(
+            length_, [this, seal = std::move(seal)](const absl::StatusOr<blob::Sealed>& behind) mutable {
+              if (behind.ok()) host_->held_behind = *behind;
+              seal(behind.status());
+            });
+      }
       seal(absl::OkStatus());
     }
     void Flush(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) override { done(length_); }

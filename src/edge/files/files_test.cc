@@ -171,8 +171,9 @@ class Files : public testing::Test {
   FileCode PutCode(const std::vector<std::string>& records) { return Put(records).code(); }
 
   Client* OpenGet(const std::string& name, uint64_t offset = 0, uint64_t limit = 0,
-                  const std::string& group = "") {
+                  const std::string& group = "", const std::string& content_id = "") {
     FileGetRequest request;
+    request.set_content(content_id);
     request.set_group(group);
     request.set_name(name);
     request.set_offset(offset);
@@ -225,7 +226,7 @@ TEST(FileCodes, AreTheCanonicalOnesInBothDirections) {
 }
 
 TEST_F(Files, WhatIsPutIsGotBack) {
-  for (const size_t size : {0, 1, 1000, 64 << 10, (64 << 10) + 1, 5 << 20}) {
+  for (const size_t size : {0u, 1u, 1000u, 64u << 10, (64u << 10) + 1, 5u << 20}) {
     const std::string name = fmt::format("dir/{}", size);
     const std::string data = Pattern(size);
     std::vector<std::string> records{H(name)};
@@ -368,6 +369,23 @@ TEST_F(Files, F76_GetsReadWhatTheyAskForAndNothingElse) {
   EXPECT_EQ(OpenGet("absent")->AwaitResult().code(), FILE_NOT_FOUND);
   host_.missing = 1;
   EXPECT_EQ(GetCode("r"), FILE_DATA_LOSS) << "never fewer bytes that look whole";
+}
+
+TEST_F(Files, K8_AGetThatGoesOnGetsItsOwnContentOrNothing) {
+  ASSERT_EQ(PutCode({H("r"), "D0123456789", E()}), FILE_OK);
+  Client* const first = OpenGet("r");
+  EXPECT_EQ(first->AwaitResult().code(), FILE_OK);
+  const std::string content_id = first->header().content();
+  EXPECT_EQ(content_id.size(), 48u);
+  Client* const rest = OpenGet("r", 6, 0, "", content_id);
+  EXPECT_EQ(rest->AwaitResult().code(), FILE_OK);
+  EXPECT_EQ(rest->data(), "6789");
+  {
+    std::lock_guard lock(host_.mutex);
+    host_.names["r"] = "other bytes";
+  }
+  EXPECT_EQ(OpenGet("r", 6, 0, "", content_id)->AwaitResult().code(), FILE_ABORTED);
+  EXPECT_EQ(OpenGet("r", 6, 0, "", "no id")->AwaitResult().code(), FILE_INVALID_ARGUMENT);
 }
 
 TEST_F(Files, F79_APutThatEndsInTheMiddleLeavesNothingToBeSeen) {

@@ -40,9 +40,13 @@ void GetCall::Begin() {
 }
 
 void GetCall::Open(const GroupId& group) {
-  host_->OpenRead(group, request_.name(), lane(), [self = Self(this)](absl::StatusOr<node::Reading> reading) {
-    self->OnOpened(std::move(reading));
-  });
+  const auto content = UploadId::FromHex(request_.content());
+  if (!request_.content().empty() && !content) {
+    return End(absl::InvalidArgumentError("the content is not 48 hex digits"));
+  }
+  host_->OpenRead(
+      group, request_.name(), content, lane(),
+      [self = Self(this)](absl::StatusOr<node::Reading> reading) { self->OnOpened(std::move(reading)); });
 }
 
 void GetCall::OnOpened(absl::StatusOr<node::Reading> reading) {
@@ -65,6 +69,7 @@ void GetCall::OnOpened(absl::StatusOr<node::Reading> reading) {
   header.set_created_ms(reading->info.created_ms);
   for (const PeerId& holder : reading->info.holders) header.add_holders(holder.value);
   header.set_count(count);
+  header.set_content(reading->info.content.ToHex());
   Write(ControlRecord(RecordKind::kHeader, header));
   ReadAhead();
   Pump();

@@ -81,8 +81,11 @@ grpc::ServerUnaryReactor* PeerService::Sealed(grpc::CallbackServerContext* conte
   if (status.ok()) status = CheckGroup(group);
   auto upload = FromProto(request->upload());
   if (status.ok()) status = upload.status();
-  if (status.ok()) host_->OnSealed(*group, *std::move(upload));
-  return FinishNow(context, status);
+  if (!status.ok()) return FinishNow(context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  host_->OnSealed(*group, *std::move(upload), executor_,
+                  [reactor](const absl::Status& told) { reactor->Finish(ToGrpc(told)); });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* PeerService::OrderFetch(grpc::CallbackServerContext* context,

@@ -63,7 +63,7 @@ TEST(OrderedWindow, Rule3_SubmissionDoesNotWaitForReplies) {
 
 TEST(OrderedWindow, Rule4_RepliesLeaveInOrder) {
   Window window(8, 100);
-  for (uint64_t seq : {7, 8, 9}) Receive(window, seq, seq == 7);
+  for (uint64_t seq : {7u, 8u, 9u}) Receive(window, seq, seq == 7);
   EXPECT_THAT(window.Replied(9, "r9"), IsEmpty());
   EXPECT_THAT(window.Replied(8, "r8"), IsEmpty());
   EXPECT_THAT(window.Replied(7, "r7"), ElementsAre("r7", "r8", "r9"));
@@ -98,7 +98,7 @@ TEST(OrderedWindow, F67_GapsBeyondTheWindowAreRefused) {
 
 TEST(OrderedWindow, F67_ManyRequestsWithoutAFirstAreRefused) {
   Window window(4, 100);
-  for (uint64_t seq : {11, 22, 33, 44}) EXPECT_THAT(Receive(window, seq), IsEmpty());
+  for (uint64_t seq : {11u, 22u, 33u, 44u}) EXPECT_THAT(Receive(window, seq), IsEmpty());
   EXPECT_TRUE(absl::IsResourceExhausted(window.Receive(55, false, "q", 1).status()));
 }
 

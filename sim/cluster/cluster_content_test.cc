@@ -1,0 +1,283 @@
+// Which bytes an id and a name stand for (P4): ids that are used again, checksums that are equal, reads that go
+// on elsewhere, bytes that were lost.
+
+#include "base/crc32c.h"
+#include "sim/cluster/fault_fixture_for_test.h"
+
+namespace sluice::sim {
+namespace {
+
+// --- One id, one content (K6) ------------------------------------------------------------------------------
+
+TEST_F(ClusterFault, F70_K6_ASecondStreamUnderAPublishedIdIsRefusedEverywhere) {
+  Make();
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  const std::string first = MakeContent(300'000, 5);
+  const std::string second = MakeContent(300'000, 6);
+  ASSERT_EQ(
+      clients_->PutNow({.server = 0, .name = "a", .content = first, .via = PutVia::kStar, .upload = upload}),
+      Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const auto again = [&](size_t server, const std::string& name, PutVia via) {
+    absl::Status status;
+    EXPECT_EQ(clients_->PutNow(
+                  {.server = server, .name = name, .content = second, .via = via, .upload = upload}, &status),
+              Outcome::kRefused)
+        << name << " at " << server;
+    EXPECT_TRUE(absl::IsAlreadyExists(status)) << status;
+  };
+  for (const bool restarted : {false, true}) {
+    if (restarted) {
+      for (size_t i = 0; i < 3; ++i) cluster_->PowerLoss(i);
+      for (size_t i = 0; i < 3; ++i) Restart(i);
+      ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      again(i, "a", PutVia::kStar);
+      again(i, "b", PutVia::kChain);
+      const auto seen = clients_->GetNow(i, "a");
+      ASSERT_TRUE(seen.ok()) << seen.status();
+      EXPECT_EQ(*seen, Oracle::Content(KeyOf(first)));
+    }
+  }
+  ExpectWhole();
+  EXPECT_TRUE(cluster_->AwaitNoStages()) << cluster_->Describe();
+}
+
+TEST_F(ClusterFault, F70_K6_AnAbandonedIdIsRefusedToo) {
+  Make();
+  const UploadId upload = SealOnly(1, "a", MakeContent(100'000, 3));
+  EXPECT_TRUE(cluster_->AwaitNoStages(seconds(40))) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) {
+    absl::Status status;
+    EXPECT_EQ(clients_->PutNow({.server = i,
+                                .name = "a",
+                                .content = MakeContent(100'000, 4),
+                                .via = PutVia::kChain,
+                                .upload = upload},
+                               &status),
+              Outcome::kRefused);
+    EXPECT_TRUE(absl::IsAborted(status)) << status;
+  }
+  ExpectWhole();
+}
+
+// A server that was away when the id was published takes the second stream; then it learns.
+class StaleServer : public ClusterFault {
+ protected:
+  void Publish() {
+    ClusterOptions options;
+    options.counter = false;
+    options.host.upload_idle_ttl_ms = 120'000;
+    Make(options);
+    stale_ = FollowerOf(kBlobs);
+    for (const PeerId& other : AllBut(stale_)) cluster_->network().CutBothWays(cluster_->id(stale_), other);
+    const size_t leader = LeaderOf(kBlobs);
+    ASSERT_EQ(
+        clients_->PutNow(
+            {.server = leader, .name = "a", .content = first_, .via = PutVia::kChain, .upload = upload_}),
+        Outcome::kAcknowledged);
+  }
+  void ExpectFirst() {
+    ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+    for (size_t i = 0; i < 3; ++i) {
+      const auto seen = clients_->GetNow(i, "a");
+      ASSERT_TRUE(seen.ok()) << seen.status();
+      EXPECT_EQ(*seen, Oracle::Content(KeyOf(first_))) << "server " << i;
+    }
+    EXPECT_EQ(Contents(stale_).size(), 1u);
+    ExpectWhole();
+  }
+
+  const UploadId upload_{ClientId{{8}}, CallId{1}};
+  const std::string first_ = MakeContent(300'000, 5);
+  size_t stale_ = 0;
+};
+
+TEST_F(StaleServer, F70_K6_AStreamThatWasSealedWhereTheIdWasNotKnownIsNeverAcknowledged) {
+  Publish();
+  std::optional<Outcome> outcome;
+  clients_->Put({.server = stale_,
+                 .name = "a",
+                 .content = MakeContent(300'000, 6),
+                 .via = PutVia::kStar,
+                 .upload = upload_},
+                [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(seconds(4));
+  ASSERT_FALSE(outcome.has_value()) << "no majority could be asked";
+  ASSERT_EQ(Have(stale_, upload_)->state, node::HoldState::kSealed);
+  cluster_->network().Heal();
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20)))
+      << "what can never be entered is refused, not retried";
+  EXPECT_EQ(outcome, Outcome::kRefused);
+  ExpectFirst();
+}
+
+TEST_F(StaleServer, F70_K6_AStageThatIsOpenWhenItsIdIsPublishedGivesWay) {
+  Publish();
+  node::StreamHeader header;
+  header.group = kBlobs;
+  header.upload = upload_;
+  header.blob.name = "a";
+  header.raw = Bytes::Copy("header");
+  header.route.primary = cluster_->id(stale_);
+  header.route.given = true;
+  std::optional<absl::Status> opened, ended;
+  std::shared_ptr<node::Relay> relay = cluster_->host(stale_).OpenRelay(
+      header, cluster_->lane(stale_), [&](absl::Status status) { opened = status; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return opened.has_value(); }, seconds(2)));
+  ASSERT_TRUE(opened->ok()) << *opened;
+  const auto append = [&](uint64_t offset) {
+    ended.reset();
+    relay->home()->Post([&, offset] {
+      relay->Append(offset, Bytes::Copy("other bytes"), [&](absl::Status status) { ended = status; });
+    });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return ended.has_value(); }, seconds(2)));
+    return *ended;
+  };
+  ASSERT_TRUE(append(0).ok());
+  cluster_->network().Heal();
+  // However busily it goes on.
+  uint64_t offset = 11;
+  for (; offset < 11 * 40 && append(offset).ok(); offset += 11) cluster_->RunFor(milliseconds(50));
+  EXPECT_LT(offset, 11u * 40) << "it is still being fed";
+  ExpectFirst();
+  relay->home()->Post([gone = std::move(relay)]() mutable { gone.reset(); });
+  cluster_->RunFor(milliseconds(10));
+}
+
+// --- What is the same (K8), and what is lost (K21) ---------------------------------------------------------
+
+// Other bytes with the same CRC32C: the generator polynomial, added anywhere, leaves no remainder.
+std::string SameChecksum(std::string content, size_t at) {
+  constexpr uint64_t kGenerator = 0x1'1EDC'6F41;
+  for (size_t bit = 0; bit < 33; ++bit) {
+    if ((kGenerator >> (32 - bit) & 1) == 0) continue;
+    content[at + bit / 8] = static_cast<char>(content[at + bit / 8] ^ (1 << bit % 8));
+  }
+  return content;
+}
+
+TEST_F(ClusterFault, K8_EqualChecksumsAreNotTakenForEqualBytes) {
+  Make();
+  const std::string first = MakeContent(150'000, 7);
+  const std::string second = SameChecksum(first, 70'000);
+  ASSERT_NE(first, second);
+  ASSERT_EQ(Crc32c(first), Crc32c(second));
+  int number = 0;
+  for (const PutVia there : {PutVia::kWrite, PutVia::kChain}) {
+    for (const PutVia here : {PutVia::kWrite, PutVia::kChain}) {
+      for (const bool digest : {false, true}) {
+        const std::string name = fmt::format("a{}", number++);
+        const size_t server = static_cast<size_t>(number) % 3;
+        const auto put = [&](const std::string& content, PutVia via, bool with_digest) {
+          absl::Status status;
+          const Outcome outcome = clients_->PutNow(
+              {.server = server, .name = name, .content = content, .via = via, .digest = with_digest},
+              &status);
+          return outcome == Outcome::kAcknowledged ? absl::OkStatus() : status;
+        };
+        ASSERT_TRUE(put(first, there, false).ok());
+        EXPECT_TRUE(absl::IsAlreadyExists(put(second, here, digest))) << name;
+        const absl::Status same = put(first, here, digest);
+        EXPECT_TRUE(same.ok()) << same << ": the same bytes are fine";
+        const auto seen = clients_->GetNow(server, name);
+        ASSERT_TRUE(seen.ok()) << seen.status();
+        EXPECT_EQ(*seen, Oracle::Content(KeyOf(first)));
+      }
+    }
+  }
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, K8_AReadThatGoesOnGetsItsOwnContentOrNothing) {
+  Make();
+  const auto open = [&](size_t server, const std::optional<UploadId>& content) {
+    auto reading = std::make_shared<std::optional<absl::StatusOr<node::Reading>>>();
+    cluster_->host(server).OpenRead(kBlobs, "a", content, cluster_->lane(server),
+                                    [reading](absl::StatusOr<node::Reading> opened) { *reading = opened; });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return reading->has_value(); }, seconds(5)));
+    return **reading;
+  };
+  ASSERT_EQ(
+      clients_->PutNow({.server = 0, .name = "a", .content = MakeContent(300'000, 1), .via = PutVia::kChain}),
+      Outcome::kAcknowledged);
+  const auto first = open(0, {});
+  ASSERT_TRUE(first.ok()) << first.status();
+  const UploadId content = first->info.content;
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(open(i, content)->info.content, content);
+  // The name gets other bytes of the same length.
+  ASSERT_EQ(clients_->RemoveNow(0, "a"), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(absl::IsNotFound(open(i, content).status()));
+  ASSERT_EQ(
+      clients_->PutNow({.server = 1, .name = "a", .content = MakeContent(300'000, 2), .via = PutVia::kChain}),
+      Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(absl::IsAborted(open(i, content).status()));
+    EXPECT_NE(open(i, {})->info.content, content);
+  }
+  ExpectWhole();
+}
+
+class LostContent : public ClusterFault, public testing::WithParamInterface<bool> {};
+
+TEST_P(LostContent, K21_BytesThatWereLostEverywhereAreTakenAgain) {
+  const bool damaged = GetParam();  // otherwise the files are gone
+  ClusterOptions options;
+  options.counter = false;
+  Make(options);
+  for (const PutVia via : {PutVia::kChain, PutVia::kWrite}) {
+    for (const bool same_name : {true, false}) {
+      const std::string name = fmt::format("n{}{}", static_cast<int>(via), same_name);
+      const std::string content = MakeContent(200'000, static_cast<uint64_t>(via) * 2 + same_name);
+      ASSERT_EQ(clients_->PutNow(
+                    {.server = 0, .name = name, .content = content, .via = PutVia::kChain, .digest = true}),
+                Outcome::kAcknowledged);
+      ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+      size_t broken_files = 0;
+      cluster_->RunFor(seconds(6));  // a checkpoint: nothing brings the bytes back from a stage
+      for (size_t i = 0; i < 3; ++i) cluster_->Kill(i);
+      for (size_t i = 0; i < 3; ++i) {
+        for (const std::string& path : Contents(i)) {
+          const auto bytes = env::ReadWholeFile(cluster_->disk(i), path, 1u << 30);
+          if (!bytes.ok() || !bytes->starts_with(content)) continue;
+          const absl::Status broken =
+              damaged ? cluster_->disk(i).FlipBit(path, 77'777) : cluster_->disk(i).Remove(path);
+          ASSERT_TRUE(broken.ok()) << broken;
+          ++broken_files;
+        }
+      }
+      ASSERT_EQ(broken_files, 3u);
+      for (size_t i = 0; i < 3; ++i) Restart(i);
+      ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+      if (damaged) {  // somebody has to meet it
+        EXPECT_FALSE(clients_->GetNow(1, name).ok());
+      }
+      const std::string again = same_name ? name : name + "-again";
+      absl::Status status;
+      ASSERT_EQ(clients_->PutNow({.server = 2, .name = again, .content = content, .via = via, .digest = true},
+                                 &status),
+                Outcome::kAcknowledged)
+          << status;
+      EXPECT_TRUE(cluster_->AwaitConverged(seconds(60))) << "the missing set does not heal\n"
+                                                         << cluster_->Describe();
+      for (size_t i = 0; i < 3; ++i) {
+        for (const std::string& each : {name, again}) {
+          const auto seen = clients_->GetNow(i, each);
+          ASSERT_TRUE(seen.ok()) << each << " at " << i << ": " << seen.status();
+          EXPECT_EQ(*seen, Oracle::Content(KeyOf(content)));
+        }
+      }
+    }
+  }
+  ExpectWhole();
+  EXPECT_TRUE(cluster_->AwaitNoStages()) << cluster_->Describe();
+}
+
+INSTANTIATE_TEST_SUITE_P(Kind, LostContent, testing::Bool(),
+                         [](const auto& param) { return param.param ? "Damaged" : "Gone"; });
+
+}  // namespace
+}  // namespace sluice::sim
