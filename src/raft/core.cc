@@ -12,6 +12,10 @@ namespace {
 // Beyond these no honest peer gets, and arithmetic on them could overflow.
 constexpr uint64_t kTermMax = uint64_t{1} << 62;
 constexpr int64_t kIndexMax = int64_t{1} << 62;
+// A term rises by one an election, which takes round trips and syncs: in half a year of them, one a second,
+// no group gets further than this. A message may raise our term by so much at a time
+// (docs/notes/004-terms-from-the-network.md).
+constexpr uint64_t kTermStepMax = uint64_t{1} << 24;
 
 bool IsPossible(Term term) { return term.value < kTermMax; }
 bool IsPossible(Index index) { return index >= kNoIndex && index.value < kIndexMax; }
@@ -36,6 +40,18 @@ struct PossibleValues {
   bool operator()(const ReadIndexReply& m) const { return IsPossible(m.index); }
   bool operator()(const TimeoutNow& m) const { return IsPossible(m.leader_last); }
   bool operator()(const TimeoutNowReply&) const { return true; }
+};
+
+// The term that the receiver of a message would take over. A pre-vote raises nothing.
+struct ClaimedTerm {
+  Term operator()(const VoteRequest& m) const { return m.pre_vote ? Term{0} : m.term; }
+  Term operator()(const VoteReply& m) const { return m.term; }
+  Term operator()(const AppendRequest& m) const { return m.term; }
+  Term operator()(const AppendReply& m) const { return m.term; }
+  Term operator()(const ReadIndexRequest&) const { return Term{0}; }
+  Term operator()(const ReadIndexReply&) const { return Term{0}; }
+  Term operator()(const TimeoutNow&) const { return Term{0}; }
+  Term operator()(const TimeoutNowReply&) const { return Term{0}; }
 };
 
 }  // namespace
@@ -94,6 +110,15 @@ void Core::Impl::Step(const PeerId& from, Message message) {
     return;
   }
   if (failed_) return;
+  const Term reach{hard_state_.term.value + kTermStepMax};
+  if (std::visit(ClaimedTerm(), message) > reach) {
+    // No election can have led there. It is not taken over, and not passed by either: a server that knows
+    // less than its group gets there in steps, whatever happened to the group's term.
+    ++impossible_;
+    const bool append = std::holds_alternative<AppendRequest>(message);
+    if (append || configuration().IsVoter(from)) BecomeFollower(reach, PeerId());
+    return;
+  }
   std::visit([&](auto& m) { Handle(from, m); }, message);
 }
 
@@ -200,6 +225,9 @@ void Core::Compact(Index upto) {
 void Core::Unreachable(const PeerId& peer) {
   Guarded([&](Impl& impl) { impl.Unreachable(peer); });
 }
+void Core::Unreadable(Index index) {
+  Guarded([&](Impl& impl) { impl.Unreadable(index); });
+}
 void Core::SnapshotDone(const PeerId& peer, bool ok, Index at) {
   Guarded([&](Impl& impl) { impl.SnapshotDone(peer, ok, at); });
 }
@@ -247,6 +275,7 @@ const std::optional<TermIndex>& Core::promised_last() const { return impl_->prom
 bool Core::voting() const { return impl_->MayAcknowledge(); }
 bool Core::forgetful() const { return impl_->hard_state_.silent_upto == kEveryTerm; }
 bool Core::HearsLeader() const { return impl_->HearsLeader(); }
+Index Core::unreadable() const { return impl_->unreadable_; }
 bool Core::WantsSnapshot(TermIndex at) const { return impl_->WantsSnapshot(at); }
 uint64_t Core::impossible_messages() const { return impl_->impossible_; }
 
@@ -254,8 +283,8 @@ std::vector<Core::PeerProgress> Core::Progress() const {
   std::vector<PeerProgress> all;
   for (const auto& [id, progress] : impl_->progress_) {
     const auto state = static_cast<PeerProgress::State>(progress.state());
-    all.push_back({id, progress.match(), progress.next(), progress.commit, impl_->IsActive(progress),
-                   !impl_->configuration().IsVoter(id), state});
+    all.push_back({id, progress.match(), progress.known(), progress.next(), progress.commit,
+                   impl_->IsActive(progress), !impl_->configuration().IsVoter(id), state});
   }
   return all;
 }

@@ -141,7 +141,11 @@ class Core {
   void Compact(Index upto);
   // Nothing reaches this peer: back to probing.
   void Unreachable(const PeerId& peer);
+  // The log cannot give this entry (F-15). Peers that need it get a snapshot, if it is applied here; if not,
+  // a leader steps down, and this server leads no more before it has applied it or has replaced it.
+  void Unreadable(Index index);
   // The transfer that Effects::send_snapshot asked for ended; the peer holds everything up to `at` if ok.
+  // After a failure the next one is not asked for at once.
   void SnapshotDone(const PeerId& peer, bool ok, Index at);
   // Follower: the caller has durably replaced log (log::Log::Restart) and state by a snapshot. Ignored if it
   // is not newer than what is committed here.
@@ -189,9 +193,13 @@ class Core {
   bool forgetful() const;
   // Leads with a majority, or was called by a leader within an election timeout.
   bool HearsLeader() const;
+  // The highest entry that the log could not give (Unreadable); kNoIndex: none.
+  Index unreadable() const;
   struct PeerProgress {
     PeerId id;
     Index match;
+    Index known =
+        kNoIndex;  // its log agrees up to here; beyond `match` at a server that promises nothing (F-20)
     Index next;
     Index commit;         // as the peer last told
     bool active = false;  // heard from within an election timeout

@@ -95,6 +95,7 @@ class Core::Impl {
   void MaybeCommit();
   void RebuildProgress();
   void Unreachable(const PeerId& peer);
+  void Unreadable(Index index);
   void SnapshotDone(const PeerId& peer, bool ok, Index at);
   void TickLeader(uint32_t ticks);
   bool QuorumIsActive() const;
@@ -165,6 +166,8 @@ class Core::Impl {
   Index durable_;
   Index commit_;
   Index applied_;
+  // The highest entry that the log could not give: nothing up to it is offered to anybody.
+  Index unreadable_ = kNoIndex;
   // The leader's commit index as far as our log agrees with it; commit_ follows once that is durable.
   Index leader_commit_ = kNoIndex;
   std::optional<TermIndex> promised_last_;

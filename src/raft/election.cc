@@ -22,8 +22,9 @@ bool Core::Impl::DiskStalled() const {
 }
 
 bool Core::Impl::MayCampaign() const {
-  return MayVoteIn(hard_state_.term.Next()) && may_lead_ && !failed_ && !promised_last_ && !DiskStalled() &&
-         configuration().IsVoter(options_.self);
+  const bool readable = unreadable_ <= applied_;
+  return MayVoteIn(hard_state_.term.Next()) && may_lead_ && !failed_ && !promised_last_ && readable &&
+         !DiskStalled() && configuration().IsVoter(options_.self);
 }
 
 void Core::Impl::SetMayLead(bool may) {

@@ -94,8 +94,12 @@ void Core::Impl::ReplyToAppend(const PeerId& to, const AppendRequest& request, A
                                Index next) {
   AppendReply reply{request.call, hard_state_.term, result, next, kNoIndex, commit_, request.entries.empty()};
   Index wait = kNoIndex;
-  if (!reply.heartbeat) {
-    const bool success = result == AppendResult::kSuccess;
+  const bool success = result == AppendResult::kSuccess;
+  if (reply.heartbeat) {
+    // What it named is in both logs, and counts as far as it is durable here. Without this a peer that was
+    // brought up by a snapshot, or whose acknowledgements were lost, counts for nothing until the next write.
+    if (success && MayAcknowledge()) reply.match = std::min(request.previous.index, durable_);
+  } else {
     wait = success ? next.Prev() : log_.last().index;
     if (success && MayAcknowledge()) reply.match = next.Prev();
     if (success) reply.commit = std::max(commit_, std::min(leader_commit_, next.Prev()));

@@ -7,7 +7,7 @@
 //   cluster N [learner=zID]… [priority=ID:P]…   voters n0..N-1; nothing is started before
 //   options ID [no-vote] [inflight=N] [batch=BYTES] [uncommitted=BYTES]   before `cluster`, ID "all"
 //   campaign ID | stepdown ID | tick ID|all N | propose ID N | read ID TOKEN
-//   transfer ID TO | unreachable ID TO
+//   transfer ID TO | unreachable ID TO | unreadable ID INDEX
 //   config ID voters=a,b learners=c          proposes a configuration
 //   deliver [FROM->TO] [N]                   all messages under way, also those they cause
 //   drop [FROM->TO]                          forgets messages under way; show: lists them
@@ -123,6 +123,8 @@ class Script {
       Show(CoreOf(args.at(0)).TransferTo(PeerId{args.at(1)}));
     } else if (command == "unreachable") {
       CoreOf(args.at(0)).Unreachable(PeerId{args.at(1)});
+    } else if (command == "unreadable") {
+      CoreOf(args.at(0)).Unreadable(Index{std::stoll(args.at(1))});
     } else {
       Print("unknown command " + command);
     }

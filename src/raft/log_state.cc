@@ -42,6 +42,7 @@ void Core::Impl::TruncateFrom(Index from) {
   const bool changes = log_.configuration_index() >= from;
   log_.TruncateFrom(from);
   durable_ = std::min(durable_, from.Prev());
+  unreadable_ = std::min(unreadable_, from.Prev());
   effects_.truncated_from = effects_.truncated_from ? std::min(*effects_.truncated_from, from) : from;
   while (!effects_.append.empty() && effects_.append.back().at.index >= from) {
     append_bytes_ -= effects_.append.back().payload.size() + kEntryOverheadBytes;
@@ -144,6 +145,7 @@ void Core::Impl::Compact(Index upto) {
   SLUICE_CHECK(upto <= applied_) << "compact " << upto.value << " beyond applied " << applied_.value;
   // What is not durable here yet cannot be dropped from the log.
   log_.CompactTo(std::min(upto, durable_));
+  if (unreadable_ < log_.first()) unreadable_ = kNoIndex;
 }
 
 bool Core::Impl::WantsSnapshot(TermIndex at) const {
@@ -162,6 +164,7 @@ void Core::Impl::SnapshotInstalled(TermIndex at, Configuration configuration) {
   }
   if (log_.last().index > at.index) effects_.truncated_from = at.index.Next();
   log_.Reset(at, std::move(configuration));
+  unreadable_ = kNoIndex;
   effects_.append.clear();
   append_bytes_ = 0;
   effects_.send_after.clear();

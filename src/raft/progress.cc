@@ -1,5 +1,7 @@
 #include "raft/progress.h"
 
+#include <algorithm>
+
 namespace sluice::raft {
 
 bool ReplicaProgress::CanSend(const Limits& limits) const {
@@ -17,6 +19,11 @@ void ReplicaProgress::Sent(uint64_t call, Index previous, Index end, uint64_t by
   if (state_ == State::kReplicate) next_ = end;
 }
 
+void ReplicaProgress::HeartbeatSent(uint64_t call, Index previous) {
+  if (heartbeats_.size() >= kHeartbeatsMax) heartbeats_.pop_front();
+  heartbeats_.push_back({call, previous, previous.Next(), 0});
+}
+
 void ReplicaProgress::Acknowledged(uint64_t call, Index next, Index match) {
   if (call < void_before_call_) return;
   while (!inflight_.empty() && inflight_.front().end <= next) {
@@ -28,15 +35,26 @@ void ReplicaProgress::Acknowledged(uint64_t call, Index next, Index match) {
   known_ = std::max(known_, next.Prev());
   match_ = std::max(match_, match);
   next_ = std::max(next_, known_.Next());
-  if (state_ == State::kProbe && inflight_.empty()) state_ = State::kReplicate;
+  MaybeReplicate();
 }
 
-void ReplicaProgress::HeartbeatAcknowledged(uint64_t call) {
-  if (!heartbeat_.has_value() || heartbeat_->call != call) return;
-  known_ = std::max(known_, heartbeat_->previous);
+void ReplicaProgress::HeartbeatAcknowledged(uint64_t call, Index match) {
+  const auto sent = std::find_if(heartbeats_.begin(), heartbeats_.end(),
+                                 [&](const Inflight& heartbeat) { return heartbeat.call == call; });
+  if (sent == heartbeats_.end()) return;
+  const Index previous = sent->previous;
+  heartbeats_.erase(heartbeats_.begin(), sent + 1);
+  const Index proven = std::min(match, previous);
+  if (proven.valid()) hollow_ = false;
+  match_ = std::max(match_, proven);
+  known_ = std::max(known_, previous);
   next_ = std::max(next_, known_.Next());
-  heartbeat_.reset();
-  if (state_ == State::kProbe && inflight_.empty()) state_ = State::kReplicate;
+  MaybeReplicate();
+}
+
+// Only from a place that the peer has confirmed: where a pipeline breaks, it starts again at known().
+void ReplicaProgress::MaybeReplicate() {
+  if (state_ == State::kProbe && inflight_.empty() && next_ == known_.Next()) state_ = State::kReplicate;
 }
 
 bool ReplicaProgress::Mismatch(uint64_t call, Index hint) {
@@ -63,13 +81,25 @@ void ReplicaProgress::Probe(Index next) {
   ClearInflight();
 }
 
+void ReplicaProgress::Retreat() {
+  if (state_ == State::kSnapshot) return;
+  Probe(state_ == State::kReplicate ? known_.Next() : next_);
+}
+
+void ReplicaProgress::SnapshotEnded(bool ok, uint32_t pause) {
+  snapshot_pauses_ = ok ? 0 : std::clamp(2 * snapshot_pauses_, 1u, kSnapshotPausesMax);
+  snapshot_wait = snapshot_pauses_ * pause;
+}
+
 void ReplicaProgress::AwaitSnapshot() {
   state_ = State::kSnapshot;
   ClearInflight();
 }
 
 std::optional<ReplicaProgress::Inflight> ReplicaProgress::Find(uint64_t call) const {
-  if (heartbeat_.has_value() && heartbeat_->call == call) return heartbeat_;
+  for (const Inflight& heartbeat : heartbeats_) {
+    if (heartbeat.call == call) return heartbeat;
+  }
   for (const Inflight& append : inflight_) {
     if (append.call == call) return append;
   }
@@ -79,7 +109,7 @@ std::optional<ReplicaProgress::Inflight> ReplicaProgress::Find(uint64_t call) co
 void ReplicaProgress::ClearInflight() {
   inflight_.clear();
   inflight_bytes_ = 0;
-  heartbeat_.reset();
+  heartbeats_.clear();
 }
 
 }  // namespace sluice::raft

@@ -77,6 +77,64 @@ TEST(ReplicaProgress, F20_ALossIsSeenAndOlderAcknowledgementsAreVoid) {
   EXPECT_EQ(progress.next(), Index{9});
 }
 
+TEST(ReplicaProgress, K29_ACallThatFailedLosesNothingThatWasAssumed) {
+  ReplicaProgress progress(Index{10'001});  // of a new leader, which has heard nothing of the peer
+  progress.Sent(1, Index{10'000}, Index{10'002}, 1);
+  progress.Retreat();
+  EXPECT_EQ(progress.next(), Index{10'001});
+  EXPECT_EQ(progress.inflight(), 0u);
+  progress.Sent(2, Index{10'000}, Index{10'002}, 1);
+  progress.Mismatch(2, Index{10'000});
+  progress.Retreat();
+  EXPECT_EQ(progress.next(), Index{10'000});
+  // What was confirmed is where a broken pipeline begins again.
+  progress.Sent(3, Index{9'999}, Index{10'002}, 1);
+  progress.Acknowledged(3, Index{10'002}, Index{10'001});
+  progress.Sent(4, Index{10'001}, Index{10'005}, 1);
+  progress.Retreat();
+  EXPECT_EQ(progress.state(), State::kProbe);
+  EXPECT_EQ(progress.next(), Index{10'002});
+}
+
+TEST(ReplicaProgress, K3_HeartbeatsThatProveThePrefixMoveMatchAlsoWhenTheyOverlap) {
+  ReplicaProgress progress(Index{6});
+  progress.HeartbeatSent(1, Index{5});
+  progress.HeartbeatSent(2, Index{5});  // the link is slow: before the answer to the first one
+  progress.HeartbeatAcknowledged(1, Index{5});
+  EXPECT_EQ(progress.match(), Index{5});
+  EXPECT_EQ(progress.state(), State::kReplicate);
+  progress.HeartbeatAcknowledged(1, Index{9});  // answered already
+  EXPECT_EQ(progress.match(), Index{5});
+  progress.HeartbeatAcknowledged(2, Index{9});  // never more than it named
+  EXPECT_EQ(progress.match(), Index{5});
+}
+
+TEST(ReplicaProgress, K3_AHeartbeatThatProvesNothingChangesNothing) {
+  ReplicaProgress progress(Index{6});
+  progress.HeartbeatSent(1, Index{5});
+  progress.HeartbeatAcknowledged(1, kNoIndex);  // of a server that promises nothing (F-20)
+  EXPECT_EQ(progress.match(), kNoIndex);
+  EXPECT_EQ(progress.known(), Index{5});
+  ReplicaProgress behind(Index{6});
+  behind.HeartbeatSent(2, kNoIndex);  // what it should have is compacted here
+  behind.HeartbeatAcknowledged(2, kNoIndex);
+  EXPECT_EQ(behind.state(), State::kProbe);
+}
+
+TEST(ReplicaProgress, K1_FailedSnapshotsPauseLongerEachTime) {
+  ReplicaProgress progress(Index{3});
+  progress.SnapshotEnded(false, 100);
+  EXPECT_EQ(progress.snapshot_wait, 100u);
+  progress.SnapshotEnded(false, 100);
+  EXPECT_EQ(progress.snapshot_wait, 200u);
+  for (int i = 0; i < 10; ++i) progress.SnapshotEnded(false, 100);
+  EXPECT_EQ(progress.snapshot_wait, 3200u);
+  progress.SnapshotEnded(true, 100);
+  EXPECT_EQ(progress.snapshot_wait, 0u);
+  progress.SnapshotEnded(false, 100);
+  EXPECT_EQ(progress.snapshot_wait, 100u);
+}
+
 TEST(ReplicaProgress, SnapshotAndPauseStopSending) {
   ReplicaProgress progress(Index{3});
   progress.AwaitSnapshot();

@@ -88,7 +88,8 @@ void Core::Impl::SendAppends(const PeerId& to, ReplicaProgress& progress) {
   while (progress.next() <= log_.last().index && progress.CanSend(limits)) {
     const Index previous = progress.next().Prev();
     std::optional<Term> previous_term = log_.TermAt(previous);
-    if (!previous_term.has_value()) {
+    if (!previous_term.has_value() || progress.next() <= unreadable_) {
+      if (progress.snapshot_wait > 0) return;
       progress.AwaitSnapshot();
       effects_.send_snapshot.push_back(to);
       return;
@@ -133,6 +134,8 @@ void Core::Impl::SendHeartbeatToAll() {
 
 void Core::Impl::AnnounceCommit(const PeerId& to, ReplicaProgress& progress) {
   if (progress.state() != ReplicaProgress::State::kReplicate || progress.inflight() != 0) return;
+  // A heartbeat that cannot name what the peer has, because that is compacted, tells nothing.
+  if (!log_.TermAt(progress.known()).has_value()) return;
   if (progress.commit_sent < std::min(commit_, progress.known())) SendHeartbeat(to, progress);
 }
 
@@ -173,12 +176,12 @@ void Core::Impl::Accepted(const PeerId&, ReplicaProgress& progress, const Append
   if (!reply.heartbeat) {
     progress.Acknowledged(reply.call, reply.next, reply.match);
   } else {
-    progress.HeartbeatAcknowledged(reply.call);
+    progress.HeartbeatAcknowledged(reply.call, reply.match);
   }
   if (progress.state() != ReplicaProgress::State::kSnapshot) return;
   // It has what it needs by another way, or the report of the transfer was lost.
   const Index its_next = std::min(reply.next, log_.last().index.Next());
-  if (its_next >= log_.first()) progress.Probe(its_next);
+  if (its_next >= log_.first() && its_next > unreadable_) progress.Probe(its_next);
 }
 
 void Core::Impl::MaybeCommit() {
@@ -206,21 +209,30 @@ void Core::Impl::MaybeCommit() {
 void Core::Impl::Unreachable(const PeerId& peer) {
   auto it = progress_.find(peer);
   if (it == progress_.end()) return;
-  if (it->second.state() != ReplicaProgress::State::kSnapshot) it->second.Probe(it->second.known().Next());
+  it->second.Retreat();
   it->second.Pause();
+}
+
+void Core::Impl::Unreadable(Index index) {
+  unreadable_ = std::max(unreadable_, index);
+  if (index <= applied_ || role_ != Role::kLeader) return;
+  // No snapshot of ours stands for this entry: another server has it, as far as it counts.
+  StepDown();
 }
 
 void Core::Impl::SnapshotDone(const PeerId& peer, bool ok, Index at) {
   auto it = progress_.find(peer);
-  if (it == progress_.end() || it->second.state() != ReplicaProgress::State::kSnapshot) return;
+  if (it == progress_.end()) return;
   ReplicaProgress& progress = it->second;
+  progress.SnapshotEnded(ok, options_.election_ticks_min);
+  if (progress.state() != ReplicaProgress::State::kSnapshot) return;
   if (ok) {
     progress.Probe(std::min(at, log_.last().index).Next());
     SendAppends(peer, progress);
     if (progress.inflight() == 0) SendHeartbeat(peer, progress);
   } else {
     progress.Probe(std::min(progress.next(), log_.last().index.Next()));
-    progress.Pause();  // tried again after the next sign of life
+    progress.Pause();  // the next sign of life, and the end of snapshot_wait, start the next try
   }
 }
 
@@ -242,6 +254,7 @@ void Core::Impl::TickLeader(uint32_t ticks) {
          {&progress.since_heard, &progress.since_sent, &progress.since_heartbeat, &progress.since_advance}) {
       AddTicks(counter, ticks);
     }
+    progress.snapshot_wait -= std::min(progress.snapshot_wait, ticks);
   }
   if (!QuorumIsActive() || DiskStalled()) return StepDown();
   if (!transferee_.empty() && (transfer_elapsed_ += ticks) >= options_.election_ticks_max)
@@ -249,10 +262,7 @@ void Core::Impl::TickLeader(uint32_t ticks) {
   for (auto& [id, progress] : progress_) {
     // Lost on the way, or the peer's disk is slow: find out by offering the same again.
     const bool overdue = progress.inflight() > 0 && progress.since_advance >= options_.election_ticks_min;
-    if (overdue) {
-      const bool probing = progress.state() == ReplicaProgress::State::kProbe;
-      progress.Probe(probing ? progress.next() : progress.known().Next());
-    }
+    if (overdue) progress.Retreat();
     if (progress.state() == ReplicaProgress::State::kSnapshot && !IsActive(progress)) {
       progress.Probe(std::min(progress.next(), log_.last().index.Next()));
     }

@@ -105,9 +105,10 @@ struct AppendReply {
   Term term;
   AppendResult result = AppendResult::kSuccess;
   Index next;  // success: one past the last entry of the request (own next index if it had none)
-  // Success with entries: index of the last one, durable at the follower. Else kNoIndex, which is no
-  // progress; so a server that may not vote (CoreOptions::may_vote) accepts entries with `next` beyond them
-  // and this kNoIndex: the leader goes on sending, but the server counts in no majority.
+  // Success: the last entry of the request, or, of a heartbeat, what of its `previous` is durable at the
+  // follower (a Java server says kNoIndex there). Else kNoIndex, which is no progress; so a server that may
+  // not vote (CoreOptions::may_vote) accepts entries with `next` beyond them and this kNoIndex: the leader
+  // goes on sending, but the server counts in no majority.
   Index match;
   Index commit;            // the follower's commit index
   bool heartbeat = false;  // the request had no entries
