@@ -45,8 +45,9 @@ struct ServerPeer {
 struct ServerOptions {
   std::string id = "n0";
   std::string listen = "127.0.0.1:7400";  // port 0: two free ones, for a group of one only
-  std::string stream_listen;              // Streaming RPC (sluice.FileService), "host:port"; empty: none;
-                                          // port 0: a free one
+  std::string advertise;      // "host:port" as others reach it; empty: `listen`, or that of `peers`
+  std::string stream_listen;  // Streaming RPC (sluice.FileService), "host:port"; empty: none;
+                              // port 0: a free one
   std::string data_dir = "./sluice-data";
   std::vector<ServerPeer> peers;  // empty: a group of one
   bool bootstrap = false;         // very first start of a group of several: an empty folder may vote

@@ -30,6 +30,31 @@ class ClusterGroup : public ClusterFault {
   std::map<node::ReplyCode, int> answers_;
 };
 
+TEST_F(ClusterGroup, K7_F19_ServersThatStartTogetherBelongToOneClusterAndRememberIt) {
+  Make({});
+  const auto known = [this] {
+    for (size_t i = 0; i < cluster_->size(); ++i) {
+      if (cluster_->host(i).cluster().id().IsZero()) return false;
+    }
+    return true;
+  };
+  ASSERT_TRUE(cluster_->RunUntil(known, seconds(20))) << cluster_->Describe();
+  const ClusterId id = cluster_->host(0).cluster().id();
+  cluster_->RunFor(seconds(1));  // the identities are written
+  for (size_t i = 0; i < cluster_->size(); ++i) {
+    EXPECT_EQ(cluster_->host(i).cluster().id(), id) << i;
+    cluster_->Kill(i);
+    Restart(i);
+    EXPECT_EQ(cluster_->host(i).cluster().id(), id) << i << ": the folder says it";
+  }
+  // One that lost everything learns it again, from the log.
+  cluster_->Wipe(1);
+  Restart(1);
+  EXPECT_TRUE(cluster_->host(1).cluster().id().IsZero());
+  ASSERT_TRUE(cluster_->RunUntil(known, seconds(20))) << cluster_->Describe();
+  EXPECT_EQ(cluster_->host(1).cluster().id(), id);
+}
+
 TEST_F(ClusterGroup, D01_ServerOfAnotherMachineFollowsAndAppliesNothing) {
   for (const bool by_snapshot : {false, true}) {
     ClusterOptions options;

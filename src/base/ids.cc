@@ -1,5 +1,7 @@
 #include "base/ids.h"
 
+#include "base/cluster_id.h"
+
 #include "base/strings.h"
 
 namespace sluice {
@@ -26,6 +28,7 @@ std::string Uuid<Tag>::ToString() const {
 
 template struct Uuid<GroupTag>;
 template struct Uuid<ClientTag>;
+template struct Uuid<ClusterTag>;
 
 std::string UploadId::ToHex() const {
   return fmt::format("{}{:016x}", sluice::ToHex(client.AsBytes()), call.value);

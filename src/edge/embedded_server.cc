@@ -9,6 +9,7 @@
 
 #include "absl/strings/numbers.h"
 #include "base/strings.h"
+#include "edge/told_address.h"
 #include "edge/whole_server.h"
 #include "sluice/server.h"
 #include "sluice/state_machine.h"
@@ -91,9 +92,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
     }
     ASSIGN_OR_RETURN(options.listen, FreePorts(options.listen));
   }
-  if (options.peers.empty()) options.peers.push_back({options.id, options.listen});
+  if (options.peers.empty()) {
+    ASSIGN_OR_RETURN(const std::string told, edge::ToldAddress(options.listen, options.advertise));
+    options.peers.push_back({options.id, told});
+  }
   std::vector<raft::Peer> peers;
   for (const ServerPeer& one : options.peers) {
+    if (options.peers.size() > 1) RETURN_IF_ERROR(edge::CheckTold(one.address));
     ASSIGN_OR_RETURN(raft::Peer peer, PeerOf(one.id, one.address));
     if (one.id == options.id) whole.host.self = peer;
     peers.push_back(std::move(peer));

@@ -23,18 +23,26 @@ namespace sluice::edge {
 
 class FakeHost : public node::Host {
  public:
-  FakeHost(const std::string& id, std::vector<GroupId> groups) : groups_(std::move(groups)) {
+  FakeHost(const std::string& id, std::vector<GroupId> groups)
+      : cluster_id({id}, &env::RealClock()), groups_(std::move(groups)) {
     options_.self = {.id = {id}, .address = "127.0.0.1:0"};
     for (const GroupId& group : groups_)
       options_.groups.push_back({.id = group, .machine = "counter", .peers = {}});
   }
 
+  node::Cluster cluster_id;
   std::function<void(node::ClientRequest, node::ReplyFn)> on_submit;
   std::function<void(const GroupId&, const PeerId&, raft::Message)> on_step;
   std::function<node::HostStatus()> on_status;
   absl::Status serving;  // set before it is asked
   std::function<absl::StatusOr<raft::RecallReply>(const PeerId& from, const raft::RecallRequest&)> on_recall;
 
+  // Java servers may be its members.
+  void MakeRatis(const GroupId& group) {
+    for (node::GroupSpec& spec : options_.groups) {
+      if (spec.id == group) spec.mode = node::GroupMode::kRatis;
+    }
+  }
   // Waits until `done` holds (checked after every event), at most ten seconds.
   bool Await(const std::function<bool()>& done) {
     std::unique_lock lock(mutex);
@@ -52,6 +60,7 @@ class FakeHost : public node::Host {
   void Stop() override {}
   void EndThreads() override {}
   const node::HostOptions& options() const override { return options_; }
+  const node::Cluster& cluster() const override { return cluster_id; }
   absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) override {
     if (on_step) on_step(group, from, std::move(message));
     Changed();

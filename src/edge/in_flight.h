@@ -1,6 +1,6 @@
 // Outgoing calls under way: counted, bounded, and cancelled together when the server stops.
 //
-//   auto context = in_flight.Begin();
+//   auto context = in_flight.Begin();   // says which cluster this server is of
 //   if (context == nullptr) return;   // stopping, or too many
 //   stub->async()->requestVote(context.get(), &q, &r, [&, context](grpc::Status s) {
 //     ...
@@ -18,16 +18,19 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "edge/handshake.h"
+
 namespace sluice::edge {
 
 class InFlight {
  public:
-  explicit InFlight(size_t calls_max) : calls_max_(calls_max) {}
+  InFlight(size_t calls_max, const node::Cluster* cluster) : calls_max_(calls_max), cluster_(cluster) {}
 
   std::shared_ptr<grpc::ClientContext> Begin() {
     std::lock_guard lock(mutex_);
     if (stopping_ || calls_.size() >= calls_max_) return nullptr;
     auto context = std::make_shared<grpc::ClientContext>();
+    SayCluster(*cluster_, context.get());
     calls_.emplace(context.get(), context);
     return context;
   }
@@ -49,6 +52,7 @@ class InFlight {
 
  private:
   const size_t calls_max_;
+  const node::Cluster* const cluster_;
   std::mutex mutex_;
   std::condition_variable none_;
   bool stopping_ = false;

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "edge/recent_table.h"
+#include "node/cluster.h"
 
 namespace sluice::edge {
 
@@ -22,11 +23,15 @@ class PeerLinks {
   enum Use { kRequests = 0, kHeartbeats = 1 };
   static constexpr size_t kLinksMax = 1024;
 
-  explicit PeerLinks(int message_bytes_max) : message_bytes_max_(message_bytes_max) {}
+  // `cluster`: whose servers they are.
+  PeerLinks(int message_bytes_max, const node::Cluster* cluster)
+      : message_bytes_max_(message_bytes_max), cluster_(cluster) {}
+  const node::Cluster* cluster() const { return cluster_; }
   std::shared_ptr<grpc::Channel> Get(const std::string& address, Use use);
 
  private:
   const int message_bytes_max_;
+  const node::Cluster* const cluster_;
   std::mutex mutex_;
   // Shared: gRPC's own handle.
   RecentTable<std::pair<std::string, Use>, std::shared_ptr<grpc::Channel>> channels_{kLinksMax, {}};

@@ -62,7 +62,7 @@ Server::Server(node::Host* host, ServerOptions options)
     : host_(host),
       options_(std::move(options)),
       disk_(env::RealExecutors().NewExecutor("snapshots")),
-      links_(options_.message_bytes_max),
+      links_(options_.message_bytes_max, &host->cluster()),
       replies_(kWaitingRepliesMax, kReplyLifetime, env::RealClock()),
       peers_(host, &links_, &replies_, disk_.get(), options_.files),
       peer_calls_(&links_),

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include <atomic>
+#include <future>
 #include <thread>
 
 #include <asio/buffer.hpp>
@@ -18,6 +20,7 @@
 #include "sluice/admin.grpc.pb.h"
 #include "sluice/peer.grpc.pb.h"
 #include "sluice/ratis/grpc.grpc.pb.h"
+#include "wire/handshake.h"
 
 namespace sluice::edge {
 namespace {
@@ -700,6 +703,141 @@ TEST_F(TwoServersTest, D03_D20_QueryOfAWriteIsAnsweredWithoutAskingOthers) {
   EXPECT_EQ(query(kGroup, "s9223372036854775808").status().code(), absl::StatusCode::kInvalidArgument);
   peer_.id = {"n9"};
   EXPECT_EQ(query(kGroup, "s1").status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// Everything that one server may say to another, once.
+class MetTest : public TwoServersTest {
+ protected:
+  MetTest() {
+    other_host_.on_step = [this](const GroupId& group, const PeerId& from, raft::Message message) {
+      ++stepped_;
+      const raft::Peer to{.id = from};
+      if (auto* append = std::get_if<raft::AppendRequest>(&message)) {
+        other_->peers().Send(group, to, raft::AppendReply{.call = append->call, .term = append->term});
+      } else if (auto* vote = std::get_if<raft::VoteRequest>(&message)) {
+        other_->peers().Send(group, to,
+                             raft::VoteReply{.call = vote->call, .term = Term{6}, .granted = true});
+      } else if (auto* read = std::get_if<raft::ReadIndexRequest>(&message)) {
+        other_->peers().Send(group, to, raft::ReadIndexReply{.call = read->call, .ok = true});
+      } else if (auto* now = std::get_if<raft::TimeoutNow>(&message)) {
+        other_->peers().Send(group, to, raft::TimeoutNowReply{.call = now->call, .accepted = true});
+      }
+    };
+  }
+  void SayEverything() {
+    raft::AppendRequest append{
+        .call = 41, .term = Term{2}, .previous = {Term{0}, kNoIndex}, .entries = {}, .commit = kNoIndex};
+    server_->peers().Send(kGroup, peer_, append);  // a heartbeat
+    append.entries.push_back(
+        {{Term{2}, Index{0}}, raft::EntryKind::kMetadata, Bytes::Copy(std::string(8, '\0'))});
+    server_->peers().Send(kGroup, peer_, append);
+    server_->peers().Send(kGroup, peer_,
+                          raft::VoteRequest{.call = 1, .term = Term{6}, .last = {Term{0}, kNoIndex}});
+    server_->peers().Send(kGroup, peer_, raft::ReadIndexRequest{.call = 2});
+    server_->peers().Send(kGroup, peer_, raft::TimeoutNow{.call = 3, .leader_last = {Term{6}, Index{0}}});
+    std::promise<absl::Status> told;
+    server_->bytes().TellSealed(peer_, kGroup, {.upload = {kClient, CallId{1}}}, &server_->lane(0),
+                                [&](absl::Status status) { told.set_value(std::move(status)); });
+    sealed_ = told.get_future().get();
+  }
+
+  std::atomic<int> stepped_ = 0;
+  absl::Status sealed_;
+};
+
+TEST_F(MetTest, K7_F56_AServerOfAnotherClusterIsRefusedBeforeItsMessagesAreStepped) {
+  const ClusterId ours{{1}}, theirs{{2}};
+  other_host_.cluster_id.Learn(theirs);
+  for (const bool says_its_own : {false, true}) {  // or none: it is about to found one
+    if (says_its_own) host_.cluster_id.Learn(ours);
+    {
+      std::lock_guard lock(host_.mutex);
+      host_.unreachable.clear();
+    }
+    SayEverything();
+    ASSERT_TRUE(host_.Await([&] { return host_.unreachable.contains(peer_.id); }));
+    EXPECT_TRUE(absl::IsFailedPrecondition(sealed_)) << sealed_;
+    EXPECT_THAT(std::string(Message(sealed_)), HasSubstr(theirs.ToString()));
+    EXPECT_THAT(std::string(Message(sealed_)), HasSubstr(says_its_own ? ours.ToString() : "of no cluster"));
+  }
+  EXPECT_EQ(stepped_, 0);
+  EXPECT_TRUE(replies_.empty());
+}
+
+TEST_F(MetTest, K7_ServersOfOneClusterMeetAndSoDoesOneThatKnowsNoneYet) {
+  const ClusterId cluster{{1}};
+  host_.cluster_id.Said(cluster);  // its log has it, nobody knows whether for good
+  SayEverything();
+  ASSERT_TRUE(AwaitReplies(5));
+  EXPECT_TRUE(sealed_.ok()) << sealed_;
+  host_.cluster_id.Learn(cluster);
+  other_host_.cluster_id.Learn(cluster);
+  SayEverything();
+  EXPECT_TRUE(sealed_.ok()) << sealed_;
+  EXPECT_TRUE(AwaitReplies(10));
+}
+
+// A stream that was opened while nobody knew a cluster is not believed for ever.
+TEST_F(MetTest, K7_AnOpenStreamEndsWhenItsClusterTurnsOutToBeAnother) {
+  const raft::AppendRequest heartbeat{
+      .call = 41, .term = Term{2}, .previous = {Term{0}, kNoIndex}, .entries = {}, .commit = kNoIndex};
+  server_->peers().Send(kGroup, peer_, heartbeat);
+  ASSERT_TRUE(AwaitReplies(1));
+  other_host_.cluster_id.Learn(ClusterId{{2}});
+  server_->peers().Send(kGroup, peer_, heartbeat);
+  ASSERT_TRUE(host_.Await([&] { return host_.unreachable.contains(peer_.id); }));
+  EXPECT_EQ(stepped_, 1);
+}
+
+TEST_F(MetTest, K7_F56_TheWrongServerOfTheRightClusterIsRefusedToo) {
+  host_.cluster_id.Learn(ClusterId{{1}});
+  other_host_.cluster_id.Learn(ClusterId{{1}});
+  peer_.id = {"n9"};
+  SayEverything();
+  ASSERT_TRUE(host_.Await([&] { return host_.unreachable.contains(peer_.id); }));
+  EXPECT_EQ(stepped_, 0);
+  EXPECT_TRUE(absl::IsFailedPrecondition(sealed_)) << sealed_;
+}
+
+// Java servers know of no cluster: in a group that may have some, group and id stand for it.
+TEST_F(MetTest, K7_AJavaMemberNeedsNoCluster) {
+  other_host_.MakeRatis(kGroup);
+  other_host_.cluster_id.Learn(ClusterId{{2}});
+  SayEverything();
+  EXPECT_TRUE(AwaitReplies(5));
+  host_.cluster_id.Learn(ClusterId{{1}});  // but a server of sluice that says another one is a stranger
+  stepped_ = 0;
+  SayEverything();
+  EXPECT_TRUE(absl::IsFailedPrecondition(sealed_)) << sealed_;
+  EXPECT_EQ(stepped_, 0);
+}
+
+TEST_F(ServerTest, K20_AClientOfAnotherClusterOrOfAnotherServerIsRefused) {
+  host_.cluster_id.Learn(ClusterId{{1}});
+  auto stub = ::sluice::admin::Admin::NewStub(
+      grpc::CreateChannel(fmt::format("127.0.0.1:{}", server_->port()), grpc::InsecureChannelCredentials()));
+  const auto stat = [&](std::string_view cluster, const std::string& target) {
+    grpc::ClientContext context;
+    if (!cluster.empty()) context.AddMetadata(wire::kClusterKey, Raw(cluster));
+    if (!target.empty()) context.AddMetadata(wire::kTargetKey, target);
+    ::sluice::admin::StatRequest request;
+    request.set_group(Raw(kGroup.AsBytes()));
+    request.set_name("name");
+    ::sluice::admin::Blob blob;
+    return stub->Stat(&context, request, &blob).error_code();
+  };
+  const auto refused = grpc::StatusCode::FAILED_PRECONDITION;
+  EXPECT_EQ(stat(ClusterId{{2}}.AsBytes(), ""), refused);
+  EXPECT_EQ(stat("", "n9"), refused);
+  EXPECT_EQ(stat("short", ""), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_NE(stat(ClusterId{{1}}.AsBytes(), "n0"), refused);
+  EXPECT_NE(stat("", ""), refused);
+  auto clients = ::ratis::grpc::RaftClientProtocolService::NewStub(
+      grpc::CreateChannel(fmt::format("127.0.0.1:{}", server_->port()), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.AddMetadata(wire::kClusterKey, Raw(ClusterId{{2}}.AsBytes()));
+  const auto stream = clients->unordered(&context);
+  EXPECT_EQ(stream->Finish().error_code(), refused);
 }
 
 TEST_F(TwoServersTest, D03_AnotherServerAtTheAddressIsRefused) {

@@ -45,7 +45,7 @@ absl::StatusOr<std::unique_ptr<WholeServer>> WholeServer::Start(WholeServerOptio
 void WholeServer::AddParts(const WholeServerOptions& options) {
   Server& server = *server_;
   auto sinks = std::make_unique<datastream::DataStreamSinks>(
-      datastream::LanesOf(server), kSinkPatience * host_->options().successor_silence_ms);
+      datastream::LanesOf(server), &host_->cluster(), kSinkPatience * host_->options().successor_silence_ms);
   auto fetcher = std::make_unique<bytestream::ByteStreamFetcher>(&server.links());
   server.bytes().Plug(sinks.get(), fetcher.get());
   server.Add(std::move(sinks));
@@ -72,8 +72,8 @@ void WholeServer::AddParts(const WholeServerOptions& options) {
     server.Add(std::move(part));
   }
   if (!options.http_listen.empty()) {
-    server.Add(
-        std::make_unique<http::MetricsPort>(options.http_listen, [&server] { return server.Serving(); }));
+    server.Add(std::make_unique<http::MetricsPort>(
+        options.http_listen, [&server] { return server.Serving(); }, &host_->cluster()));
   }
 }
 

@@ -111,10 +111,11 @@ absl::Status Applier::Load(Start* start) {
       ReadFacts(in, facts_);
     }
     if (!in.ok()) return absl::DataLossError("the applied index in the index is malformed");
-    if (facts_) RETURN_IF_ERROR(CheckFacts(parts_.spec, *facts_));
+    if (facts_) RETURN_IF_ERROR(CheckFacts(parts_.spec, parts_.cluster->id(), *facts_));
   }
   start->applied = applied_;
   start->facts_known = facts_.has_value();
+  if (facts_) start->cluster = facts_->cluster;
   start->clock_ms = facts_ ? facts_->clock_ms : 0;
   RETURN_IF_ERROR(LoadReplies(start));
 
@@ -170,13 +171,14 @@ void Applier::PutFacts(FieldWriter& out) const {
   out.PutVarint(kModeTag, static_cast<uint64_t>(facts_->mode));
   out.PutText(kMachineTag, facts_->machine);
   out.PutVarint(kClockTag, static_cast<uint64_t>(facts_->clock_ms));
+  if (!facts_->cluster.IsZero()) out.PutText(kClusterTag, facts_->cluster.AsBytes());
 }
 
 // True if the command says what the group is. The first one counts.
 absl::StatusOr<bool> Applier::LearnFacts(const Command& command) {
   ASSIGN_OR_RETURN(const auto facts, FactsOf(command));
   if (facts && !facts_) {
-    RETURN_IF_ERROR(CheckFacts(parts_.spec, *facts));
+    RETURN_IF_ERROR(CheckFacts(parts_.spec, parts_.cluster->id(), *facts));
     facts_ = facts;
   }
   if (!facts_ && parts_.spec.mode == GroupMode::kSluice) {
@@ -304,6 +306,7 @@ absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entr
   applied.facts_known = facts_.has_value();
   applied.first_kept = ages_.first_kept();
   applied.clock_ms = facts_ ? facts_->clock_ms : 0;
+  if (facts_) applied.cluster = facts_->cluster;
   return unwritten;
 }
 

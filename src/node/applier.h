@@ -17,6 +17,7 @@
 
 #include "blob/store.h"
 #include "node/blob_machine.h"
+#include "node/cluster.h"
 #include "node/group_facts.h"
 #include "node/host.h"
 #include "node/machine_state.h"
@@ -50,6 +51,7 @@ struct Applied {
   bool facts_known = false;     // the log has said what the group is
   Index first_kept = kNoIndex;  // replies of entries before it are forgotten
   int64_t clock_ms = 0;         // the log's time
+  ClusterId cluster;            // the log has said it; zero: not
 };
 
 class Applier {
@@ -61,6 +63,7 @@ class Applier {
     env::Files* files = nullptr;
     blob::Index* index = nullptr;
     blob::Store* store = nullptr;
+    const Cluster* cluster = nullptr;
     std::string snapshot_path;  // where a snapshot waits while it is being installed
   };
   // What was durable.
@@ -72,6 +75,7 @@ class Applier {
     std::vector<UploadId> no_longer_missing;  // because a snapshot was installed
     bool facts_known = false;
     int64_t clock_ms = 0;
+    ClusterId cluster;
     bool installed_snapshot = false;  // the log may lie behind `applied` and must be restarted there
   };
   static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);

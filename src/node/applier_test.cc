@@ -68,11 +68,13 @@ class ApplierTest : public testing::Test {
     parts.session_keep_ms = 60'000;
     parts.files = &disk_;
     parts.index = index_.get();
+    parts.cluster = &cluster_;
     parts.snapshot_path = "/data/in";
     auto applier = Applier::Open(std::move(parts), &start_);
     ASSERT_TRUE(applier.ok()) << applier.status();
     applier_ = std::move(*applier);
   }
+  Cluster cluster_{{"n0"}, &env::RealClock()};
   static std::vector<raft::Entry> OneIncrement() {
     return {
         EntryOf(0, EncodeFactsEntry({GroupMode::kSluice, "counter"})),

@@ -108,6 +108,7 @@ void Group::Start(PeerTransport* peers, ByteTransport* bytes) {
   const auto& voters = core_->configuration().voters;
   if (voters.size() == 1 && voters[0].id == parts_.options->self.id) core_->Campaign();
   Pump();
+  FindCluster();
 }
 
 void Group::Stop() {
@@ -224,6 +225,7 @@ void Group::Persist(raft::Effects& effects) {
     hard_state_version_ = effects.hard_state_version;
   }
   if (!effects.append.empty()) {
+    SayCluster(effects.append);
     for (const raft::Entry& entry : effects.append) log_bytes_since_checkpoint_ += entry.payload.size() + 64;
     DropUnwrittenFrom(effects.append.front().at.index);  // the core has truncated there
     unwritten_.push_back(std::move(effects.append));
@@ -441,9 +443,34 @@ void Group::MaybeWriteFacts() {
       applied_.index != core_->commit() || facts_proposed_ == core_->term()) {
     return;
   }
-  if (!core_->Propose({EncodeFactsEntry({parts_.spec.mode, parts_.spec.machine})}).ok()) return;
+  GroupFacts facts{parts_.spec.mode, parts_.spec.machine, parts_.cluster->id()};
+  if (facts.cluster.IsZero()) facts.cluster = parts_.new_cluster;
+  if (!core_->Propose({EncodeFactsEntry(facts)}).ok()) return;
   facts_proposed_ = core_->term();
   Pump();
+}
+
+// A log that was written before the server ended may say the cluster, although nothing of it is applied.
+void Group::FindCluster() {
+  const Index first = core_->first_index();
+  const Index end = core_->last().index.Next();
+  if (facts_known_ || first >= end) return;
+  constexpr uint64_t kBytesMax = 1u << 20;  // the facts are the first command
+  parts_.log->Read(parts_.spec.id, first, end, kBytesMax, parts_.shard,
+                   [this, alive = alive_](absl::StatusOr<std::vector<raft::Entry>> read) {
+                     if (*alive && read.ok()) SayCluster(*read);
+                   });
+}
+
+void Group::SayCluster(const std::vector<raft::Entry>& entries) {
+  if (facts_known_) return;
+  for (const raft::Entry& entry : entries) {
+    if (entry.kind != raft::EntryKind::kCommand) continue;
+    const auto command = DecodeCommand(entry.payload);
+    if (!command.ok()) continue;
+    const auto facts = FactsOf(*command);
+    if (facts.ok() && *facts && !(*facts)->cluster.IsZero()) parts_.cluster->Said((*facts)->cluster);
+  }
 }
 
 void Group::ApplyBatch(std::vector<raft::Entry> entries) {
@@ -598,6 +625,7 @@ void Group::OnApplied(absl::StatusOr<Applied> applied) {
   applied_ = applied->upto;
   facts_known_ = applied->facts_known;
   clock_ms_ = applied->clock_ms;
+  if (parts_.on_cluster && !applied->cluster.IsZero()) parts_.on_cluster(applied->cluster);
   core_->Applied(applied_.index);
   for (Outcome& outcome : applied->outcomes) {
     const UploadId key{outcome.client, outcome.call};

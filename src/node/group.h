@@ -37,11 +37,15 @@ class Group {
     log::Log* log = nullptr;
     const env::Clock* clock = nullptr;
     DiskRoom* room = nullptr;  // of the disk; none: nothing is refused for it
+    Cluster* cluster = nullptr;
+    ClusterId new_cluster;  // this group makes the id, if there is none yet; zero: another one does
     uint64_t seed = 1;
     bool may_vote = true;
     std::string snapshot_dir;
     // What was applied: newly missing contents, and those that are missing no longer.
     std::function<void(const Applied&)> on_applied;
+    // The log says, for good, to which cluster this server belongs.
+    std::function<void(const ClusterId& cluster)> on_cluster;
     // Role, leader or readiness changed.
     std::function<void(bool was_leading)> on_role;
   };
@@ -191,6 +195,8 @@ class Group {
   // Applying.
   void MaybeApply();
   void MaybeWriteFacts();
+  void FindCluster();
+  void SayCluster(const std::vector<raft::Entry>& entries);
   void ApplyBatch(std::vector<raft::Entry> entries);
   std::optional<env::Instant> ApplyAskedAt() const;
   absl::Status Fit() const;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/strings.h"
 #include "node/blob_command.h"
 
 namespace sluice::node {
@@ -18,6 +19,21 @@ TEST(GroupFacts, D01_EntrySaysModeAndMachine) {
   ASSERT_TRUE(facts.ok() && *facts);
   EXPECT_EQ((*facts)->mode, GroupMode::kSluice);
   EXPECT_EQ((*facts)->machine, "blob");
+}
+
+TEST(GroupFacts, K7_EntrySaysTheCluster) {
+  const ClusterId cluster{{1, 2, 3}};
+  const auto facts = FactsOf(CommandOf(EncodeFactsEntry({GroupMode::kSluice, "blob", cluster})));
+  ASSERT_TRUE(facts.ok() && *facts);
+  EXPECT_EQ((*facts)->cluster, cluster);
+  GroupSpec spec;
+  spec.machine = "blob";
+  EXPECT_TRUE(CheckFacts(spec, cluster, **facts).ok());
+  EXPECT_TRUE(CheckFacts(spec, ClusterId{}, **facts).ok()) << "it learns it here";
+  const absl::Status other = CheckFacts(spec, ClusterId{{9}}, **facts);
+  EXPECT_TRUE(absl::IsFailedPrecondition(other)) << other;
+  EXPECT_NE(Message(other).find(cluster.ToString()), std::string_view::npos) << other;
+  EXPECT_NE(Message(other).find(ClusterId{{9}}.ToString()), std::string_view::npos) << other;
 }
 
 // Whoever gets a stream's entry under the servers' own client id past every door still says nothing about the

@@ -79,6 +79,7 @@ void Group::InstallSnapshot(Term leader_term, const std::string& path, env::Exec
     unwritten_.clear();  // of the old log; a vote that waits with it still counts
     applied_ = upto;
     facts_known_ = (*start)->facts_known;
+    if (parts_.on_cluster && !(*start)->cluster.IsZero()) parts_.on_cluster((*start)->cluster);
     checkpointed_ = upto.index;
     sessions_ = std::move((*start)->replies);
     clock_ms_ = (*start)->clock_ms;

@@ -115,6 +115,7 @@ class GroupTest : public testing::Test {
     parts.shard = parts.apply = sim_log_.shard();
     parts.log = &log_;
     parts.clock = &sim_log_.world();
+    parts.cluster = &cluster_;
     parts.snapshot_dir = "/data";
     Applier::Parts applied;
     applied.spec = parts.spec;
@@ -122,6 +123,7 @@ class GroupTest : public testing::Test {
     applied.session_keep_ms = options_.session_keep_ms;
     applied.files = &disk_;
     applied.index = index_.get();
+    applied.cluster = &cluster_;
     applied.snapshot_path = "/data/in";
     Applier::Start start;
     auto applier = Applier::Open(std::move(applied), &start);
@@ -130,6 +132,7 @@ class GroupTest : public testing::Test {
                                      log_.TakeRecovered(kDefaultGroup));
     group_->Start(&peers_);
   }
+  Cluster cluster_{kSelf, &env::RealClock()};
   ~GroupTest() override {
     group_->Stop();
     sim_log_.Settle();

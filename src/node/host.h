@@ -25,6 +25,7 @@
 #include "env/files.h"
 #include "env/random.h"
 #include "log/log.h"
+#include "node/cluster.h"
 #include "node/relay.h"
 #include "node/request.h"
 #include "node/transports.h"
@@ -109,6 +110,7 @@ struct GroupStatus {
 };
 struct HostStatus {
   raft::Peer self;
+  ClusterId cluster;  // zero: not known yet
   std::vector<GroupStatus> groups;
   std::vector<std::string> uploads;  // one line per stage: id, length, sealed
   blob::Store::Stats blobs;
@@ -155,6 +157,8 @@ class Host {
   virtual void EndThreads() = 0;
 
   virtual const HostOptions& options() const = 0;
+  // Edges check every server that speaks to this one, and say to every server which cluster this is.
+  virtual const Cluster& cluster() const = 0;
 
   // --- Order lane ------------------------------------------------------------------------------------------
   // NOT_FOUND if the group is not here: the message is dropped.

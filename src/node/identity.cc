@@ -5,7 +5,7 @@
 namespace sluice::node {
 namespace {
 
-constexpr uint64_t kFormatVersion = 1;
+constexpr uint64_t kFormatVersion = 2;
 constexpr size_t kIdentityBytesMax = 64u << 10;
 
 }  // namespace
@@ -25,11 +25,13 @@ absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir,
       if (in.tag() == 3) identity.lane = ClientId::FromBytes(in.text()).value_or(ClientId{});
       if (in.tag() == 4) identity.incarnation = in.varint();
       if (in.tag() == 5) identity.may_vote = in.varint() != 0;
+      if (in.tag() == 6) identity.cluster = ClusterId::FromBytes(in.text()).value_or(ClusterId{});
     }
     if (!in.ok() || version == 0) return absl::DataLossError(fmt::format("{} is damaged", path));
-    if (version > kFormatVersion) {
-      return absl::FailedPreconditionError(fmt::format(
-          "{} has format version {}; this program reads up to {}", path, version, kFormatVersion));
+    if (version != kFormatVersion) {  // F-21
+      return absl::FailedPreconditionError(
+          fmt::format("{} has format version {}; this program reads version {}: nothing was touched", path,
+                      version, kFormatVersion));
     }
     if (identity.server != server) {
       return absl::FailedPreconditionError(
@@ -42,14 +44,19 @@ absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir,
     for (uint8_t& byte : identity.lane.bytes) byte = static_cast<uint8_t>(random.Next64());
   }
   identity.incarnation += 1;
+  RETURN_IF_ERROR(SaveIdentity(files, dir, identity));
+  return identity;
+}
+
+absl::Status SaveIdentity(env::Files& files, const std::string& dir, const Identity& identity) {
   FieldWriter out;
   out.PutVarint(1, kFormatVersion);
   out.PutText(2, identity.server.value);
   out.PutText(3, identity.lane.AsBytes());
   out.PutVarint(4, identity.incarnation);
   out.PutVarint(5, identity.may_vote ? 1 : 0);
-  RETURN_IF_ERROR(WriteFileDurably(files, path, Bytes::Take(out.Take())));
-  return identity;
+  if (!identity.cluster.IsZero()) out.PutText(6, identity.cluster.AsBytes());
+  return WriteFileDurably(files, dir + "/identity", Bytes::Take(out.Take()));
 }
 
 }  // namespace sluice::node

@@ -42,12 +42,33 @@ TEST_F(IdentityTest, F19_AFolderOfAnotherServerIsRefusedAndLeftAlone) {
   EXPECT_EQ(*env::ReadWholeFile(disk_, "/data/identity", 1 << 20), *before);
 }
 
-TEST_F(IdentityTest, F19_ANewerFormatIsRefused) {
-  FieldWriter newer;
-  newer.PutVarint(1, 99);
-  newer.PutText(2, "n0");
-  ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/identity", Bytes::Take(newer.Take())).ok());
-  EXPECT_TRUE(absl::IsFailedPrecondition(Open("n0").status()));
+TEST_F(IdentityTest, F21_AnotherFormatIsRefusedByItsVersionAndLeftAlone) {
+  for (const uint64_t version : {1, 99}) {
+    FieldWriter other;
+    other.PutVarint(1, version);
+    other.PutText(2, "n0");
+    const Bytes written = Bytes::Take(other.Take());
+    ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/identity", written).ok());
+    const auto refused = Open("n0");
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+    EXPECT_NE(refused.status().message().find("format version " + std::to_string(version)),
+              absl::string_view::npos)
+        << refused.status();
+    EXPECT_EQ(*env::ReadWholeFile(disk_, "/data/identity", 1 << 20), written.ToString());
+  }
+}
+
+TEST_F(IdentityTest, K7_TheClusterIsKept) {
+  auto identity = Open("n0", /*bootstrap=*/true);
+  ASSERT_TRUE(identity.ok()) << identity.status();
+  EXPECT_TRUE(identity->cluster.IsZero());
+  identity->cluster = ClusterId{{7}};
+  ASSERT_TRUE(SaveIdentity(disk_, "/data", *identity).ok());
+  disk_.Crash(1);
+  const auto again = Open("n0");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->cluster, identity->cluster);
+  EXPECT_EQ(again->lane, identity->lane);
 }
 
 TEST_F(IdentityTest, ADamagedIdentityIsNoNewServer) {

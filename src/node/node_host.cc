@@ -45,6 +45,25 @@ absl::Status CheckRecovered(const GroupSpec& spec, const log::GroupState& recove
   return absl::OkStatus();
 }
 
+// The group whose first leader makes the cluster's id: all servers must choose the same one.
+std::optional<GroupId> FounderOf(const std::vector<GroupSpec>& groups) {
+  std::optional<GroupId> founder;
+  for (const GroupSpec& spec : groups) {
+    if (spec.mode != GroupMode::kSluice) continue;
+    if (spec.id == kDefaultGroup) return spec.id;
+    if (!founder || spec.id < *founder) founder = spec.id;
+  }
+  return founder;
+}
+
+ClusterId NewCluster(env::Random& random) {
+  ClusterId id;
+  while (id.IsZero()) {
+    for (uint8_t& byte : id.bytes) byte = static_cast<uint8_t>(random.Next64());
+  }
+  return id;
+}
+
 // Snapshots that were on their way to or from another server. What is being installed (`in-`) stays.
 absl::Status RemoveTransfers(env::Files& files, const std::string& dir) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(dir));
@@ -74,6 +93,7 @@ absl::Status NodeHost::Open() {
   ASSIGN_OR_RETURN(lock_, seams_.files->LockFile(dir + "/LOCK"));
   ASSIGN_OR_RETURN(identity_,
                    OpenIdentity(*seams_.files, dir, options_.self.id, options_.bootstrap, *seams_.random));
+  cluster_ = std::make_unique<Cluster>(options_.self.id, seams_.clock, identity_.cluster);
   RETURN_IF_ERROR(seams_.files->MakeDirs(snapshot_dir()));
   RETURN_IF_ERROR(RemoveTransfers(*seams_.files, snapshot_dir()));
   ASSIGN_OR_RETURN(log_, log::Log::Open(*seams_.files, *seams_.executors, dir + "/log", options_.log));
@@ -90,8 +110,11 @@ absl::Status NodeHost::Open() {
   apply_ = seams_.executors->NewExecutor("apply");
   disk_ = seams_.executors->NewExecutor("disk");
   room_ = std::make_unique<DiskRoom>(*seams_.files, *disk_, *seams_.clock, dir, options_.blob.reserve_bytes);
+  const std::optional<GroupId> founder = FounderOf(options_.groups);
   for (size_t i = 0; i < options_.groups.size(); ++i) {
-    RETURN_IF_ERROR(OpenGroup(options_.groups[i], i % shards_.size()));
+    const GroupSpec& spec = options_.groups[i];
+    const ClusterId made = spec.id == founder ? NewCluster(*seams_.random) : ClusterId{};
+    RETURN_IF_ERROR(OpenGroup(spec, i % shards_.size(), made));
   }
   for (const GroupId& group : log_->RecoveredGroups()) {
     if (!slots_.contains(group)) {
@@ -102,7 +125,7 @@ absl::Status NodeHost::Open() {
   return absl::OkStatus();
 }
 
-absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
+absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard, const ClusterId& new_cluster) {
   if (slots_.contains(spec.id)) {
     return absl::InvalidArgumentError(fmt::format("group {} is configured twice", spec.id.ToString()));
   }
@@ -119,10 +142,12 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   applier_parts.files = seams_.files;
   applier_parts.index = index_.get();
   applier_parts.store = store_.get();
+  applier_parts.cluster = cluster_.get();
   applier_parts.snapshot_path = fmt::format("{}/in-{}", snapshot_dir(), sluice::ToHex(spec.id.AsBytes()));
   Applier::Start start;
   ASSIGN_OR_RETURN(auto applier, Applier::Open(std::move(applier_parts), &start));
   const bool is_blob = applier->is_blob();
+  if (!start.cluster.IsZero()) LearnCluster(start.cluster);
   if (start.applied.index < recovered.compacted.index) {
     return absl::FailedPreconditionError(
         fmt::format("group {}: {}/index has applied up to entry {}, {}/log begins after entry {}: {} (F-09)",
@@ -140,12 +165,15 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
   parts.log = log_.get();
   parts.clock = seams_.clock;
   parts.room = room_.get();
+  parts.cluster = cluster_.get();
+  parts.new_cluster = new_cluster;
   parts.seed = seams_.random->Next64();
   parts.may_vote = identity_.may_vote;
   parts.snapshot_dir = snapshot_dir();
   parts.on_applied = [raw](const Applied& applied) {
     if (raw->lane) raw->lane->OnApplied(applied);
   };
+  parts.on_cluster = [this](const ClusterId& cluster) { LearnCluster(cluster); };
   parts.on_role = [this, raw](bool was_leading) {
     if (raw->lane) raw->lane->OnRole();
     if (!was_leading || raw->group->leads()) return;
@@ -173,6 +201,19 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard) {
 }
 
 NodeHost::~NodeHost() { EndThreads(); }
+
+void NodeHost::LearnCluster(const ClusterId& cluster) {
+  if (!cluster_->Learn(cluster)) return;
+  LogInfo("server {} belongs to cluster {}", options_.self.id.value, cluster.ToString());
+  disk_->Post([this, cluster] {
+    Identity known = identity_;
+    known.cluster = cluster;
+    // Nothing is lost if it fails: the log says it again at the next start.
+    if (const auto saved = SaveIdentity(*seams_.files, options_.data_dir, known); !saved.ok()) {
+      LogError("the identity of {} does not know its cluster yet: {}", options_.data_dir, Message(saved));
+    }
+  });
+}
 
 void NodeHost::Start(PeerTransport* peers, ByteTransport* bytes) {
   SLUICE_CHECK(!started_) << "Start twice";
@@ -366,6 +407,7 @@ void NodeHost::Status(env::Executor* reply_on, absl::AnyInvocable<void(HostStatu
   };
   auto gathering = std::make_shared<Gathering>();
   gathering->status.self = options_.self;
+  gathering->status.cluster = cluster_->id();
   gathering->status.stopping = stopped_;
   gathering->done = std::move(done);
   for (const GroupId& id : Groups()) gathering->slots.push_back(Find(id));

@@ -26,6 +26,7 @@ class NodeHost final : public Host {
   void Stop() override;
   void EndThreads() override;
   const HostOptions& options() const override { return options_; }
+  const Cluster& cluster() const override { return *cluster_; }
   absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) override;
   void Unreachable(const GroupId& group, const PeerId& peer) override;
   std::string snapshot_dir() const override { return options_.data_dir + "/snapshots"; }
@@ -87,9 +88,11 @@ class NodeHost final : public Host {
   Slot* Find(const GroupId& group) const;
   // Slot of a blob group, or why not.
   absl::StatusOr<Slot*> FindLane(const GroupId& group) const;
-  absl::Status OpenGroup(const GroupSpec& spec, size_t shard);
+  absl::Status OpenGroup(const GroupSpec& spec, size_t shard, const ClusterId& new_cluster);
   void Tick(size_t shard);
   void TellOfDamage();
+  // The log says to which cluster this server belongs: the identity keeps it.
+  void LearnCluster(const ClusterId& cluster);
   // What a read asks for: a name, or one content that was found under it before.
   struct Target {
     std::string name;
@@ -110,6 +113,7 @@ class NodeHost final : public Host {
   HostSeams seams_;
   std::unique_ptr<env::FileLock> lock_;
   Identity identity_;
+  std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<log::Log> log_;
   std::unique_ptr<blob::Store> store_;
   std::unique_ptr<blob::Index> index_;

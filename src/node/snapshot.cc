@@ -267,7 +267,7 @@ absl::Status Applier::DropSnapshotFile() {
 absl::Status Applier::TakeSnapshotFile(const std::string& path) {
   ASSIGN_OR_RETURN(auto reader, SnapshotReader::Open(*parts_.files, path));
   ASSIGN_OR_RETURN(const auto head, ReadHead(reader));
-  if (head.facts) RETURN_IF_ERROR(CheckFacts(parts_.spec, *head.facts));
+  if (head.facts) RETURN_IF_ERROR(CheckFacts(parts_.spec, parts_.cluster->id(), *head.facts));
   ASSIGN_OR_RETURN(std::vector<UploadId> missing, MissingIds());
   RETURN_IF_ERROR(parts_.files->Rename(path, parts_.snapshot_path));
   replaced_ = Replaced{std::move(missing), ContentIds()};

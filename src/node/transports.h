@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "base/cluster_id.h"
 #include "blob/upload.h"
 #include "env/executor.h"
 #include "node/request.h"
@@ -62,6 +63,9 @@ struct StreamHeader {
   // that, and whoever sent it is fenced (D-15). The value is how much the sender has: a receiver that has
   // more (the sender lost its end in a crash) begins again. Between servers only.
   std::optional<uint64_t> take_over;
+  // What the sender says of the two ends; empty: nothing.
+  ClusterId cluster;
+  PeerId target;
   // The header's bytes as they came (a RaftClientRequestProto), passed on unchanged; edges make and read it.
   Bytes raw;
 };

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/names.h"
+#include "edge/handshake.h"
 #include "edge/peer/convert.h"
 #include "edge/status.h"
 #include "sluice/stream.h"
@@ -99,6 +100,7 @@ void FillGroup(const node::GroupStatus& group, pb::Group* out) {
 
 void FillStatus(const node::HostStatus& status, const node::HostOptions& options, pb::StatusReply* out) {
   peer::ToProto(status.self, out->mutable_self());
+  if (!status.cluster.IsZero()) out->set_cluster(std::string(status.cluster.AsBytes()));
   out->set_pid(getpid());
   out->set_data_dir(options.data_dir);
   out->set_stopping(status.stopping);
@@ -145,7 +147,9 @@ void FillStream(const StreamInfo& info, pb::StreamView* out) {
 
 }  // namespace
 
-absl::StatusOr<GroupId> AdminService::Group(const std::string& raw) const {
+absl::StatusOr<GroupId> AdminService::Group(const grpc::CallbackServerContext& context,
+                                            const std::string& raw) const {
+  RETURN_IF_ERROR(CheckClient(context, *host_));
   GroupId group = kDefaultGroup;
   if (!raw.empty()) {
     ASSIGN_OR_RETURN(group, peer::GroupFrom(raw));
@@ -176,7 +180,7 @@ grpc::ServerUnaryReactor* AdminService::Streams(grpc::CallbackServerContext* con
 
 grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* context,
                                              const pb::ListRequest* request, pb::ListReply* reply) {
-  const auto group = Group(request->group());
+  const auto group = Group(*context, request->group());
   if (!group.ok()) return FinishNow(context, group.status());
   const std::string& prefix = request->prefix();
   const std::string& after = request->after();
@@ -201,7 +205,7 @@ grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* contex
 
 grpc::ServerUnaryReactor* AdminService::Stat(grpc::CallbackServerContext* context,
                                              const pb::StatRequest* request, pb::Blob* reply) {
-  const auto group = Group(request->group());
+  const auto group = Group(*context, request->group());
   absl::Status status = group.status();
   if (status.ok()) status = CheckName(request->name());
   if (!status.ok()) return FinishNow(context, status);
@@ -215,7 +219,7 @@ grpc::ServerUnaryReactor* AdminService::Stat(grpc::CallbackServerContext* contex
 
 grpc::ServerUnaryReactor* AdminService::Remove(grpc::CallbackServerContext* context,
                                                const pb::RemoveRequest* request, pb::RemoveReply*) {
-  const auto group = Group(request->group());
+  const auto group = Group(*context, request->group());
   absl::Status status = group.status();
   if (status.ok()) status = CheckName(request->name());
   UploadId asked{{}, CallId{request->call_id()}};

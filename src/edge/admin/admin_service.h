@@ -36,7 +36,7 @@ class AdminService final : public ::sluice::admin::Admin::CallbackService {
 
  private:
   // The group that is meant, if it is here.
-  absl::StatusOr<GroupId> Group(const std::string& raw) const;
+  absl::StatusOr<GroupId> Group(const grpc::CallbackServerContext& context, const std::string& raw) const;
 
   node::Host* const host_;
   env::Executor* const executor_;

@@ -21,7 +21,7 @@ class ByteStreamFetcher final : public Part, public Fetcher {
   static constexpr uint64_t kFetchBytesMax = 64u << 20;
   static constexpr int kDeadlineMs = 10'000;
 
-  explicit ByteStreamFetcher(PeerLinks* links) : links_(links), in_flight_(kFetchesMax) {}
+  explicit ByteStreamFetcher(PeerLinks* links) : links_(links), in_flight_(kFetchesMax, links->cluster()) {}
   ~ByteStreamFetcher() override { Stop(); }
 
   void Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,

@@ -8,6 +8,7 @@
 #include "edge/bytestream/read_call.h"
 #include "edge/bytestream/target.h"
 #include "edge/bytestream/write_call.h"
+#include "edge/handshake.h"
 #include "edge/status.h"
 #include "sluice/bytestream/bytestream.grpc.pb.h"
 #include "wire/bytestream.h"
@@ -100,6 +101,7 @@ class ByteStreamPart::Service final : public Base {
     const auto group = GroupOf(*context);
     const absl::StatusOr<CallPlace> place = calls_->Enter();
     absl::Status status = place.status();
+    if (status.ok()) status = CheckClient(*context, *host_);
     if (status.ok()) status = !request.ok() ? request.status() : group.status();
     if (status.ok()) status = CheckResource(request->resource_name());
     if (!status.ok()) {
@@ -127,9 +129,11 @@ class ByteStreamPart::Service final : public Base {
     RETURN_IF_ERROR(CheckRead(request));
     ASSIGN_OR_RETURN(const auto fetch, FetchTargetOf(context));
     if (fetch) {
+      RETURN_IF_ERROR(CheckServer(context, *host_, {.group = fetch->group, .from = {}, .target = {}}));
       host_->OpenUploadRead(*fetch, call->lane(), [call](auto source) { call->OnSource(std::move(source)); });
       return absl::OkStatus();
     }
+    RETURN_IF_ERROR(CheckClient(context, *host_));
     ASSIGN_OR_RETURN(const GroupId group, GroupOf(context));
     ASSIGN_OR_RETURN(const auto content, ContentOf(context));
     RETURN_IF_ERROR(CheckResource(request.resource_name()));

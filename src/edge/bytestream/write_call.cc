@@ -5,6 +5,7 @@
 
 #include "edge/bytestream/buffers.h"
 #include "edge/bytestream/target.h"
+#include "edge/handshake.h"
 #include "edge/status.h"
 #include "sluice/bytestream/bytestream.pb.h"
 
@@ -65,6 +66,7 @@ void WriteCall::OnReadDone(bool ok) {
 absl::Status WriteCall::CheckFirst(const wire::WriteRequest& request) {
   if (request.resource_name.empty())
     return absl::InvalidArgumentError("the first message must name the resource");
+  RETURN_IF_ERROR(CheckClient(*context_, *host_));
   ASSIGN_OR_RETURN(group_, GroupOf(*context_));
   ASSIGN_OR_RETURN(header_, HeaderFor(request.resource_name, *context_));
   if (request.write_offset < 0)

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "edge/datastream/header.h"
+#include "edge/handshake.h"
 #include "wire/ratis.h"
 
 namespace sluice::edge::datastream {
@@ -150,6 +151,8 @@ void Connection::OnHeader(const wire::RequestEvent& event) {
   }
   auto header = DecodeStreamHeader(event.header, event.data);
   if (!header.ok()) return Fail(event.header, AnyGroup(), header.status());
+  if (const absl::Status same = CheckStream(*header, *context_->host); !same.ok())
+    return Fail(event.header, header->group, same);
   if (!context_->Claim(id, this, header->take_over.has_value())) {
     return Fail(
         event.header, header->group,

@@ -318,6 +318,24 @@ TEST_F(DataStream, F65_AnUnknownGroupFailsTheHeader) {
   EXPECT_TRUE(client.NextSucceeds());
 }
 
+TEST_F(DataStream, K7_K20_AStreamOfAnotherClusterOrForAnotherServerIsRefusedWithoutAByteTaken) {
+  host_.cluster_id.Learn(ClusterId{{1}});
+  node::StreamHeader header = Header(1);
+  header.cluster = ClusterId{{2}};
+  Client client(server_->port());
+  client.Send(Packet(1, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_THAT(client.NextFailure(), HasSubstr(ClusterId{{1}}.ToString()));
+  header = Header(2);
+  header.target = {"n9"};
+  client.Send(Packet(2, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("this is server n0, not n9"));
+  header = Header(3);
+  header.cluster = ClusterId{{1}};
+  header.target = {"n0"};
+  client.Send(Packet(3, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_TRUE(client.NextSucceeds());
+}
+
 TEST_F(DataStream, AFullWindowStopsReading) {
   host_.hold_answers = true;
   const uint64_t window = host_.options().upload_window_bytes;
@@ -390,7 +408,7 @@ class Chain : public DataStream {
   }
   StreamHost last_host_{"n1"};
   DataStreamServer last_{&last_host_, {lane1_.get()}, {.listen = "127.0.0.1:0"}};
-  DataStreamSinks sinks_{{lane0_.get(), lane1_.get()}, 2'000};
+  DataStreamSinks sinks_{{lane0_.get(), lane1_.get()}, &host_.cluster(), 2'000};
 };
 
 TEST_F(Chain, D06_BytesReachTheSecondServerUnchanged) {
@@ -409,6 +427,16 @@ TEST_F(Chain, D06_BytesReachTheSecondServerUnchanged) {
     EXPECT_TRUE(content.bytes == data);
     EXPECT_TRUE(content.sealed);
   }
+}
+
+// Whatever the client's header said, a server says its own cluster, and whom it means.
+TEST_F(Chain, K7_AServerOfAnotherClusterGetsNoBytes) {
+  host_.cluster_id.Learn(ClusterId{{1}});
+  last_host_.cluster_id.Learn(ClusterId{{2}});
+  Client client(server_->port());
+  client.Send(Open(1) + Data(1, 0, "x"));
+  EXPECT_TRUE(client.NextSucceeds());
+  EXPECT_THAT(client.NextFailure(), HasSubstr(ClusterId{{2}}.ToString()));
 }
 
 TEST_F(Chain, D15_AStreamThatIsTakenOverGoesOnWhereTheServerBeforeStopped) {
@@ -482,7 +510,8 @@ class StrangeReplies : public testing::Test {
   ~StrangeReplies() override { sinks_.Stop(); }
 
   std::unique_ptr<env::Loop> lane_ = env::NewLoop("lane-0");
-  DataStreamSinks sinks_{{lane_.get()}, 5'000};
+  node::Cluster cluster_{{"n0"}, &env::RealClock()};
+  DataStreamSinks sinks_{{lane_.get()}, &cluster_, 5'000};
 };
 
 TEST_F(StrangeReplies, F72_AnAnswerThatDiffersFromWhatWasSentFailsTheStream) {
@@ -525,7 +554,7 @@ TEST_F(Chain, ADeadSuccessorFailsTheStream) {
 
 TEST_F(Chain, ASilentSuccessorFailsTheStream) {
   last_host_.hold_answers = true;
-  DataStreamSinks hasty({lane0_.get(), lane1_.get()}, 40);
+  DataStreamSinks hasty({lane0_.get(), lane1_.get()}, &host_.cluster(), 40);
   host_.sinks = &hasty;
   Client client(server_->port());
   client.Send(Open(1) + Data(1, 0, "x"));

@@ -1,5 +1,6 @@
 #include "edge/datastream/header.h"
 
+#include <string>
 #include <utility>
 
 #include "base/log.h"
@@ -50,19 +51,24 @@ absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& 
   ASSIGN_OR_RETURN(header.route, DecodeRoute(request));
   ASSIGN_OR_RETURN(header.blob, ratis::BlobHeaderFromWire(proto.message().content()));
   sluice::BlobHeader blob;
-  if (blob.ParseFromString(proto.message().content()) && blob.has_take_over())
-    header.take_over = blob.take_over();
+  if (blob.ParseFromString(proto.message().content())) {
+    if (blob.has_take_over()) header.take_over = blob.take_over();
+    header.cluster = ClusterId::FromBytes(blob.cluster()).value_or(ClusterId{});
+    header.target = {blob.target_id()};
+  }
   header.raw = std::move(raw);
   return header;
 }
 
 namespace {
 
-// The client's header, with the mark that only servers set.
-Bytes WithTakeOver(::sluice::ratis::common::RaftClientRequestProto proto, uint64_t length) {
+// The client's header, with what the server that passes it on says.
+Bytes WithOwnWords(::sluice::ratis::common::RaftClientRequestProto proto, const node::StreamHeader& header) {
   sluice::BlobHeader blob;
   if (blob.ParseFromString(proto.message().content())) {
-    blob.set_take_over(length);
+    if (header.take_over) blob.set_take_over(*header.take_over);
+    blob.set_cluster(header.cluster.IsZero() ? std::string() : std::string(header.cluster.AsBytes()));
+    blob.set_target_id(header.target.value);
     proto.mutable_message()->set_content(blob.SerializeAsString());
   }
   return Bytes::Take(proto.SerializeAsString());
@@ -73,8 +79,9 @@ Bytes WithTakeOver(::sluice::ratis::common::RaftClientRequestProto proto, uint64
 Bytes EncodeStreamHeader(const node::StreamHeader& header) {
   ::sluice::ratis::common::RaftClientRequestProto proto;
   if (!header.raw.empty()) {
-    if (!header.take_over || !proto.ParseFromString(header.raw.ToString())) return header.raw;
-    return WithTakeOver(std::move(proto), *header.take_over);
+    const bool adds = header.take_over || !header.cluster.IsZero() || !header.target.empty();
+    if (!adds || !proto.ParseFromString(header.raw.ToString())) return header.raw;
+    return WithOwnWords(std::move(proto), header);
   }
   auto& request = *proto.mutable_rpc_request();
   request.set_requestor_id(std::string(header.upload.client.AsBytes()));
@@ -88,8 +95,7 @@ Bytes EncodeStreamHeader(const node::StreamHeader& header) {
   }
   proto.mutable_message()->set_content(ratis::ToWire(header.blob));
   proto.mutable_data_stream();
-  if (header.take_over) return WithTakeOver(std::move(proto), *header.take_over);
-  return Bytes::Take(proto.SerializeAsString());
+  return WithOwnWords(std::move(proto), header);
 }
 
 Bytes EncodeHeld(const blob::Sealed& sealed) {

@@ -2,7 +2,7 @@
 // and what node makes of it.
 //
 //   ASSIGN_OR_RETURN(node::StreamHeader header, DecodeStreamHeader(packet, raw));
-//   socket.Write(EncodeStreamHeader(header));       // header.raw if it came over DataStream
+//   socket.Write(EncodeStreamHeader(header));       // header.raw if it came over DataStream, with our own words
 //
 // Pure functions; any thread. INVALID_ARGUMENT for ids that do not fit the packet, illegal names, and routes
 // that are no tree (F-71); whether group and peers exist is for the host to judge.
@@ -14,6 +14,7 @@
 namespace sluice::edge::datastream {
 
 absl::StatusOr<node::StreamHeader> DecodeStreamHeader(const wire::PacketHeader& packet, Bytes raw);
+// With header.raw, only the words that servers say of themselves are put in: take_over, cluster and target.
 Bytes EncodeStreamHeader(const node::StreamHeader& header);
 
 // Body of the reply to CLOSE between servers: what the answering one holds (docs/formats/datastream.md).

@@ -384,8 +384,9 @@ class Sink final : public node::ByteSink {
 
 }  // namespace
 
-DataStreamSinks::DataStreamSinks(std::vector<env::Loop*> lanes, uint32_t silence_ms)
-    : lanes_(std::move(lanes)) {
+DataStreamSinks::DataStreamSinks(std::vector<env::Loop*> lanes, const node::Cluster* cluster,
+                                 uint32_t silence_ms)
+    : lanes_(std::move(lanes)), cluster_(cluster) {
   for (env::Loop* lane : lanes_)
     links_.push_back(std::make_shared<Links>(lane, std::chrono::milliseconds(silence_ms)));
 }
@@ -399,7 +400,10 @@ std::unique_ptr<node::ByteSink> DataStreamSinks::Open(env::Executor* home, const
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (lanes_[i] == home) lane = i;
   }
-  return std::make_unique<Sink>(home, lanes_[lane], links_[lane], to, header, std::move(opened));
+  node::StreamHeader said = header;
+  said.cluster = cluster_->said();
+  said.target = to.id;
+  return std::make_unique<Sink>(home, lanes_[lane], links_[lane], to, said, std::move(opened));
 }
 
 void DataStreamSinks::Stop() {

@@ -1,6 +1,6 @@
 // Streams of uploads to other servers, over pooled DataStream connections.
 //
-//   auto sinks = std::make_unique<DataStreamSinks>(LanesOf(*server), options.successor_silence_ms);
+//   auto sinks = std::make_unique<DataStreamSinks>(LanesOf(*server), &host->cluster(), silence_ms);
 //   server->bytes().Plug(sinks.get(), fetcher);
 //   server->Add(std::move(sinks));
 //
@@ -17,6 +17,7 @@
 #include "edge/byte_lane.h"
 #include "edge/server.h"
 #include "env/loop.h"
+#include "node/cluster.h"
 
 namespace sluice::edge::datastream {
 
@@ -24,7 +25,8 @@ class Links;  // the outgoing connections of one lane
 
 class DataStreamSinks final : public Part, public SinkFactory {
  public:
-  DataStreamSinks(std::vector<env::Loop*> lanes, uint32_t silence_ms);
+  // `cluster`: what every header says of this server.
+  DataStreamSinks(std::vector<env::Loop*> lanes, const node::Cluster* cluster, uint32_t silence_ms);
   ~DataStreamSinks() override;
 
   std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
@@ -34,6 +36,7 @@ class DataStreamSinks final : public Part, public SinkFactory {
 
  private:
   const std::vector<env::Loop*> lanes_;
+  const node::Cluster* const cluster_;
   std::vector<std::shared_ptr<Links>> links_;  // one a lane; shared with sinks
   bool stopped_ = false;
 };

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/metrics.h"
+#include "edge/http/cluster_metrics.h"
 #include "edge/http/stream_metrics.h"
 
 namespace sluice::edge::http {
@@ -26,10 +27,10 @@ int Answer(mg_connection* connection, int code, const char* reason, const char* 
   return code;
 }
 
-int Metrics(mg_connection* connection, void* streams) {
+int Metrics(mg_connection* connection, void* asked) {
   auto families = MetricsRegistry()->Collect();
-  for (auto& family : static_cast<const StreamMetrics*>(streams)->Collect()) {
-    families.push_back(std::move(family));
+  for (const auto& collectable : *static_cast<const MetricsPort::Collectables*>(asked)) {
+    for (auto& family : collectable->Collect()) families.push_back(std::move(family));
   }
   return Answer(connection, 200, "OK", "text/plain; version=0.0.4; charset=utf-8",
                 prometheus::TextSerializer().Serialize(families));
@@ -46,8 +47,11 @@ int Ready(mg_connection* connection, void* serving) {
 
 }  // namespace
 
-MetricsPort::MetricsPort(std::string listen, Serving serving)
-    : listen_(std::move(listen)), serving_(std::move(serving)), streams_(std::make_unique<StreamMetrics>()) {}
+MetricsPort::MetricsPort(std::string listen, Serving serving, const node::Cluster* cluster)
+    : listen_(std::move(listen)), serving_(std::move(serving)) {
+  collectables_.push_back(std::make_unique<StreamMetrics>());
+  collectables_.push_back(std::make_unique<ClusterMetrics>(cluster));
+}
 MetricsPort::~MetricsPort() { Stop(); }
 
 absl::Status MetricsPort::Start() {
@@ -59,7 +63,7 @@ absl::Status MetricsPort::Start() {
         "cannot listen on {}: the port is in use, or the address is not of this machine", listen_));
   }
   // What they are given is only read.
-  mg_set_request_handler(context_, "/metrics", Metrics, streams_.get());
+  mg_set_request_handler(context_, "/metrics", Metrics, &collectables_);
   mg_set_request_handler(context_, "/healthz", Alive, nullptr);
   mg_set_request_handler(context_, "/readyz", Ready, const_cast<Serving*>(&serving_));
   return absl::OkStatus();

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "edge/peer/convert.h"
-#include "edge/peer/peer_service.h"
 #include "edge/status.h"
 #include "sluice/peer.grpc.pb.h"
+#include "wire/handshake.h"
 
 namespace sluice::edge::peer {
 namespace {
@@ -49,7 +49,7 @@ void PeerCalls::Call(const raft::Peer& to, int deadline_ms, Request request, Sta
     return;
   }
   state->context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(deadline_ms));
-  state->context->AddMetadata(kTargetKey, to.id.value);
+  state->context->AddMetadata(wire::kTargetKey, to.id.value);
   state->stub = pb::Peer::NewStub(links_->Get(to.address, PeerLinks::kRequests));
   start(*state->stub->async(), state->context.get(), &state->request, &state->reply,
         [this, state, reply_on](const grpc::Status& status) {

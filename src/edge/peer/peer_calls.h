@@ -51,7 +51,7 @@ class PeerCalls {
             Then then);
 
   PeerLinks* const links_;
-  InFlight in_flight_{kCallsMax};
+  InFlight in_flight_{kCallsMax, links_->cluster()};
 };
 
 }  // namespace sluice::edge::peer

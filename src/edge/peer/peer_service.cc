@@ -4,7 +4,9 @@
 
 #include <utility>
 
+#include "base/log.h"
 #include "base/names.h"
+#include "edge/handshake.h"
 #include "edge/peer/convert.h"
 #include "edge/ratis/convert.h"
 #include "edge/status.h"
@@ -24,15 +26,10 @@ grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const 
 PeerService::PeerService(node::Host* host, env::Executor* executor)
     : host_(host), executor_(executor), incarnation_(static_cast<uint64_t>(env::RealClock().WallNowMs())) {}
 
-absl::Status PeerService::CheckTarget(const grpc::CallbackServerContext& context) const {
-  const auto it = context.client_metadata().find(kTargetKey);
-  const std::string& self = host_->options().self.id.value;
-  if (it == context.client_metadata().end() || it->second == self) return absl::OkStatus();
-  return absl::FailedPreconditionError(fmt::format("this is server {}, not the one that was meant", self));
-}
-
-absl::Status PeerService::CheckGroup(const absl::StatusOr<GroupId>& group) const {
+absl::Status PeerService::CheckCall(const grpc::CallbackServerContext& context,
+                                    const absl::StatusOr<GroupId>& group) const {
   RETURN_IF_ERROR(group.status());
+  RETURN_IF_ERROR(CheckServer(context, *host_, {.group = *group, .from = {}, .target = {}}));
   if (host_->HasGroup(*group)) return absl::OkStatus();
   return absl::NotFoundError(fmt::format("group {} is not here", group->ToString()));
 }
@@ -46,7 +43,13 @@ grpc::ServerUnaryReactor* PeerService::Hello(grpc::CallbackServerContext* contex
   for (const GroupId& group : host_->Groups()) {
     reply->add_groups(group.AsBytes().data(), group.AsBytes().size());
   }
-  if (!request->target_id().empty() && request->target_id() != self) {
+  reply->set_cluster(std::string(host_->cluster().said().AsBytes()));
+  const auto theirs = ClusterId::FromBytes(request->cluster()).value_or(ClusterId{});
+  const absl::Status same =
+      host_->cluster().Check(fmt::format("server {}", Printable(request->server_id())), theirs);
+  if (!same.ok()) {
+    reply->set_message(std::string(Message(same)));
+  } else if (!request->target_id().empty() && request->target_id() != self) {
     reply->set_message(fmt::format("this is server {}, not the one that was meant", self));
   } else if (request->server_id() == self) {
     reply->set_message(fmt::format("two servers call themselves {}", self));
@@ -61,8 +64,7 @@ grpc::ServerUnaryReactor* PeerService::Hello(grpc::CallbackServerContext* contex
 grpc::ServerUnaryReactor* PeerService::Have(grpc::CallbackServerContext* context,
                                             const pb::HaveRequest* request, pb::HaveReply* reply) {
   const auto group = GroupFrom(request->group());
-  absl::Status status = CheckTarget(*context);
-  if (status.ok()) status = CheckGroup(group);
+  absl::Status status = CheckCall(*context, group);
   const auto upload = FromProto(request->upload());
   if (status.ok()) status = upload.status();
   if (!status.ok()) return FinishNow(context, status);
@@ -77,8 +79,7 @@ grpc::ServerUnaryReactor* PeerService::Have(grpc::CallbackServerContext* context
 grpc::ServerUnaryReactor* PeerService::Sealed(grpc::CallbackServerContext* context,
                                               const pb::SealedRequest* request, pb::SealedReply*) {
   const auto group = GroupFrom(request->group());
-  absl::Status status = CheckTarget(*context);
-  if (status.ok()) status = CheckGroup(group);
+  absl::Status status = CheckCall(*context, group);
   auto upload = FromProto(request->upload());
   if (status.ok()) status = upload.status();
   if (!status.ok()) return FinishNow(context, status);
@@ -92,8 +93,7 @@ grpc::ServerUnaryReactor* PeerService::OrderFetch(grpc::CallbackServerContext* c
                                                   const pb::OrderFetchRequest* request,
                                                   pb::HaveReply* reply) {
   const auto group = GroupFrom(request->group());
-  absl::Status status = CheckTarget(*context);
-  if (status.ok()) status = CheckGroup(group);
+  absl::Status status = CheckCall(*context, group);
   auto upload = FromProto(request->upload());
   if (status.ok()) status = upload.status();
   if (!status.ok()) return FinishNow(context, status);
@@ -128,8 +128,7 @@ grpc::ServerUnaryReactor* PeerService::QueryWrite(grpc::CallbackServerContext* c
                                                   const pb::QueryWriteRequest* request,
                                                   pb::QueryWriteReply* reply) {
   const auto group = GroupFrom(request->group());
-  absl::Status status = CheckTarget(*context);
-  if (status.ok()) status = CheckGroup(group);
+  absl::Status status = CheckCall(*context, group);
   if (status.ok()) status = CheckName(request->name());
   if (!status.ok()) return FinishNow(context, status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -147,10 +146,9 @@ grpc::ServerUnaryReactor* PeerService::QueryWrite(grpc::CallbackServerContext* c
 
 grpc::ServerUnaryReactor* PeerService::Publish(grpc::CallbackServerContext* context,
                                                const pb::PublishRequest* request, pb::Outcome* reply) {
-  absl::Status status = CheckTarget(*context);
   auto publish = FromProto(*request);
-  if (status.ok()) status = publish.status();
-  if (status.ok()) status = CheckGroup(publish->group);
+  absl::Status status = publish.status();
+  if (status.ok()) status = CheckCall(*context, publish->group);
   if (!status.ok()) return FinishNow(context, status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   host_->Publish(*std::move(publish), [reactor, reply](node::ClientReply answered) {
@@ -162,10 +160,9 @@ grpc::ServerUnaryReactor* PeerService::Publish(grpc::CallbackServerContext* cont
 
 grpc::ServerUnaryReactor* PeerService::Remove(grpc::CallbackServerContext* context,
                                               const pb::RemoveRequest* request, pb::Outcome* reply) {
-  absl::Status status = CheckTarget(*context);
   auto remove = FromProto(*request);
-  if (status.ok()) status = remove.status();
-  if (status.ok()) status = CheckGroup(remove->group);
+  absl::Status status = remove.status();
+  if (status.ok()) status = CheckCall(*context, remove->group);
   if (!status.ok()) return FinishNow(context, status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   host_->Remove(*std::move(remove), [reactor, reply](node::ClientReply answered) {

@@ -2,9 +2,8 @@
 //
 //   PeerService service(host, &loop);  builder.RegisterService(&service);
 //
-// Threading: gRPC's threads; answers come over `executor`. A call that names another server as its target
-// (metadata kTargetKey) is refused with FAILED_PRECONDITION:
-// an address that was reused must not answer for its predecessor.
+// Threading: gRPC's threads; answers come over `executor`. A call of another cluster, or one that means another
+// server (an address that was reused must not answer for its predecessor), is refused with FAILED_PRECONDITION.
 #pragma once
 
 #include "env/executor.h"
@@ -13,7 +12,6 @@
 
 namespace sluice::edge::peer {
 
-inline constexpr char kTargetKey[] = "sluice-target-bin";
 inline constexpr uint32_t kFormatVersion = 1;
 
 class PeerService final : public ::sluice::peer::Peer::CallbackService {
@@ -46,8 +44,8 @@ class PeerService final : public ::sluice::peer::Peer::CallbackService {
                                    ::sluice::peer::Outcome* reply) override;
 
  private:
-  absl::Status CheckTarget(const grpc::CallbackServerContext& context) const;
-  absl::Status CheckGroup(const absl::StatusOr<GroupId>& group) const;
+  absl::Status CheckCall(const grpc::CallbackServerContext& context,
+                         const absl::StatusOr<GroupId>& group) const;
 
   node::Host* const host_;
   env::Executor* const executor_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "edge/status.h"
 #include "edge/write_queue.h"
 
 namespace sluice::edge::ratis {
@@ -65,11 +66,18 @@ AppendSender::AppendSender(node::Host* host, GroupId group, PeerId peer, std::sh
 
 AppendSender::~AppendSender() = default;
 
+std::shared_ptr<AppendSender::Call> AppendSender::TakeStale() {
+  if (call_ == nullptr || said_ == host_->cluster().said()) return nullptr;
+  unanswered_ = 0;
+  return std::exchange(call_, nullptr);
+}
+
 std::shared_ptr<AppendSender::Call> AppendSender::OpenCall() {
   if (call_ != nullptr) return call_;
   if (Now() < retry_at_) return nullptr;
   auto context = in_flight_->Begin();
   if (context == nullptr) return nullptr;
+  said_ = host_->cluster().said();
   call_ = std::make_shared<Call>(shared_from_this(), std::move(context));
   call_->Begin(call_);
   return call_;
@@ -77,11 +85,17 @@ std::shared_ptr<AppendSender::Call> AppendSender::OpenCall() {
 
 bool AppendSender::Send(const raft::AppendRequest& append) {
   std::shared_ptr<Call> call;
+  std::shared_ptr<Call> stale;
   {
     std::lock_guard lock(mutex_);
+    stale = TakeStale();
     call = OpenCall();
     if (call == nullptr) return false;
     if (unanswered_++ == 0) progress_at_ = Now();
+  }
+  if (stale != nullptr) {
+    stale->Cancel();
+    host_->Unreachable(group_, peer_);  // what it carried may be lost
   }
   pb::AppendEntriesRequestProto request;
   if (const absl::Status converted = ToProto(append, &request); !converted.ok()) {
@@ -142,6 +156,7 @@ void AppendSender::OnCallEnded(const Call* call, const grpc::Status& status) {
     retry_at_ = Now() + pause_ / 2 + jitter;
   }
   LogDebug("append stream to {} ended: {}", peer_.value, Printable(status.error_message()));
+  host_->cluster().TellRefused(peer_, FromGrpc(status));
   host_->Unreachable(group_, peer_);
 }
 

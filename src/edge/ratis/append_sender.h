@@ -39,6 +39,8 @@ class AppendSender : public std::enable_shared_from_this<AppendSender> {
   class Call;
   // With the lock held; nullptr while the pause after a failure lasts, or when the server is stopping.
   std::shared_ptr<Call> OpenCall();
+  // A stream that was opened before this server's cluster was known, to be cancelled without the lock.
+  std::shared_ptr<Call> TakeStale();
   void OnReply(const pb::AppendEntriesReplyProto& reply);
   void OnCallEnded(const Call* call, const grpc::Status& status);
 
@@ -50,6 +52,7 @@ class AppendSender : public std::enable_shared_from_this<AppendSender> {
 
   std::mutex mutex_;  // guards all below
   std::shared_ptr<Call> call_;
+  ClusterId said_;  // when the call was opened
   env::Instant retry_at_{};
   env::Duration pause_{};
   uint64_t unanswered_ = 0;

@@ -4,8 +4,11 @@
 #include <utility>
 
 #include "edge/bidi_call.h"
+#include "edge/handshake.h"
 #include "edge/ratis/ordered_window.h"
+#include "edge/status.h"
 #include "env/clock.h"
+#include "wire/handshake.h"
 
 namespace sluice::edge::ratis {
 
@@ -232,6 +235,11 @@ ClientService::Reactor* ClientService::unordered(grpc::CallbackServerContext* co
 }
 
 ClientService::Reactor* ClientService::Open(grpc::CallbackServerContext* context, bool ordered) {
+  if (const absl::Status same = CheckClient(*context, *host_); !same.ok()) {
+    return Refuse<pb::RaftClientRequestProto, pb::RaftClientReplyProto>(ToGrpc(same));
+  }
+  const ClusterId cluster = host_->cluster().id();
+  if (!cluster.IsZero()) context->AddInitialMetadata(wire::kClusterKey, std::string(cluster.AsBytes()));
   auto call = std::make_shared<ClientCall>(context, ordered, host_, board_, messages_, calls_);
   if (!calls_->Add(call)) {
     return Refuse<pb::RaftClientRequestProto, pb::RaftClientReplyProto>(

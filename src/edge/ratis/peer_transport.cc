@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "edge/ratis/snapshot_sender.h"
+#include "edge/status.h"
 
 namespace sluice::edge::ratis {
 namespace {
@@ -119,6 +120,7 @@ void PeerTransport::Call(const GroupId& group, const raft::Peer& to, int deadlin
             Step(group, peer, then(state->reply));
           } else {
             LogDebug("call to {}: {}", peer.value, Printable(status.error_message()));
+            host_->cluster().TellRefused(peer, FromGrpc(status));
             host_->Unreachable(group, peer);
           }
           in_flight_.End(state->context.get());

@@ -60,9 +60,10 @@ class PeerTransport final : public node::PeerTransport {
   ReplyTable* const replies_;
   env::Executor* const disk_;
   env::Files* const files_;
-  InFlight in_flight_{kCallsMax};
-  InFlight streams_{kSendersMax};  // apart: votes do not wait for streams, nor the other way round
-  std::mutex mutex_;               // guards the next
+  InFlight in_flight_{kCallsMax, &host_->cluster()};
+  // Apart: votes do not wait for streams, nor the other way round.
+  InFlight streams_{kSendersMax, &host_->cluster()};
+  std::mutex mutex_;  // guards the next
   env::Instant next_refusal_log_{};
   // By address too: a peer that moved gets new streams. Shared with the calls that are open.
   RecentTable<std::tuple<GroupId, PeerId, std::string, PeerLinks::Use>, std::shared_ptr<AppendSender>>

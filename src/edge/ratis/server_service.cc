@@ -5,6 +5,8 @@
 
 #include "base/metrics.h"
 #include "edge/bidi_call.h"
+#include "edge/handshake.h"
+#include "edge/status.h"
 
 namespace sluice::edge::ratis {
 namespace {
@@ -21,7 +23,15 @@ absl::StatusOr<ServerHeader> Addressed(grpc::CallbackServerContext& context, con
   auto header = FromProto(proto);
   if (!header.ok()) {
     *failure = Wrong(context, header.status());
-  } else if (!host.HasGroup(header->group)) {
+    return header;
+  }
+  const absl::Status same = CheckServer(
+      context, host, {.group = header->group, .from = header->from, .target = {proto.reply_id()}});
+  if (!same.ok()) {
+    *failure = ToGrpc(same);
+    return same;
+  }
+  if (!host.HasGroup(header->group)) {
     *failure = EndCall(context, GroupMismatch(host.options().self.id, header->group));
     return absl::NotFoundError("no such group");
   }

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "base/log.h"
+#include "edge/handshake.h"
+#include "edge/status.h"
 
 namespace sluice::edge::ratis {
 namespace {
@@ -64,6 +66,13 @@ void SnapshotReceiver::OnChunk() {
   };
   auto header = FromProto(request_.server_request());
   if (!header.ok()) return fail(header.status());
+  const absl::Status same = CheckServer(
+      *context_, *host_,
+      {.group = header->group, .from = header->from, .target = {request_.server_request().reply_id()}});
+  if (!same.ok()) {
+    DropFile();
+    return End([same] { return ToGrpc(same); });
+  }
   if (!host_->HasGroup(header->group)) {
     return Fail(GroupMismatch(host_->options().self.id, header->group));
   }

@@ -1,0 +1,79 @@
+#include "edge/handshake.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "base/log.h"
+#include "wire/handshake.h"
+
+namespace sluice::edge {
+namespace {
+
+std::optional<std::string> Metadata(const grpc::CallbackServerContext& context, const char* key) {
+  const auto at = context.client_metadata().find(key);
+  if (at == context.client_metadata().end()) return std::nullopt;
+  return std::string(at->second.data(), at->second.size());
+}
+
+absl::Status CheckTarget(const std::string& target, const node::Host& host) {
+  const std::string& self = host.options().self.id.value;
+  if (target == self) return absl::OkStatus();
+  return absl::FailedPreconditionError(fmt::format(
+      "this is server {}, not {}, which was meant: is its address wrong?", self, Printable(target)));
+}
+
+absl::Status CheckCluster(std::string_view who, const std::string& said, const node::Host& host) {
+  const auto cluster = ClusterId::FromBytes(said);
+  if (!cluster) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} bytes of metadata {}: 16 expected", said.size(), wire::kClusterKey));
+  }
+  return host.cluster().Check(who, *cluster);
+}
+
+bool JavaMayCall(const node::Host& host, const GroupId& group) {
+  const auto& groups = host.options().groups;
+  return std::any_of(groups.begin(), groups.end(), [&](const node::GroupSpec& spec) {
+    return spec.id == group && spec.mode == node::GroupMode::kRatis;
+  });
+}
+
+}  // namespace
+
+void SayCluster(const node::Cluster& cluster, grpc::ClientContext* context) {
+  const ClusterId said = cluster.said();
+  if (!said.IsZero()) context->AddMetadata(wire::kClusterKey, std::string(said.AsBytes()));
+}
+
+absl::Status CheckServer(const grpc::CallbackServerContext& context, const node::Host& host,
+                         const ServerCall& call) {
+  const auto cluster = Metadata(context, wire::kClusterKey);
+  if (!cluster && JavaMayCall(host, call.group)) return absl::OkStatus();
+  const std::string who =
+      call.from.empty() ? "a server" : fmt::format("server {}", Printable(call.from.value));
+  if (cluster) {
+    RETURN_IF_ERROR(CheckCluster(who, *cluster, host));
+  } else {
+    RETURN_IF_ERROR(host.cluster().Check(who, ClusterId{}));
+  }
+  if (const auto target = Metadata(context, wire::kTargetKey)) return CheckTarget(*target, host);
+  return call.target.empty() ? absl::OkStatus() : CheckTarget(call.target.value, host);
+}
+
+absl::Status CheckClient(const grpc::CallbackServerContext& context, const node::Host& host) {
+  if (const auto cluster = Metadata(context, wire::kClusterKey)) {
+    RETURN_IF_ERROR(CheckCluster("a client", *cluster, host));
+  }
+  const auto target = Metadata(context, wire::kTargetKey);
+  return target ? CheckTarget(*target, host) : absl::OkStatus();
+}
+
+absl::Status CheckStream(const node::StreamHeader& header, const node::Host& host) {
+  if (!header.cluster.IsZero()) {
+    RETURN_IF_ERROR(host.cluster().Check("the sender of a stream", header.cluster));
+  }
+  return header.target.empty() ? absl::OkStatus() : CheckTarget(header.target.value, host);
+}
+
+}  // namespace sluice::edge
