@@ -73,8 +73,13 @@ class Client final : public BlobClient {
   }
 
  private:
+  struct Attempt {
+    bool resume = false;  // at the server of the attempt before
+    Duration silence;
+  };
   absl::StatusOr<BlobFacts> PutByByteStream(const std::string& address, const std::string& name,
-                                            BlobContent& content, const PutOptions& options, bool resume);
+                                            BlobContent& content, const PutOptions& options,
+                                            const Attempt& attempt);
   // True after the pause that is due: the transfer goes on at the server that comes first now.
   bool Again(client::Persistence& persistence, const std::string& address, const absl::Status& status) {
     const client::Persistence::Next next = persistence.Failed({.address = address,
@@ -88,6 +93,10 @@ class Client final : public BlobClient {
     return true;
   }
 
+  Duration AttemptSilence(const client::Persistence& persistence) const {
+    return persistence.AttemptSilence(connection_->servers().size());
+  }
+
   const BlobClientOptions options_;
   const std::shared_ptr<Connection> connection_;
   const Duration silence_;
@@ -95,21 +104,21 @@ class Client final : public BlobClient {
 
 absl::StatusOr<BlobFacts> Client::PutByByteStream(const std::string& address, const std::string& name,
                                                   BlobContent& content, const PutOptions& options,
-                                                  bool resume) {
+                                                  const Attempt& attempt) {
   const client::ByteStreamTarget target{
       .address = address, .name = name, .group = options_.group, .digest = options.digest};
   uint64_t offset = 0;
-  if (resume) {
+  if (attempt.resume) {
     // The same server may still have what it synced; if not, the upload starts anew.
     const auto committed = client::QueryWrite(*connection_, target);
     if (committed.ok() && !committed->complete && committed->bytes <= content.length())
       offset = committed->bytes;
   }
   absl::StatusOr<uint64_t> size =
-      client::WriteStream(*connection_, target, content, offset, silence_, options.on_progress);
+      client::WriteStream(*connection_, target, content, offset, attempt.silence, options.on_progress);
   if (offset > 0 && absl::IsInvalidArgument(size.status())) {
     // What the server told of may be at another one, where it cannot be gone on with from here.
-    size = client::WriteStream(*connection_, target, content, 0, silence_, options.on_progress);
+    size = client::WriteStream(*connection_, target, content, 0, attempt.silence, options.on_progress);
   }
   RETURN_IF_ERROR(size.status());
   if (*size != content.length()) {
@@ -145,9 +154,11 @@ absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& cont
   std::string last_address;
   while (true) {
     const std::string address = connection_->Order().front();
-    absl::StatusOr<BlobFacts> facts =
-        by_bytestream ? PutByByteStream(address, name, content, watched, address == last_address)
-                      : client::PutStream(connection_, address, request, content);
+    const Attempt attempt{.resume = address == last_address, .silence = AttemptSilence(persistence)};
+    request.attempt = attempt.silence;
+    absl::StatusOr<BlobFacts> facts = by_bytestream
+                                          ? PutByByteStream(address, name, content, watched, attempt)
+                                          : client::PutStream(connection_, address, request, content);
     if (facts.ok()) return facts;
     if (!Again(persistence, address, facts.status())) return persistence.Verdict(facts.status());
     if (options.on_retry) options.on_retry(facts.status());
@@ -183,7 +194,7 @@ absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
     absl::Status status = client::ReadStream(
         *connection_,
         {.address = address, .name = name, .group = options_.group, .digest = true, .content_id = content_id},
-        offset, silence_, on_bytes);
+        offset, AttemptSilence(persistence), on_bytes);
     if (!taken.ok()) return taken;
     if (absl::IsAborted(status)) {
       return absl::AbortedError(

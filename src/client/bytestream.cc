@@ -74,7 +74,8 @@ class SilenceWatch {
 };
 
 // How sluice's servers are told what the protocol has no field for.
-void AddMetadata(const ByteStreamTarget& target, grpc::ClientContext* context) {
+void AddMetadata(const Connection& connection, const ByteStreamTarget& target, grpc::ClientContext* context) {
+  connection.Prepare(target.address, context);
   if (target.group != kDefaultGroup) context->AddMetadata(wire::kGroupKey, target.group.ToString());
   if (!target.digest) context->AddMetadata(wire::kNoDigestKey, "1");
   if (!target.content_id.empty()) context->AddMetadata(wire::kContentKey, target.content_id);
@@ -94,7 +95,7 @@ absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTar
                                      const std::function<void(uint64_t)>& on_progress) {
   const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
-  AddMetadata(target, &context);
+  AddMetadata(connection, target, &context);
   ::sluice::bytestream::WriteResponse response;
   SilenceWatch watch(&context, silence);
   const std::unique_ptr<grpc::ClientWriter<grpc::ByteBuffer>> call(
@@ -127,8 +128,8 @@ absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTar
 absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const ByteStreamTarget& target) {
   const auto stub = ByteStream::NewStub(connection.Channel(target.address));
   grpc::ClientContext context;
-  AddMetadata(target, &context);
-  SetDeadline(&context, kCallTimeout);
+  AddMetadata(connection, target, &context);
+  SetDeadline(&context, kAttemptTimeout);
   ::sluice::bytestream::QueryWriteStatusRequest request;
   ::sluice::bytestream::QueryWriteStatusResponse response;
   request.set_resource_name(target.name);
@@ -141,7 +142,7 @@ absl::Status ReadStream(Connection& connection, const ByteStreamTarget& target, 
                         Duration silence, const std::function<absl::Status(const Bytes&)>& take) {
   const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
-  AddMetadata(target, &context);
+  AddMetadata(connection, target, &context);
   ::sluice::bytestream::ReadRequest request;
   request.set_resource_name(target.name);
   request.set_read_offset(static_cast<int64_t>(offset));

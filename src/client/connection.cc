@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "base/strings.h"
 #include "edge/grpc_threads.h"
+#include "wire/handshake.h"
 
 namespace sluice::client {
 namespace {
@@ -89,10 +90,42 @@ std::vector<std::string> Connection::servers() const {
   return servers_;
 }
 
-void Connection::AddServer(const std::string& address) {
+void Connection::AddServer(const std::string& address, const std::string& id) {
   std::lock_guard lock(mutex_);
-  if (address.empty() || servers_.size() >= kServersMax) return;
-  if (std::find(servers_.begin(), servers_.end(), address) == servers_.end()) servers_.push_back(address);
+  if (address.empty() || address.front() == ':' || servers_.size() >= kServersMax) return;
+  if (std::find(servers_.begin(), servers_.end(), address) != servers_.end()) return;
+  servers_.push_back(address);
+  if (!id.empty()) ids_[address] = id;
+}
+
+absl::Status Connection::LearnCluster(const std::string& address, const ClusterId& cluster) {
+  std::lock_guard lock(mutex_);
+  if (cluster.IsZero() || cluster == cluster_) return absl::OkStatus();
+  if (!cluster_.IsZero()) {
+    return absl::FailedPreconditionError(
+        fmt::format("{} is of cluster {}, {} of cluster {}: name servers of one cluster", address,
+                    cluster.ToString(), cluster_at_, cluster_.ToString()));
+  }
+  cluster_ = cluster;
+  cluster_at_ = address;
+  return absl::OkStatus();
+}
+
+ClusterId Connection::cluster() const {
+  std::lock_guard lock(mutex_);
+  return cluster_;
+}
+
+void Connection::Prepare(const std::string& address, grpc::ClientContext* context) const {
+  std::lock_guard lock(mutex_);
+  if (!cluster_.IsZero()) context->AddMetadata(wire::kClusterKey, std::string(cluster_.AsBytes()));
+  if (const auto id = ids_.find(address); id != ids_.end())
+    context->AddMetadata(wire::kTargetKey, id->second);
+}
+
+void Connection::Prepare(const std::string& address, grpc::ClientContext* context, Duration timeout) const {
+  Prepare(address, context);
+  SetDeadline(context, timeout);
 }
 
 std::shared_ptr<grpc::Channel> Connection::Channel(const std::string& address) {
@@ -132,18 +165,28 @@ bool Connection::Reached(const std::string& address) {
   return false;
 }
 
-absl::Status Connection::AtAny(absl::FunctionRef<absl::Status(const std::string& address)> attempt,
-                               Patience patience) {
+absl::Status Connection::AtAny(
+    absl::FunctionRef<absl::Status(const std::string& address, Duration timeout)> attempt,
+    Patience patience) {
   const Clock::time_point start = Clock::now();
   Clock::time_point reached = start;
   std::map<std::string, absl::Status> said;
+  Duration timeout = kAttemptTimeout;
   for (Duration pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
-    for (const std::string& address : Order()) {
-      absl::Status status = attempt(address);
-      if (status.ok() || !IsWorthAnotherServer(status)) {
+    const std::vector<std::string> order = Order();
+    size_t full = 0;
+    absl::Status refused;
+    for (const std::string& address : order) {
+      absl::Status status = attempt(address, order.size() == 1 ? kAttemptTimeoutMax : timeout);
+      const bool is_full = absl::IsResourceExhausted(status);
+      if (status.ok() || !(is_full || IsWorthAnotherServer(status))) {
         std::lock_guard lock(mutex_);
         first_ = static_cast<size_t>(std::find(servers_.begin(), servers_.end(), address) - servers_.begin());
         return status;
+      }
+      if (is_full) {
+        ++full;
+        refused = status;
       }
       // The first words of a server that refuses are the clearest: later ones tell of retries.
       if (Reached(address)) {
@@ -153,6 +196,8 @@ absl::Status Connection::AtAny(absl::FunctionRef<absl::Status(const std::string&
         said.try_emplace(address, std::move(status));
       }
     }
+    if (full == order.size()) return refused;
+    timeout = std::min(timeout * 2, kAttemptTimeoutMax);
     const Clock::time_point end = std::min(reached + patience.contact, start + patience.answer);
     const Clock::time_point now = Clock::now();
     if (now >= end) return NoServerAnswered(said, reached > start);

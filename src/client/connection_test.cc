@@ -28,7 +28,7 @@ TEST(ParseServers, TakesAListAndNamesThePartThatIsNone) {
 TEST(Connection, AsksTheOneThatAnsweredLastFirst) {
   Connection connection({"a:1", "b:1", "c:1"});
   std::vector<std::string> asked;
-  const auto only_b = [&](const std::string& address) {
+  const auto only_b = [&](const std::string& address, Duration) {
     asked.push_back(address);
     return address == "b:1" ? absl::OkStatus() : absl::UnavailableError("no");
   };
@@ -39,20 +39,84 @@ TEST(Connection, AsksTheOneThatAnsweredLastFirst) {
   EXPECT_THAT(connection.Order(), ElementsAre("c:1", "a:1", "b:1"));
   connection.Avoid("b:1");  // is not first any more
   EXPECT_THAT(connection.Order(), ElementsAre("c:1", "a:1", "b:1"));
-  connection.AddServer("d:1");
-  connection.AddServer("a:1");
+  connection.AddServer("d:1", "n3");
+  connection.AddServer("a:1", "n0");
   EXPECT_EQ(connection.servers().size(), 4u);
 }
 
 TEST(Connection, AnAnswerIsNotSoughtElsewhere) {
   Connection connection({"a:1", "b:1"});
   int asked = 0;
-  const absl::Status status = connection.AtAny([&](const std::string&) {
+  const absl::Status status = connection.AtAny([&](const std::string&, Duration) {
     ++asked;
     return absl::NotFoundError("no such blob");
   });
   EXPECT_TRUE(absl::IsNotFound(status));
   EXPECT_EQ(asked, 1);
+}
+
+TEST(Connection, K22_AnAttemptIsShortWhileThereIsAnotherServer) {
+  Connection three({"a:1", "b:1", "c:1"});
+  std::vector<Duration> given;
+  const auto attempt = [&](const std::string&, Duration timeout) {
+    given.push_back(timeout);
+    return given.size() < 5 ? absl::DeadlineExceededError("frozen") : absl::OkStatus();
+  };
+  EXPECT_TRUE(three.AtAny(attempt).ok());
+  EXPECT_THAT(given, ElementsAre(kAttemptTimeout, kAttemptTimeout, kAttemptTimeout, 2 * kAttemptTimeout,
+                                 2 * kAttemptTimeout));
+  Connection one({"a:1"});
+  given.assign(4, {});
+  EXPECT_TRUE(one.AtAny(attempt).ok());
+  EXPECT_EQ(given.back(), kAttemptTimeoutMax);
+}
+
+TEST(Connection, K22_OneFullServerIsNotTheAnswerOfAll) {
+  Connection connection({"a:1", "b:1"});
+  int asked = 0;
+  EXPECT_TRUE(connection
+                  .AtAny([&](const std::string& address, Duration) {
+                    ++asked;
+                    return address == "a:1" ? absl::ResourceExhaustedError("full") : absl::OkStatus();
+                  })
+                  .ok());
+  EXPECT_EQ(asked, 2);
+  asked = 0;
+  EXPECT_TRUE(absl::IsResourceExhausted(connection.AtAny([&](const std::string&, Duration) {
+    ++asked;
+    return absl::ResourceExhaustedError("full");
+  })));
+  EXPECT_EQ(asked, 2) << "each once: it is final for it";
+}
+
+TEST(Connection, K20_ServersOfTwoClustersAreNotAskedTogether) {
+  const LiveServer one, two;
+  Connection connection({one.address(), two.address()});
+  // A cluster knows itself once its first leader has said so.
+  const auto ask = [&](const LiveServer& server) {
+    absl::StatusOr<ServerStatus> status = AskStatus(connection, server.address(), kCallTimeout);
+    while (status.ok() && status->cluster.IsZero())
+      status = AskStatus(connection, server.address(), kCallTimeout);
+    return status;
+  };
+  const auto first = ask(one);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(connection.cluster(), first->cluster);
+  const auto second = ask(two);
+  EXPECT_TRUE(absl::IsFailedPrecondition(second.status())) << second.status();
+  EXPECT_THAT(std::string(Message(second.status())), HasSubstr(first->cluster.ToString()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(StatBlob(connection, kDefaultGroup, "x").status()) ||
+              absl::IsNotFound(StatBlob(connection, kDefaultGroup, "x").status()));
+}
+
+TEST(Connection, K20_AServerThatListensEverywhereIsWhereItWasReached) {
+  const LiveServer server({}, "", "0.0.0.0:0");
+  const std::string port = server.address().substr(server.address().rfind(':'));
+  Connection connection({"127.0.0.1" + port});
+  const auto status = AskStatus(connection, "127.0.0.1" + port, kCallTimeout);
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_EQ(status->self.address, "127.0.0.1" + port);
+  EXPECT_THAT(status->self.data_stream_address, testing::StartsWith("127.0.0.1:"));
 }
 
 TEST(Connection, AStoppedClusterIsOneLineThatNamesEveryServer) {
@@ -71,7 +135,7 @@ TEST(Connection, AServerThatIsThereIsAskedAgain) {
   const LiveServer server;
   Connection connection({server.address()});
   int asked = 0;
-  const auto third_time = [&](const std::string& address) {
+  const auto third_time = [&](const std::string& address, Duration) {
     const absl::Status status = AskStatus(connection, address, kCallTimeout).status();
     return ++asked < 3 && status.ok() ? absl::UnavailableError("no leader yet") : status;
   };
@@ -79,7 +143,7 @@ TEST(Connection, AServerThatIsThereIsAskedAgain) {
   const Duration contact = std::chrono::milliseconds(1'000);
   EXPECT_TRUE(connection.AtAny(third_time, {.contact = contact, .answer = kAnswerPatience}).ok());
   EXPECT_EQ(asked, 3);
-  const auto never = [&](const std::string& address) {
+  const auto never = [&](const std::string& address, Duration) {
     (void)AskStatus(connection, address, kCallTimeout);
     return absl::UnavailableError("no leader");
   };

@@ -3,6 +3,8 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 
+#include <algorithm>
+
 #include "absl/functional/function_ref.h"
 #include "client/ratis_reply.h"
 #include "sluice/ratis/grpc.grpc.pb.h"
@@ -24,14 +26,14 @@ void FillHeader(const ClientId& client, const GroupId& group, pb::RaftRpcRequest
 // Asks `server`, or any; the errors of a Ratis call are in its trailers.
 absl::Status Ask(Connection& connection, const std::string& server,
                  absl::FunctionRef<grpc::Status(Stub&, grpc::ClientContext*)> call) {
-  const auto attempt = [&](const std::string& address) {
+  const auto attempt = [&](const std::string& address, Duration timeout) {
     const auto stub = ::sluice::ratis::grpc::AdminProtocolService::NewStub(connection.Channel(address));
     grpc::ClientContext context;
-    SetDeadline(&context, kCallTimeout);
+    connection.Prepare(address, &context, std::min(timeout, kCallTimeout));
     const grpc::Status status = call(*stub, &context);
     return StatusOfCall(status, context);
   };
-  return server.empty() ? connection.AtAny(attempt) : attempt(server);
+  return server.empty() ? connection.AtAny(attempt) : attempt(server, kCallTimeout);
 }
 
 RaftGroupMember MemberOf(const pb::RaftPeerProto& peer) {

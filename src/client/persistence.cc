@@ -18,7 +18,6 @@ bool IsFinal(const absl::Status& status) {
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kOutOfRange:
       return true;
     default:
@@ -45,13 +44,25 @@ Persistence::Next Persistence::Failed(const Failure& failure, Clock::time_point 
     said_.try_emplace(failure.address, failure.status);
   }
   if (IsFinal(failure.status)) return {};
+  if (absl::IsResourceExhausted(failure.status)) {
+    full_.insert(failure.address);
+  } else {
+    full_.erase(failure.address);
+  }
+  if (full_.size() >= failure.servers) return {};
   if (now - moved_at_ > silence_) return {};
   if (!moved_ && now - reached_at_ > kContactPatience) return {};
   if (++failed_in_row_ < failure.servers) return {.again = true};
   // A whole round failed: the next one comes later and later.
   pause_ = pause_ == Duration{} ? kFirstPause : std::min(pause_ * 2, kLongestPause);
   failed_in_row_ = 0;
+  ++rounds_;
   return {.again = true, .pause = pause_};
+}
+
+Duration Persistence::AttemptSilence(size_t servers) const {
+  if (servers < 2) return silence_;
+  return std::min(silence_, kAttemptTimeout * (1 << std::min(rounds_, 8)));
 }
 
 absl::Status Persistence::Verdict(const absl::Status& last) const {

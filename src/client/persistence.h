@@ -4,7 +4,8 @@
 //   const auto next = persistence.Failed({address, status, reached, servers}, Clock::now());
 //   if (!next.again) return persistence.Verdict(status);
 //
-// A refusal that no other server would change ends it at once. Servers that are there and cannot serve (no
+// A refusal that no other server would change ends it at once; RESOURCE_EXHAUSTED is final for the server that
+// says it, and for the transfer when all say it. Servers that are there and cannot serve (no
 // leader yet, starting, stopping) get the whole `silence`; so does everybody once bytes have moved. Only
 // bytes beyond all that ever moved count: a transfer that begins again and again comes to its end. When
 // nothing ever moved and every server refused the connection for kContactPatience, the cluster is stopped.
@@ -12,6 +13,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "client/connection.h"
@@ -40,6 +42,8 @@ class Persistence {
   // `bytes`: transferred so far by this attempt; more than any attempt had is progress.
   void Progress(uint64_t bytes, Clock::time_point now);
   Next Failed(const Failure& failure, Clock::time_point now);
+  // How long one server may be silent: short while there are others to go to, longer with each round of all.
+  Duration AttemptSilence(size_t servers) const;
   // What to tell when it is over.
   absl::Status Verdict(const absl::Status& last) const;
 
@@ -52,6 +56,8 @@ class Persistence {
   bool reached_ = false;
   size_t failed_in_row_ = 0;
   Duration pause_{};
+  int rounds_ = 0;              // of all servers that failed
+  std::set<std::string> full_;  // said RESOURCE_EXHAUSTED last
   std::map<std::string, absl::Status> said_;
 };
 

@@ -35,6 +35,31 @@ TEST_F(PersistenceTest, AFinalRefusalEndsAtOnce) {
       << "others have theirs";
 }
 
+TEST_F(PersistenceTest, K22_AFullServerIsFinalForItselfOnly) {
+  const absl::Status full = absl::ResourceExhaustedError("disk");
+  const auto failed = [&](const std::string& address, const absl::Status& status) {
+    return persistence_.Failed({.address = address, .status = status, .reached = true, .servers = 3}, now_)
+        .again;
+  };
+  EXPECT_TRUE(failed("a:1", full));
+  EXPECT_TRUE(failed("b:1", full));
+  EXPECT_TRUE(failed("c:1", kRefused));
+  EXPECT_TRUE(failed("a:1", full));
+  EXPECT_FALSE(failed("c:1", full)) << "all of them are";
+  EXPECT_EQ(persistence_.Verdict(full), full);
+}
+
+TEST_F(PersistenceTest, K22_AnAttemptIsShortWhileThereIsAnotherServer) {
+  EXPECT_EQ(persistence_.AttemptSilence(1), seconds(30));
+  EXPECT_EQ(persistence_.AttemptSilence(2), kAttemptTimeout);
+  EXPECT_TRUE(Failed(kRefused, true, 2).again);
+  EXPECT_EQ(persistence_.AttemptSilence(2), kAttemptTimeout);
+  EXPECT_TRUE(Failed(kRefused, true, 2).again);  // a whole round
+  EXPECT_EQ(persistence_.AttemptSilence(2), 2 * kAttemptTimeout);
+  for (int i = 0; i < 40; ++i) EXPECT_TRUE(Failed(kRefused, true, 2).again);
+  EXPECT_EQ(persistence_.AttemptSilence(2), seconds(30));
+}
+
 TEST_F(PersistenceTest, AStoppedClusterIsToldAfterTheContactPatience) {
   now_ += kContactPatience;
   EXPECT_TRUE(Failed(kRefused, false).again);

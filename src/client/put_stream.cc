@@ -18,9 +18,14 @@ namespace {
 constexpr uint64_t kPacketBytes = 1u << 20;
 constexpr Duration kFirstPause = std::chrono::milliseconds(100);
 constexpr Duration kLongestPause = std::chrono::seconds(1);
+constexpr Duration kAliveTimeout = std::chrono::seconds(2);
 
-std::string HeaderMessage(const PutStreamRequest& request, const BlobContent& content) {
+std::string HeaderMessage(const PutStreamRequest& request, const BlobContent& content,
+                          const ServerStatus& server) {
   ::sluice::BlobHeader message;
+  // Whoever listens at the address that was told must be of this cluster, and the server that was asked.
+  if (!server.cluster.IsZero()) message.set_cluster(std::string(server.cluster.AsBytes()));
+  message.set_target_id(server.self.id);
   message.set_name(request.name);
   message.set_expected_length(content.length());
   message.set_no_digest(!request.options->digest);
@@ -73,11 +78,27 @@ absl::StatusOr<RatisClient::Reply> Enter(RatisClient& raft, const PutStreamReque
   }
 }
 
+// Asks by another way than the stream: a server whose disks are slow says something, a frozen one does not.
+std::function<bool()> AliveAt(Connection* connection, const std::string& address) {
+  return [connection, address] {
+    const absl::Status status = AskStreams(*connection, address, kAliveTimeout).status();
+    return !absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status);
+  };
+}
+
+absl::Status CanServe(const ServerStatus& server, const GroupView& group) {
+  if (server.stopping) return absl::UnavailableError(fmt::format("{} is stopping", server.self.id));
+  if (group.leader.empty()) return absl::UnavailableError(fmt::format("{} knows no leader", server.self.id));
+  if (group.storage_error.empty()) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format("{} cannot store: {}", server.self.id, group.storage_error));
+}
+
 }  // namespace
 
 absl::StatusOr<BlobFacts> PutStream(std::shared_ptr<Connection> connection, const std::string& address,
                                     const PutStreamRequest& request, BlobContent& content) {
-  ASSIGN_OR_RETURN(const ServerStatus server, AskStatus(*connection, address, kCallTimeout));
+  ASSIGN_OR_RETURN(const ServerStatus server,
+                   AskStatus(*connection, address, std::min(request.attempt, kCallTimeout)));
   const GroupView* group = server.Find(request.group);
   if (group == nullptr) {
     return absl::NotFoundError(fmt::format("{} does not run group {}", address, request.group.ToString()));
@@ -88,19 +109,26 @@ absl::StatusOr<BlobFacts> PutStream(std::shared_ptr<Connection> connection, cons
   }
   std::vector<Member> members = group->voters;
   members.insert(members.end(), group->learners.begin(), group->learners.end());
-  for (const Member& member : members) connection->AddServer(member.address);
+  for (const Member& member : members) connection->AddServer(member.address, member.id);
+  StreamConnectionOptions stream_options = request.stream;
+  if (connection->servers().size() > 1) {
+    RETURN_IF_ERROR(CanServe(server, *group));
+    stream_options.alive = AliveAt(connection.get(), address);
+    stream_options.connect_timeout = std::min(stream_options.connect_timeout, request.attempt);
+  }
 
   RatisClient raft(connection, {.group = request.group});
   const UploadId id{raft.id(), raft.NextCall()};
-  auto header = StreamHeader(id, request.group, server.self.id, HeaderMessage(request, content));
+  auto header = StreamHeader(id, request.group, server.self.id, HeaderMessage(request, content, server));
   *header.mutable_rpc_request()->mutable_routing_table() =
       RouteOf(request.options->route, server.self.id, members);
   const Bytes first = Bytes::Take(header.SerializeAsString());
 
   ASSIGN_OR_RETURN(const auto stream,
-                   StreamConnection::Open(server.self.data_stream_address, request.stream));
+                   StreamConnection::Open(server.self.data_stream_address, stream_options));
   wire::PacketHeader open{.client = id.client, .stream = id.call};
   RETURN_IF_ERROR(stream->Send(open, first, nullptr));
+  RETURN_IF_ERROR(stream->Drain());  // it is who it should be: now the bytes
   RETURN_IF_ERROR(SendContent(*stream, id, content, request.options->on_progress));
 
   ASSIGN_OR_RETURN(const RatisClient::Reply reply, Enter(raft, request, first));

@@ -2,7 +2,9 @@
 //
 //   ASSIGN_OR_RETURN(BlobFacts facts, PutStream(connection, address, {...}, content));
 //
-// Blocks; any thread. Once CLOSE is answered, only the FORWARD is repeated, for `silence`. A failed attempt
+// Blocks; any thread. No byte is sent before the server at the told address has taken the header, which says
+// which cluster and server are meant. A server that is frozen is left after about three seconds, one that is slow
+// is not. Once CLOSE is answered, only the FORWARD is repeated, for `silence`. A failed attempt
 // leaves an unfinished stage at the servers, which they reclaim; the next attempt starts at 0 with another
 // stream id, because a DataStream has no way to go on (D-20).
 #pragma once
@@ -22,6 +24,7 @@ struct PutStreamRequest {
   std::string name;
   const PutOptions* options = nullptr;
   StreamConnectionOptions stream;
+  Duration attempt = kCallTimeout;  // until the server has said that it can serve
 };
 
 // `address` is the gRPC address of the server that shall receive the bytes.

@@ -133,9 +133,9 @@ class MessageStreams final : public MessageStreamApi {
   uint64_t streams_ = 0;
 };
 
-class Client final : public RaftClient, public DataStreamApi {
+class GroupClient final : public RaftClient, public DataStreamApi {
  public:
-  explicit Client(const RaftClientOptions& options)
+  explicit GroupClient(const RaftClientOptions& options)
       : group_(options.group),
         connection_(std::make_shared<Connection>(options.servers)),
         unordered_(connection_, OptionsOf(options, /*ordered=*/false)),
@@ -178,7 +178,7 @@ absl::StatusOr<std::unique_ptr<RaftClient>> RaftClient::Create(RaftClientOptions
   if (options.servers.empty()) return absl::InvalidArgumentError("no server is given");
   for (const std::string& server : options.servers) RETURN_IF_ERROR(client::ParseServers(server).status());
   if (options.timeout_ms <= 0) return absl::InvalidArgumentError("timeout_ms must be positive");
-  return std::make_unique<Client>(options);
+  return std::make_unique<GroupClient>(options);
 }
 
 }  // namespace sluice

@@ -11,6 +11,7 @@
 
 #include "client/ratis_reply.h"
 #include "sluice/ratis/grpc.grpc.pb.h"
+#include "wire/handshake.h"
 #include "wire/ratis.h"
 
 namespace sluice::client {
@@ -70,6 +71,7 @@ class RatisClient::Stream
             owner->connection_->Channel(address_))) {}
 
   void Begin(bool ordered) {
+    owner_->connection_->Prepare(address_, &context_);
     if (ordered) {
       stub_->async()->ordered(&context_, this);
     } else {
@@ -78,6 +80,14 @@ class RatisClient::Stream
     AddHold();  // writes come from outside of reactions
     StartRead(&reply_);
     StartCall();
+  }
+  void OnReadInitialMetadataDone(bool ok) override {
+    if (!ok) return;
+    const auto& said = context_.GetServerInitialMetadata();
+    const auto cluster = said.find(wire::kClusterKey);
+    if (cluster == said.end()) return;  // not sluice, or not known yet
+    const auto id = ClusterId::FromBytes({cluster->second.data(), cluster->second.size()});
+    if (!id || !owner_->connection_->LearnCluster(address_, *id).ok()) context_.TryCancel();
   }
   void OnReadDone(bool ok) override {
     if (!ok) {
@@ -215,7 +225,8 @@ void RatisClient::OnReply(Stream* stream, const pb::RaftClientReplyProto& reply)
     if (const Next next = NextAfter(reply); next != Next::kAnswer) {
       const auto& leader = reply.not_leader_exception().suggested_leader();
       for (const auto& peer : reply.not_leader_exception().peers_in_conf()) {
-        connection_->AddServer(peer.client_address().empty() ? peer.address() : peer.client_address());
+        connection_->AddServer(peer.client_address().empty() ? peer.address() : peer.client_address(),
+                               peer.id());
       }
       std::string address = leader.client_address().empty() ? leader.address() : leader.client_address();
       const Duration pause = address.empty() ? kRetryPause : Duration(0);

@@ -42,7 +42,7 @@ struct RatisClientOptions {
   ClientId client = {};  // zero: a new one
   bool ordered = false;
   Duration timeout = std::chrono::seconds(30);
-  Duration silence = std::chrono::seconds(5);  // a server that answers nothing for so long is left
+  Duration silence = kAttemptTimeout;  // a server that answers nothing for so long is left
   size_t calls_max = 4096;
   uint64_t bytes_max = 64u << 20;
 };

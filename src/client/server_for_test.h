@@ -2,6 +2,7 @@
 //
 //   LiveServer server;   server.address()          // whole, on its own folder, gone with it
 //   ClosedPort port;     port.address()            // refuses every connection while it lives
+//   SilentPort frozen;   frozen.address()          // takes every connection and says nothing, like a stopped process
 //
 // One thread. Only for tests: failures end the test program.
 #pragma once
@@ -25,10 +26,12 @@ namespace sluice::client {
 
 class LiveServer {
  public:
-  explicit LiveServer(std::vector<ServerGroup> groups = {}) {
+  explicit LiveServer(std::vector<ServerGroup> groups = {}, const std::string& advertise = "",
+                      const std::string& listen = "127.0.0.1:0") {
     folder_ = std::filesystem::temp_directory_path() / "sluice-client-test-XXXXXX";
     SLUICE_CHECK(mkdtemp(folder_.data()) != nullptr);
-    options_.listen = "127.0.0.1:0";
+    options_.listen = listen;
+    options_.advertise = advertise;
     options_.data_dir = folder_;
     options_.groups = std::move(groups);
     Start();
@@ -72,9 +75,16 @@ class ClosedPort {
   ClosedPort& operator=(const ClosedPort&) = delete;
   const std::string& address() const { return address_; }
 
- private:
+ protected:
   const int socket_;
+
+ private:
   std::string address_;
+};
+
+class SilentPort : public ClosedPort {
+ public:
+  SilentPort() { SLUICE_CHECK(listen(socket_, 64) == 0); }
 };
 
 }  // namespace sluice::client

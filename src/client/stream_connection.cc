@@ -22,6 +22,7 @@ namespace {
 
 constexpr int kReadWaitMs = 250;  // how often a silent server is looked at
 constexpr size_t kReadBytes = 64 << 10;
+constexpr Duration kQuiet = std::chrono::milliseconds(500);  // before it is asked whether it is alive
 
 std::string Reason(int error) {
   char text[128];
@@ -197,17 +198,7 @@ void StreamConnection::ReadReplies() {
 
 absl::Status StreamConnection::ReadSome(wire::ReplyDecoder* decoder) {
   pollfd wait{.fd = socket_, .events = POLLIN, .revents = 0};
-  if (poll(&wait, 1, kReadWaitMs) <= 0) {
-    std::lock_guard lock(mutex_);
-    if (!failure_.ok()) return failure_;
-    if (waiting_.empty()) return absl::OkStatus();
-    const Duration silence = Clock::now() - last_event_;
-    const bool closing = waiting_.front().header.close;
-    if (silence < (closing ? options_.close_silence : options_.silence)) return absl::OkStatus();
-    return absl::DeadlineExceededError(
-        fmt::format("no answer to the packet at {} for {} ms", waiting_.front().header.offset,
-                    std::chrono::duration_cast<std::chrono::milliseconds>(silence).count()));
-  }
+  if (poll(&wait, 1, kReadWaitMs) <= 0) return JudgeSilence();
   char buffer[kReadBytes];
   const ssize_t got = recv(socket_, buffer, sizeof buffer, 0);
   if (got == 0) return absl::UnavailableError("the server closed the stream");
@@ -222,6 +213,30 @@ absl::Status StreamConnection::ReadSome(wire::ReplyDecoder* decoder) {
     if (!complete) return absl::OkStatus();
     RETURN_IF_ERROR(OnReplyRead(std::move(reply)));
   }
+}
+
+absl::Status StreamConnection::JudgeSilence() {
+  const Clock::time_point now = Clock::now();
+  uint64_t offset = 0;
+  Duration silence{};
+  {
+    std::lock_guard lock(mutex_);
+    if (!failure_.ok()) return failure_;
+    if (waiting_.empty()) return absl::OkStatus();
+    offset = waiting_.front().header.offset;
+    silence = now - last_event_;
+    const bool closing = waiting_.front().header.close;
+    if (silence >= (closing ? options_.close_silence : options_.silence)) {
+      return absl::DeadlineExceededError(
+          fmt::format("no answer to the packet at {} for {} ms", offset,
+                      std::chrono::duration_cast<std::chrono::milliseconds>(silence).count()));
+    }
+  }
+  if (!options_.alive || silence < kQuiet || now - asked_at_ < kQuiet) return absl::OkStatus();
+  const bool alive = options_.alive();
+  asked_at_ = Clock::now();
+  if (alive) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format("the server answers nothing, the packet at {} included", offset));
 }
 
 namespace {

@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -32,6 +33,9 @@ struct StreamConnectionOptions {
   Duration silence = std::chrono::seconds(30);         // no reply although one is due
   Duration close_silence = std::chrono::seconds(120);  // the same for CLOSE, which waits for the disks
   uint64_t window_bytes = 8u << 20;                    // sent and not yet answered
+  // Asked, on the connection's thread, again and again while an answer that is due does not come: a server that
+  // is slow says true by other ways, one that is frozen does not, and is left. Null: nobody is asked.
+  std::function<bool()> alive = nullptr;
 };
 
 class StreamConnection {
@@ -66,6 +70,7 @@ class StreamConnection {
   absl::Status SocketFailed(const char* what);
   void ReadReplies();
   absl::Status ReadSome(wire::ReplyDecoder* decoder);
+  absl::Status JudgeSilence();
   absl::Status OnReplyRead(wire::DataStreamReply reply);
   void Fail(absl::Status status);
 
@@ -77,6 +82,7 @@ class StreamConnection {
   uint64_t in_flight_bytes_ = 0;
   uint64_t answered_bytes_ = 0;
   Clock::time_point last_event_ = Clock::now();
+  Clock::time_point asked_at_{};  // whether it is alive; of the reader
   absl::Status failure_;
   std::thread reader_;
 };

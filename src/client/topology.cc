@@ -3,6 +3,8 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 
+#include <algorithm>
+
 #include "client/ratis_client.h"
 #include "sluice/admin.grpc.pb.h"
 
@@ -11,7 +13,13 @@ namespace {
 
 namespace pb = ::sluice::admin;
 
-constexpr Duration kMetadataTimeout = std::chrono::seconds(12);  // beyond the server's own wait for a leader
+// A server that listens on every address knows only its port: it is where it was reached.
+void Complete(const std::string& reached, Member* member) {
+  const std::string host = reached.substr(0, reached.rfind(':'));
+  for (std::string* told : {&member->address, &member->data_stream_address}) {
+    if (told->starts_with(':')) *told = host + *told;
+  }
+}
 
 Member FromProto(const peer::Server& server) {
   return {
@@ -76,6 +84,7 @@ BlobView FromProto(const pb::Blob& blob) {
 ServerStatus FromProto(const pb::StatusReply& reply) {
   ServerStatus status;
   status.self = FromProto(reply.self());
+  status.cluster = ClusterId::FromBytes(reply.cluster()).value_or(ClusterId{});
   status.pid = reply.pid();
   status.data_dir = reply.data_dir();
   status.stopping = reply.stopping();
@@ -118,10 +127,20 @@ std::string ServerStatus::WhyNotReady() const {
 absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string& address, Duration timeout) {
   auto stub = pb::Admin::NewStub(connection.Channel(address));
   grpc::ClientContext context;
-  SetDeadline(&context, timeout);
+  SetDeadline(&context, timeout);  // whoever is there may answer: who it is is checked here
   pb::StatusReply reply;
   RETURN_IF_ERROR(FromGrpc(stub->Status(&context, {}, &reply)));
-  return FromProto(reply);
+  ServerStatus status = FromProto(reply);
+  RETURN_IF_ERROR(connection.LearnCluster(address, status.cluster));
+  Complete(address, &status.self);
+  for (GroupView& group : status.groups) {
+    for (std::vector<Member>* members : {&group.voters, &group.learners}) {
+      for (Member& member : *members) {
+        if (member.id == status.self.id) Complete(address, &member);
+      }
+    }
+  }
+  return status;
 }
 
 absl::StatusOr<StreamList> AskStreams(Connection& connection, const std::string& address, Duration timeout) {
@@ -137,8 +156,8 @@ absl::StatusOr<StreamList> AskStreams(Connection& connection, const std::string&
 
 absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patience) {
   ServerStatus result;
-  const auto ask = [&](const std::string& address) {
-    absl::StatusOr<ServerStatus> status = AskStatus(connection, address, kCallTimeout);
+  const auto ask = [&](const std::string& address, Duration timeout) {
+    absl::StatusOr<ServerStatus> status = AskStatus(connection, address, std::min(timeout, kCallTimeout));
     if (!status.ok()) return status.status();
     result = *std::move(status);
     return absl::OkStatus();
@@ -156,10 +175,10 @@ absl::StatusOr<BlobPage> ListBlobs(Connection& connection, const GroupId& group,
   request.set_after(after);
   request.set_limit(limit);
   BlobPage page;
-  const absl::Status asked = connection.AtAny([&](const std::string& address) {
+  const absl::Status asked = connection.AtAny([&](const std::string& address, Duration timeout) {
     auto stub = pb::Admin::NewStub(connection.Channel(address));
     grpc::ClientContext context;
-    SetDeadline(&context, kMetadataTimeout);
+    connection.Prepare(address, &context, timeout);
     pb::ListReply reply;
     RETURN_IF_ERROR(FromGrpc(stub->List(&context, request, &reply)));
     page = {.blobs = {}, .more = reply.more()};
@@ -175,10 +194,10 @@ absl::StatusOr<BlobView> StatBlob(Connection& connection, const GroupId& group, 
   request.set_group(std::string(group.AsBytes()));
   request.set_name(name);
   BlobView view;
-  const absl::Status asked = connection.AtAny([&](const std::string& address) {
+  const absl::Status asked = connection.AtAny([&](const std::string& address, Duration timeout) {
     auto stub = pb::Admin::NewStub(connection.Channel(address));
     grpc::ClientContext context;
-    SetDeadline(&context, kMetadataTimeout);
+    connection.Prepare(address, &context, timeout);
     pb::Blob reply;
     RETURN_IF_ERROR(FromGrpc(stub->Stat(&context, request, &reply)));
     view = FromProto(reply);
@@ -195,10 +214,10 @@ absl::Status RemoveBlob(Connection& connection, const GroupId& group, const std:
   // One id for all attempts: whoever asks again gets the first answer.
   request.set_client_id(std::string(NewClientId().AsBytes()));
   request.set_call_id(1);
-  return connection.AtAny([&](const std::string& address) {
+  return connection.AtAny([&](const std::string& address, Duration timeout) {
     auto stub = pb::Admin::NewStub(connection.Channel(address));
     grpc::ClientContext context;
-    SetDeadline(&context, kMetadataTimeout);
+    connection.Prepare(address, &context, timeout);
     pb::RemoveReply reply;
     return FromGrpc(stub->Remove(&context, request, &reply));
   });

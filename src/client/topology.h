@@ -5,7 +5,8 @@
 //   ASSIGN_OR_RETURN(ServerStatus any, AskAnyStatus(connection));
 //   const GroupView* group = any.Find(kDefaultGroup);
 //
-// Functions block, any thread. Errors: those of the connection, else what the server answered.
+// Functions block, any thread. Errors: those of the connection, else what the server answered; a server of
+// another cluster than the connection's is FAILED_PRECONDITION.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +59,7 @@ struct GroupView {
 
 struct ServerStatus {
   Member self;
+  ClusterId cluster;  // zero: not known yet
   int64_t pid = 0;
   std::string data_dir;
   bool stopping = false;
