@@ -340,40 +340,50 @@ void AddTransferFlags(CLI::App& command, BenchFlags* flags) {
   AddWayFlags(command, &flags->via, &flags->route);
 }
 
+void AddCommonFlags(CLI::App& command, BenchFlags* flags) {
+  AddReportFlags(command, &flags->report);
+  AddClientFlags(command, &flags->client);
+}
+
 }  // namespace
 
 void AddBench(CLI::App& app, Chosen* chosen) {
-  auto flags = std::make_shared<BenchFlags>();
   CLI::App* bench = app.add_subcommand("bench", "Load against servers, and what it cost");
   bench->require_subcommand(1);
   bench->footer("\nExample:\n  sluice bench put --size 1GiB --no-digest");
 
+  auto put_flags = std::make_shared<BenchFlags>();
   CLI::App* put =
       NewCommand(*bench, "put", "Puts random bytes and removes them", "sluice bench put --size 1GiB --json",
-                 chosen, [flags] { return BenchPut(*flags); });
-  AddTransferFlags(*put, flags.get());
-  put->add_option("--in-flight", flags->transfers_in_flight, "Transfers under way at a time")
+                 chosen, [put_flags] { return BenchPut(*put_flags); });
+  AddTransferFlags(*put, put_flags.get());
+  put->add_option("--in-flight", put_flags->transfers_in_flight, "Transfers under way at a time")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  put->add_flag("--keep", flags->keep, "Leave what was put under bench/");
+  put->add_flag("--keep", put_flags->keep, "Leave what was put under bench/");
+  AddCommonFlags(*put, put_flags.get());
+
+  auto get_flags = std::make_shared<BenchFlags>();
   CLI::App* get =
       NewCommand(*bench, "get", "Reads a blob without keeping it", "sluice bench get --name tools/git",
-                 chosen, [flags] { return BenchGet(*flags); });
-  AddTransferFlags(*get, flags.get());
-  get->add_option("--name", flags->name, "What to read; without it, random bytes are put first");
+                 chosen, [get_flags] { return BenchGet(*get_flags); });
+  AddTransferFlags(*get, get_flags.get());
+  get->add_option("--name", get_flags->name, "What to read; without it, random bytes are put first");
+  AddCommonFlags(*get, get_flags.get());
+
+  auto log_flags = std::make_shared<BenchFlags>();
   CLI::App* log = NewCommand(*bench, "log", "Writes small commands to a group",
                              "sluice bench log --machine counter --in-flight 256 --seconds 10s", chosen,
-                             [flags] { return BenchLog(*flags); });
-  log->add_option("--machine", flags->machine, "Machine of the group")->capture_default_str();
-  log->add_option("--in-flight", flags->in_flight, "Writes under way at a time")
+                             [log_flags] { return BenchLog(*log_flags); });
+  log->add_option("--machine", log_flags->machine, "Machine of the group")->capture_default_str();
+  log->add_option("--in-flight", log_flags->in_flight, "Writes under way at a time")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  log->add_option("--count", flags->count, "How many; 0: as many as the time allows")->capture_default_str();
-  log->add_option("--seconds", flags->seconds, "How long")->capture_default_str();
-  for (CLI::App* command : {put, get, log}) {
-    AddReportFlags(*command, &flags->report);
-    AddClientFlags(*command, &flags->client);
-  }
+  log->add_option("--count", log_flags->count, "How many; 0: as many as the time allows")
+      ->capture_default_str();
+  log->add_option("--seconds", log_flags->seconds, "How long")->capture_default_str();
+  AddCommonFlags(*log, log_flags.get());
+
   AddStreamBench(*bench, chosen);
   AddEchoBench(*bench, chosen);
   AddOpenBench(*bench, chosen);

@@ -14,6 +14,7 @@
 #include <sstream>
 #include <utility>
 
+#include "app/output.h"
 #include "app/units.h"
 
 namespace sluice::app {
@@ -75,25 +76,25 @@ uint64_t ResidentBytesOf(int64_t pid) {
 
 namespace {
 
-void Print(const nlohmann::json& result, bool as_json) {
+void PrintResult(const nlohmann::json& result, bool as_json) {
   if (as_json) {
-    fmt::print("{}\n", result.dump(2));
+    Print("{}\n", result.dump(2));
     return;
   }
   for (const auto& [key, value] : result.items()) {
     if (key == "servers") {
       for (const auto& server : value) {
-        fmt::print("{:<32}cpu {:.2f} s, memory {}\n", "server " + server["id"].get<std::string>(),
-                   server["cpu_seconds"].get<double>(), FormatSize(server["rss_bytes"].get<uint64_t>()));
+        Print("{:<32}cpu {:.2f} s, memory {}\n", "server " + server["id"].get<std::string>(),
+              server["cpu_seconds"].get<double>(), FormatSize(server["rss_bytes"].get<uint64_t>()));
       }
     } else if (value.is_number_float()) {
-      fmt::print("{:<32}{:.3f}\n", key, value.get<double>());
+      Print("{:<32}{:.3f}\n", key, value.get<double>());
     } else if (value.is_array()) {
       std::string line;
       for (const auto& one : value) line += fmt::format("{:.3f}  ", one.get<double>());
-      fmt::print("{:<32}{}\n", key, line);
+      Print("{:<32}{}\n", key, line);
     } else {
-      fmt::print("{:<32}{}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+      Print("{:<32}{}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
     }
   }
 }
@@ -110,9 +111,9 @@ void AddReportFlags(CLI::App& command, ReportFlags* flags) {
 
 absl::Status PrintReport(const nlohmann::json& result, const std::vector<Chart>& charts,
                          const ReportFlags& flags) {
-  Print(result, flags.json);
+  PrintResult(result, flags.json);
+  RETURN_IF_ERROR(FlushOutput());
   if (flags.plot.empty()) return absl::OkStatus();
-  fflush(stdout);
   errno = 0;
   std::ofstream file(flags.plot, std::ios::trunc);
   file << DrawPlot(flags.command, charts);

@@ -12,6 +12,7 @@
 #include "app/bench_report.h"
 #include "app/commands.h"
 #include "app/echo_server.h"
+#include "app/output.h"
 #include "app/plain_tcp.h"
 #include "app/stream_target.h"
 #include "app/units.h"
@@ -164,8 +165,8 @@ absl::Status ServeStreams(const std::string& listen) {
   sigaddset(&set, SIGINT);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before any thread starts
   ASSIGN_OR_RETURN(const auto server, EchoServer::Start(listen));
-  fmt::print("listening on {}:{}\n", listen.substr(0, listen.rfind(':')), server->port());
-  fflush(stdout);
+  Print("listening on {}:{}\n", listen.substr(0, listen.rfind(':')), server->port());
+  RETURN_IF_ERROR(FlushOutput());
   int signal = 0;
   sigwait(&set, &signal);
   return absl::OkStatus();

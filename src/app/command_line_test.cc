@@ -1,13 +1,21 @@
 #include "app/command_line.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "app/commands.h"
 #include "app/echo_server.h"
 #include "app/options.h"
 #include "base/log.h"
@@ -65,6 +73,10 @@ TEST(CommandLine, WrongUsageIsOneLineAndTwo) {
                {{"bench", "stream", "--message", "0"}, "--message"},
                {{"bench", "echo", "--beside", "1TiB"}, "--beside"},
                {{"bench", "open", "--batch", "2000"}, "--batch"},
+               {{"serve", "--peers", "n0@0.0.0.0:7400,n1@a:7400"}, "no address at which others"},  // K20
+               {{"serve", "--advertise", "[::]:7400"}, "--advertise: \"[::]:7400\" is no address"},
+               {{"serve", "--advertise", "a"}, "--advertise: \"a\" is no HOST:PORT"},
+               {{"serve", "--advertise", "b:7400", "--peers", "n0@a:7400"}, "they must agree"},
                {{"config", "--config", "/no/such/file"}, "/no/such/file"}};
   for (const auto& one : wrong) {
     const Ran ran = Sluice(one.arguments);
@@ -153,6 +165,206 @@ TEST(CommandLine, AStreamBenchWithoutItsServerSaysSo) {
   }
 }
 
+// Every command that can be chosen, and every one of its options, as CLI11 knows them.
+class EveryOption : public testing::Test {
+ protected:
+  struct Command {
+    std::vector<std::string> path;  // {"bench", "put"}
+    std::vector<std::string> flags;
+    std::vector<std::string> arguments;  // as many as are required
+  };
+  // Where one value may stand. What is empty is not given.
+  struct Given {
+    std::string flag, environment, file;
+  };
+
+  EveryOption() : file_(std::filesystem::path(testing::TempDir()) / "every_option_test.toml") {
+    other_file_ = file_.string() + ".other";
+    std::ofstream(other_file_) << "";
+  }
+  ~EveryOption() override {
+    std::filesystem::remove(file_);
+    std::filesystem::remove(other_file_);
+  }
+
+  static std::vector<Command> Commands() {
+    CLI::App app{"", "sluice"};
+    Chosen chosen;
+    AddCommands(app, &chosen);
+    std::vector<Command> commands;
+    Collect(app, {}, &commands);
+    return commands;
+  }
+  static void Collect(CLI::App& app, const std::vector<std::string>& path, std::vector<Command>* commands) {
+    const std::vector<CLI::App*> inner = app.get_subcommands([](CLI::App*) { return true; });
+    for (CLI::App* one : inner) {
+      std::vector<std::string> longer = path;
+      longer.push_back(one->get_name());
+      Collect(*one, longer, commands);
+    }
+    if (!inner.empty()) return;
+    Command command{.path = path};
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->get_positional()) {
+        if (option->get_required()) command.arguments.push_back("anything");
+      } else if (option->get_name() != "--help") {
+        command.flags.push_back("--" + option->get_lnames().front());
+      }
+    }
+    commands->push_back(std::move(command));
+  }
+
+  // The value with which the command would run; nothing: it is refused.
+  std::optional<std::string> Effective(const Command& command, const std::string& flag, const Given& given) {
+    CLI::App app{"", "sluice"};
+    Chosen chosen;
+    AddCommands(app, &chosen);
+    CLI::App* leaf = &app;
+    for (const std::string& name : command.path) leaf = leaf->get_subcommand(name);
+    CLI::Option* option = leaf->get_option(flag);
+    const Option* of_server = nullptr;
+    for (const Option& one : Options()) {
+      if ("--" + one.Flag() == flag && !option->get_group().empty() && leaf->get_option_no_throw("--config"))
+        of_server = &one;
+    }
+    const std::string variable = of_server != nullptr ? of_server->Environment() : option->get_envname();
+    std::vector<std::string> words{"sluice"};
+    words.insert(words.end(), command.path.begin(), command.path.end());
+    if (!given.flag.empty()) {
+      words.push_back(flag);
+      if (option->get_expected_max() > 0) words.push_back(given.flag);
+    }
+    if (!given.file.empty()) {
+      if (of_server == nullptr) return std::nullopt;  // this command reads no file
+      std::ofstream(file_) << of_server->name << " = \"" << given.file << "\"\n";
+      words.insert(words.end(), {"--config", file_.string()});
+    }
+    words.insert(words.end(), command.arguments.begin(), command.arguments.end());
+    std::vector<const char*> arguments;
+    for (const std::string& word : words) arguments.push_back(word.c_str());
+    if (!given.environment.empty()) {
+      if (variable.empty()) return std::nullopt;
+      setenv(variable.c_str(), given.environment.c_str(), 1);
+    }
+    std::optional<std::string> value;
+    try {
+      app.parse(static_cast<int>(arguments.size()), arguments.data());
+      option->capture_default_str();
+      value = option->get_default_str();
+    } catch (const CLI::ParseError&) {
+    }
+    if (!given.environment.empty()) unsetenv(variable.c_str());
+    return value;
+  }
+
+  const std::filesystem::path file_;
+  std::string other_file_;
+};
+
+TEST_F(EveryOption, K27_AFlagWinsOverTheEnvironmentAndThatOverTheFile) {
+  const std::vector<std::string> candidates{"3",
+                                            "5",
+                                            "h:3",
+                                            "h:5",
+                                            "00000000-0000-0000-0000-000000000003",
+                                            "00000000-0000-0000-0000-000000000005",
+                                            "chain",
+                                            "star",
+                                            "datastream",
+                                            "bytestream",
+                                            "3ms",
+                                            "5ms",
+                                            "/dev/null",
+                                            other_file_};
+  size_t checked = 0;
+  size_t with_environment = 0;
+  for (const Command& command : Commands()) {
+    for (const std::string& flag : command.flags) {
+      SCOPED_TRACE(fmt::format("sluice {} {}", fmt::join(command.path, " "), flag));
+      const std::string normal = Effective(command, flag, {}).value_or("refused");
+      if (normal.empty() && Effective(command, flag, {.flag = "yes"}) == "") {
+        ++checked;  // a switch, which neither environment nor file knows
+        EXPECT_FALSE(Effective(command, flag, {.environment = "true"})) << "it has a variable, and no value";
+        continue;
+      }
+      const bool reads_file = std::count(command.flags.begin(), command.flags.end(), "--config") > 0;
+      std::vector<std::pair<std::string, std::string>> accepted;  // as it is written → as it counts
+      for (const std::string& text : candidates) {
+        if (accepted.size() == 2) break;
+        const auto value = Effective(command, flag, {.flag = text});
+        if (!value || (reads_file && *value == normal))
+          continue;  // what a setting cannot be stays the default
+        if (accepted.empty() || accepted[0].second != *value) accepted.emplace_back(text, *value);
+      }
+      if (normal == "false") accepted = {{"true", "true"}, {"false", "false"}};
+      ASSERT_EQ(accepted.size(), 2u) << "no two values of it are among the candidates: add some";
+      const auto& [a_text, a] = accepted[0];
+      const auto& [b_text, b] = accepted[1];
+      ++checked;
+      if (!Effective(command, flag, {.environment = b_text})) continue;
+      ++with_environment;
+      EXPECT_EQ(Effective(command, flag, {.environment = b_text}), b);
+      EXPECT_EQ(Effective(command, flag, {.flag = a_text, .environment = b_text}), a);
+      if (!Effective(command, flag, {.file = b_text})) continue;
+      EXPECT_EQ(Effective(command, flag, {.file = b_text}), b);
+      EXPECT_EQ(Effective(command, flag, {.flag = a_text, .file = b_text}), a);
+      EXPECT_EQ(Effective(command, flag, {.environment = a_text, .file = b_text}), a);
+      EXPECT_EQ(Effective(command, flag, {.flag = a_text, .environment = b_text, .file = b_text}), a);
+    }
+  }
+  EXPECT_GT(checked, 2 * Options().size());
+  EXPECT_GE(with_environment, 3 * Options().size());  // serve, config, most of dev; nine client commands
+}
+
+TEST_F(EveryOption, K27_AVariableOfOneCommandDoesNotDisturbAnother) {
+  setenv("SLUICE_SERVER", "nonsense", 1);
+  EXPECT_EQ(Sluice({"config"}).code, 0);
+  EXPECT_EQ(Sluice({"bench", "stream", "--help"}).code, 0);
+  const Ran list = Sluice({"ls"});
+  EXPECT_EQ(list.code, 2);
+  EXPECT_THAT(list.err, HasSubstr("\"nonsense\" is no HOST:PORT"));
+  unsetenv("SLUICE_SERVER");
+}
+
+// Runs with standard output at `fd`, which it closes.
+Ran SluiceInto(int fd, std::vector<const char*> arguments) {
+  fflush(stdout);
+  const int kept = dup(STDOUT_FILENO);
+  dup2(fd, STDOUT_FILENO);
+  close(fd);
+  arguments.insert(arguments.begin(), "sluice");
+  testing::internal::CaptureStderr();
+  Ran ran;
+  ran.code = RunCommandLine(static_cast<int>(arguments.size()), arguments.data());
+  dup2(kept, STDOUT_FILENO);
+  close(kept);
+  ran.err = testing::internal::GetCapturedStderr();
+  return ran;
+}
+
+int PipeWithoutReader() {
+  signal(SIGPIPE, SIG_IGN);
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  close(ends[0]);
+  return ends[1];
+}
+
+TEST(CommandLine, K27_WhatCannotBeWrittenIsAFailure) {
+  const std::vector<std::vector<const char*>> commands{
+      {"config"}, {"config", "--json"}, {"--help"}, {"serve", "--help"}, {"--version"}};
+  for (const auto& command : commands) {
+    const Ran full = SluiceInto(open("/dev/full", O_WRONLY), command);
+    EXPECT_EQ(full.code, 1) << command[0];
+    EXPECT_THAT(full.err, HasSubstr("cannot write to standard output: No space left on device"));
+    ExpectOneLine(full.err);
+    const Ran gone = SluiceInto(PipeWithoutReader(), command);
+    EXPECT_EQ(gone.code, 0) << command[0];
+    EXPECT_EQ(gone.err, "");
+    EXPECT_NE(Sluice(command).out, "") << "an earlier failure is remembered";
+  }
+}
+
 class WithServer : public testing::Test {
  protected:
   WithServer() {
@@ -215,6 +427,39 @@ TEST_F(WithServer, AFileGoesInAndComesOut) {
   EXPECT_EQ(gone.code, 1);
   EXPECT_THAT(gone.err, StartsWith("sluice get: exe: "));
   ExpectOneLine(gone.err);
+}
+
+TEST_F(WithServer, K27_TheServerOfTheFlagIsAskedWhateverTheEnvironmentNames) {
+  setenv("SLUICE_SERVER", "127.0.0.1:1", 1);
+  const std::string original = folder_ + "/original";
+  const std::string copy = folder_ + "/copy";
+  std::ofstream(original) << "hello";
+  const std::vector<std::vector<const char*>> commands{
+      {"put", original.c_str(), "--name", "one"}, {"ls"},        {"stat", "one"},
+      {"get", "one", "-o", copy.c_str()},         {"status"},    {"bench", "put", "--size", "1KiB"},
+      {"bench", "get", "--size", "1KiB"},         {"rm", "one"},
+  };
+  for (const auto& command : commands) {
+    const Ran ran = SluiceThere(command);
+    EXPECT_EQ(ran.code, 0) << command[0] << ": " << ran.err;
+  }
+  unsetenv("SLUICE_SERVER");
+}
+
+TEST_F(WithServer, K27_AListThatCannotBeWrittenIsAFailure) {
+  const auto blobs = *BlobClient::Create({.servers = {server_->address()}});
+  ASSERT_TRUE(blobs->PutBytes("one", Bytes::Copy("hello")).ok());
+  for (std::vector<const char*> command : std::vector<std::vector<const char*>>{
+           {"ls"}, {"ls", "--json"}, {"stat", "one"}, {"status"}, {"get", "one", "-o", "-"}}) {
+    command.insert(command.end(), {"--server", server_->address().c_str()});
+    const Ran full = SluiceInto(open("/dev/full", O_WRONLY), command);
+    EXPECT_EQ(full.code, 1) << command[0];
+    EXPECT_THAT(full.err, HasSubstr("cannot write to standard output: No space left on device"));
+    ExpectOneLine(full.err);
+    const Ran gone = SluiceInto(PipeWithoutReader(), command);
+    EXPECT_EQ(gone.code, 0) << command[0];
+    EXPECT_EQ(gone.err, "");
+  }
 }
 
 }  // namespace

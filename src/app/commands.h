@@ -30,6 +30,8 @@ struct Chosen {
 absl::Status WrongUsage(std::string text);
 bool IsWrongUsage(const absl::Status& status);
 
+// All of them.
+void AddCommands(CLI::App& app, Chosen* chosen);
 void AddServe(CLI::App& app, Chosen* chosen);
 void AddDev(CLI::App& app, Chosen* chosen);
 void AddPut(CLI::App& app, Chosen* chosen);

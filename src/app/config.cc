@@ -7,6 +7,7 @@
 
 #include "app/commands.h"
 #include "app/options.h"
+#include "app/output.h"
 #include "app/units.h"
 
 namespace sluice::app {
@@ -22,11 +23,11 @@ std::string Shown(const Option& option, const std::string& text) {
 }
 
 absl::Status Config(Settings* settings, bool as_json) {
-  RETURN_IF_ERROR(settings->Resolve());
+  RETURN_IF_ERROR(settings->resolved);
   Settings defaults;
   nlohmann::json json = nlohmann::json::array();
   if (!as_json)
-    fmt::print("{:<28}{:<24}{:<9}{:<18}{:<7}{}\n", "OPTION", "VALUE", "FROM", "DEFAULT", "UNIT", "MEANING");
+    Print("{:<28}{:<24}{:<9}{:<18}{:<7}{}\n", "OPTION", "VALUE", "FROM", "DEFAULT", "UNIT", "MEANING");
   for (const Option& option : Options()) {
     const std::string value = ValueText(option, *settings);
     const std::string normal = ValueText(option, defaults);
@@ -41,10 +42,10 @@ absl::Status Config(Settings* settings, bool as_json) {
                       {"meaning", option.meaning}});
       continue;
     }
-    fmt::print("{:<28}{:<24}{:<9}{:<18}{:<7}{}\n", option.name, Shown(option, value), from,
-               Shown(option, normal), UnitName(option.unit), option.meaning);
+    Print("{:<28}{:<24}{:<9}{:<18}{:<7}{}\n", option.name, Shown(option, value), from, Shown(option, normal),
+          UnitName(option.unit), option.meaning);
   }
-  if (as_json) fmt::print("{}\n", json.dump(2));
+  if (as_json) Print("{}\n", json.dump(2));
   return absl::OkStatus();
 }
 

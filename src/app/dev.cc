@@ -19,6 +19,7 @@
 
 #include "app/commands.h"
 #include "app/options.h"
+#include "app/output.h"
 
 namespace sluice::app {
 namespace {
@@ -55,8 +56,9 @@ class Cluster {
   absl::Status Prepare();
   absl::Status Start(Child& child);
   void ReadOutput(size_t i);
-  void Print(size_t i, std::string_view line) const;
+  void PrintLine(size_t i, std::string_view line);
   void OnSignal();
+  void End();
   void Reap();
   bool Running() const;
 
@@ -64,7 +66,8 @@ class Cluster {
   const bool colour_;
   std::vector<Child> children_;
   int signals_ = -1;
-  int signals_seen_ = 0;
+  int ends_ = 0;         // how often it was told to end
+  absl::Status output_;  // of the lines that it prints
   Clock::time_point kill_at_ = Clock::time_point::max();
 };
 
@@ -134,14 +137,14 @@ absl::Status Cluster::Start(Child& child) {
   return absl::OkStatus();
 }
 
-void Cluster::Print(size_t i, std::string_view line) const {
+void Cluster::PrintLine(size_t i, std::string_view line) {
   constexpr std::array kColours{32, 33, 34, 35, 36, 31};
   if (colour_) {
-    fmt::print("\x1b[{}m{} |\x1b[0m {}\n", kColours[i % kColours.size()], children_[i].id, line);
+    Print("\x1b[{}m{} |\x1b[0m {}\n", kColours[i % kColours.size()], children_[i].id, line);
   } else {
-    fmt::print("{} | {}\n", children_[i].id, line);
+    Print("{} | {}\n", children_[i].id, line);
   }
-  fflush(stdout);
+  output_.Update(FlushOutput());
 }
 
 void Cluster::ReadOutput(size_t i) {
@@ -152,13 +155,13 @@ void Cluster::ReadOutput(size_t i) {
     child.line.append(buffer, static_cast<size_t>(got));
     size_t begin = 0;
     for (size_t end; (end = child.line.find('\n', begin)) != std::string::npos; begin = end + 1) {
-      Print(i, std::string_view(child.line).substr(begin, end - begin));
+      PrintLine(i, std::string_view(child.line).substr(begin, end - begin));
     }
     child.line.erase(0, begin);
-    if (child.line.size() > kLineBytesMax) Print(i, std::exchange(child.line, {}));
+    if (child.line.size() > kLineBytesMax) PrintLine(i, std::exchange(child.line, {}));
   }
   if (got == 0) {
-    if (!child.line.empty()) Print(i, std::exchange(child.line, {}));
+    if (!child.line.empty()) PrintLine(i, std::exchange(child.line, {}));
     close(std::exchange(child.output, -1));
   }
 }
@@ -167,11 +170,15 @@ void Cluster::OnSignal() {
   signalfd_siginfo info;
   while (read(signals_, &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGCHLD) continue;
-    ++signals_seen_;
-    kill_at_ = Clock::now() + kEndPatience;
-    for (const Child& child : children_) {
-      if (child.pid > 0) kill(child.pid, signals_seen_ > 1 ? SIGKILL : SIGTERM);
-    }
+    End();
+  }
+}
+
+void Cluster::End() {
+  ++ends_;
+  kill_at_ = Clock::now() + kEndPatience;
+  for (const Child& child : children_) {
+    if (child.pid > 0) kill(child.pid, ends_ > 1 ? SIGKILL : SIGTERM);
   }
 }
 
@@ -183,10 +190,10 @@ void Cluster::Reap() {
       if (child.pid != pid) continue;
       child.pid = 0;
       child.start_at = Clock::now() + kRestartPause;
-      if (signals_seen_ > 0) continue;
+      if (ends_ > 0) continue;
       const std::string end = WIFSIGNALED(how) ? fmt::format("was ended by signal {}", WTERMSIG(how))
                                                : fmt::format("ended with exit code {}", WEXITSTATUS(how));
-      Print(i, fmt::format("{}; it starts again in a second", end));
+      PrintLine(i, fmt::format("{}; it starts again in a second", end));
     }
   }
 }
@@ -199,16 +206,17 @@ bool Cluster::Running() const {
 }
 
 absl::Status Cluster::Run() {
+  RETURN_IF_ERROR(flags_.settings.resolved);
   RETURN_IF_ERROR(Prepare());
   sigset_t set;
   sigemptyset(&set);
   for (const int one : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&set, one);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signals_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  while (signals_seen_ == 0 || Running()) {
+  while (ends_ == 0 || Running()) {
     std::vector<pollfd> waits{{.fd = signals_, .events = POLLIN, .revents = 0}};
     for (Child& child : children_) {
-      if (child.pid == 0 && child.output < 0 && signals_seen_ == 0 && Clock::now() >= child.start_at) {
+      if (child.pid == 0 && child.output < 0 && ends_ == 0 && Clock::now() >= child.start_at) {
         RETURN_IF_ERROR(Start(child));
       }
       waits.push_back({.fd = child.output, .events = POLLIN, .revents = 0});  // -1 is skipped
@@ -219,6 +227,7 @@ absl::Status Cluster::Run() {
       if (waits[i + 1].revents != 0) ReadOutput(i);
     }
     Reap();
+    if (!output_.ok() && ends_ == 0) End();  // nobody sees what the servers say
     if (Clock::now() > kill_at_) {
       for (const Child& child : children_) {
         if (child.pid > 0) kill(child.pid, SIGKILL);
@@ -228,7 +237,7 @@ absl::Status Cluster::Run() {
   for (size_t i = 0; i < children_.size(); ++i) {
     if (children_[i].output >= 0) ReadOutput(i);
   }
-  return absl::OkStatus();
+  return output_;
 }
 
 }  // namespace
@@ -246,9 +255,9 @@ void AddDev(CLI::App& app, Chosen* chosen) {
       ->capture_default_str();
   command->add_option("--base-port", flags->base_port, "Server i listens on base + 10·i")
       ->capture_default_str();
-  AddOptionFlags(
-      *command, &flags->settings,
-      {"id", "listen", "data_stream_listen", "stream_listen", "http_listen", "data", "peers", "bootstrap"});
+  AddOptionFlags(*command, &flags->settings,
+                 {"id", "listen", "advertise", "data_stream_listen", "stream_listen", "http_listen", "data",
+                  "peers", "bootstrap"});
 }
 
 }  // namespace sluice::app

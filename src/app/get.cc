@@ -1,15 +1,14 @@
 // `sluice get`: streams a blob out and verifies it.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
 
 #include "app/commands.h"
+#include "app/output.h"
 #include "app/progress.h"
 #include "app/units.h"
 #include "base/strings.h"
-#include "client/content.h"
 #include "sluice/blob.h"
 
 namespace sluice::app {
@@ -42,21 +41,23 @@ absl::Status Get(const GetFlags& flags) {
     if (progress == nullptr) return;
     progress->Note(fmt::format("sluice get: {}: {}; going on at another server", flags.name, Message(why)));
   };
-  const absl::StatusOr<BlobFacts> facts =
-      output == "-"
-          ? blobs->Get(
-                flags.name,
-                [](const Bytes& data) { return client::WriteAll(STDOUT_FILENO, data, "standard output"); },
-                options)
-          : blobs->GetFile(flags.name, output, options);
+  const absl::StatusOr<BlobFacts> facts = output == "-" ? blobs->Get(
+                                                              flags.name,
+                                                              [](const Bytes& data) {
+                                                                data.ForEachChunk(PrintText);
+                                                                return FlushOutput();
+                                                              },
+                                                              options)
+                                                        : blobs->GetFile(flags.name, output, options);
   if (progress != nullptr) progress->Clear();
+  RETURN_IF_ERROR(FlushOutput());
   if (!facts.ok()) {
     return absl::Status(facts.status().code(), fmt::format("{}: {}", flags.name, Message(facts.status())));
   }
   if (output == "-") return absl::OkStatus();
   const double seconds = progress == nullptr ? 0 : progress->seconds();
-  fmt::print("{}  {}  {}  ({})\n", facts->digest ? "sha256:" + facts->digest->ToHex() : "-", facts->length,
-             output, FormatRate(static_cast<double>(facts->length) / std::max(seconds, 1e-6)));
+  Print("{}  {}  {}  ({})\n", facts->digest ? "sha256:" + facts->digest->ToHex() : "-", facts->length, output,
+        FormatRate(static_cast<double>(facts->length) / std::max(seconds, 1e-6)));
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "app/commands.h"
+#include "app/output.h"
 #include "app/units.h"
 #include "base/strings.h"
 #include "blob/inspect.h"
@@ -19,15 +20,15 @@ namespace {
 void PrintRepair(const log::GroupReport& group, const std::string& dir) {
   const std::string id = group.group.ToString();
   if (group.hard_state_lost) {
-    fmt::print("  group {}: start the server: it votes again once every other voter has told its term\n", id);
+    Print("  group {}: start the server: it votes again once every other voter has told its term\n", id);
   } else if (group.hard_state_older) {
-    fmt::print(
+    Print(
         "  group {}: hard state and log are of two times; restore both from one copy, or\n"
         "    sluice repair as-learner {} --group {}\n",
         id, dir, id);
   }
   if (group.promised_last) {
-    fmt::print(
+    Print(
         "  group {}: entries behind {} are lost here, {} behind them are whole; start the server: its peers\n"
         "    repair it. If they are gone for ever: sluice repair drop-damaged {} --group {}\n",
         id, group.last.index.value, group.whole_beyond, dir, id);
@@ -37,21 +38,21 @@ void PrintRepair(const log::GroupReport& group, const std::string& dir) {
 // Gives the number of findings.
 absl::StatusOr<size_t> InspectLog(const std::string& dir) {
   ASSIGN_OR_RETURN(const log::Inspection found, log::Inspect(env::RealFiles(), dir));
-  fmt::print("log {}: {} segments, {} spare{}\n", dir, found.segments.size(), found.spare_segments,
-             found.torn_tail ? ", a torn tail that opening will cut" : "");
+  Print("log {}: {} segments, {} spare{}\n", dir, found.segments.size(), found.spare_segments,
+        found.torn_tail ? ", a torn tail that opening will cut" : "");
   for (const log::SegmentReport& segment : found.segments) {
-    fmt::print("  {}  generation {}  {}  {} blocks{}\n", segment.path, segment.generation,
-               FormatSize(segment.bytes), segment.blocks,
-               segment.damaged_blocks > 0 ? fmt::format(", {} damaged", segment.damaged_blocks) : "");
+    Print("  {}  generation {}  {}  {} blocks{}\n", segment.path, segment.generation,
+          FormatSize(segment.bytes), segment.blocks,
+          segment.damaged_blocks > 0 ? fmt::format(", {} damaged", segment.damaged_blocks) : "");
   }
   for (const log::GroupReport& group : found.groups) {
-    fmt::print("  group {}  entries {} ({})  last {}.{}  hard state {}\n", group.group.ToString(),
-               group.entries, FormatSize(group.bytes), group.last.term.value, group.last.index.value,
-               group.hard_state_lost      ? "lost"
-               : group.hard_state_healthy ? "healthy"
-                                          : "one copy is damaged or older");
+    Print("  group {}  entries {} ({})  last {}.{}  hard state {}\n", group.group.ToString(), group.entries,
+          FormatSize(group.bytes), group.last.term.value, group.last.index.value,
+          group.hard_state_lost      ? "lost"
+          : group.hard_state_healthy ? "healthy"
+                                     : "one copy is damaged or older");
   }
-  for (const std::string& damage : found.damage) fmt::print("  DAMAGED {}\n", damage);
+  for (const std::string& damage : found.damage) Print("  DAMAGED {}\n", damage);
   for (const log::GroupReport& group : found.groups) PrintRepair(group, dir.substr(0, dir.rfind('/')));
   return found.damage.size();
 }
@@ -60,15 +61,15 @@ absl::StatusOr<size_t> InspectStore(const std::string& dir) {
   size_t findings = 0;
   uint64_t blobs = 0;
   uint64_t bytes = 0;
-  fmt::print("blobs {}:\n", dir);
+  Print("blobs {}:\n", dir);
   RETURN_IF_ERROR(blob::InspectBlobs(env::RealFiles(), dir, [&](const blob::InspectedBlob& blob) {
     ++blobs;
     bytes += blob.length;
     if (!blob.verified.ok()) ++findings;
-    fmt::print("  {:<13}{:>12}  {}  {}\n", blob::BlobKindName(blob.kind), blob.length, blob.path,
-               blob.verified.ok() ? "verifies" : fmt::format("DAMAGED {}", Message(blob.verified)));
+    Print("  {:<13}{:>12}  {}  {}\n", blob::BlobKindName(blob.kind), blob.length, blob.path,
+          blob.verified.ok() ? "verifies" : fmt::format("DAMAGED {}", Message(blob.verified)));
   }));
-  fmt::print("  {} files, {}\n", blobs, FormatSize(bytes));
+  Print("  {} files, {}\n", blobs, FormatSize(bytes));
   return findings;
 }
 
@@ -91,7 +92,7 @@ absl::Status Inspect(const std::string& dir) {
     return absl::DataLossError(
         fmt::format("{}: {} findings; a server with peers repairs them when it is started", dir, findings));
   }
-  fmt::print("{} verifies\n", dir);
+  Print("{} verifies\n", dir);
   return absl::OkStatus();
 }
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/output.h"
 #include "app/units.h"
 #include "base/strings.h"
 #include "client/connection.h"
@@ -53,14 +54,15 @@ absl::Status List(const NamesFlags& flags) {
       if (flags.json) {
         json.push_back(ToJson(blob));
       } else {
-        fmt::print("{:>10}  {}  {}  {}\n", FormatSize(blob.length), TimeText(blob.created_ms),
-                   DigestText(blob).substr(0, 23), blob.name);
+        Print("{:>10}  {}  {}  {}\n", FormatSize(blob.length), TimeText(blob.created_ms),
+              DigestText(blob).substr(0, 23), blob.name);
       }
     }
+    RETURN_IF_ERROR(FlushOutput());
     if (!page.more || page.blobs.empty()) break;
     after = page.blobs.back().name;
   }
-  if (flags.json) fmt::print("{}\n", json.dump(2));
+  if (flags.json) Print("{}\n", json.dump(2));
   return absl::OkStatus();
 }
 
@@ -70,13 +72,13 @@ absl::Status Stat(const NamesFlags& flags) {
   if (!blob.ok())
     return absl::Status(blob.status().code(), fmt::format("{}: {}", flags.name, Message(blob.status())));
   if (flags.json) {
-    fmt::print("{}\n", ToJson(*blob).dump(2));
+    Print("{}\n", ToJson(*blob).dump(2));
     return absl::OkStatus();
   }
-  fmt::print("name     {}\nsize     {} ({})\ndigest   {}\ncreated  {}\nholders  {}\n", blob->name,
-             blob->length, FormatSize(blob->length), DigestText(*blob), TimeText(blob->created_ms),
-             blob->inlined ? "every server: it travelled in the log"
-                           : fmt::format("{}", fmt::join(blob->holders, ", ")));
+  Print("name     {}\nsize     {} ({})\ndigest   {}\ncreated  {}\nholders  {}\n", blob->name, blob->length,
+        FormatSize(blob->length), DigestText(*blob), TimeText(blob->created_ms),
+        blob->inlined ? "every server: it travelled in the log"
+                      : fmt::format("{}", fmt::join(blob->holders, ", ")));
   return absl::OkStatus();
 }
 
@@ -84,30 +86,32 @@ absl::Status Remove(const NamesFlags& flags) {
   client::Connection connection(flags.client.servers);
   const absl::Status status = client::RemoveBlob(connection, flags.client.group, flags.name);
   if (!status.ok()) return absl::Status(status.code(), fmt::format("{}: {}", flags.name, Message(status)));
-  fmt::print("removed {}\n", flags.name);
+  Print("removed {}\n", flags.name);
   return absl::OkStatus();
 }
 
 }  // namespace
 
 void AddNames(CLI::App& app, Chosen* chosen) {
-  auto flags = std::make_shared<NamesFlags>();
+  auto listed = std::make_shared<NamesFlags>();
   CLI::App* list = NewCommand(app, "ls", "Lists what is stored, in the order of names", "sluice ls tools/",
-                              chosen, [flags] { return List(*flags); });
-  list->add_option("PREFIX", flags->name, "Only names that begin with this");
-  list->add_flag("--json", flags->json, "For programs");
-  AddClientFlags(*list, &flags->client);
+                              chosen, [listed] { return List(*listed); });
+  list->add_option("PREFIX", listed->name, "Only names that begin with this");
+  list->add_flag("--json", listed->json, "For programs");
+  AddClientFlags(*list, &listed->client);
 
+  auto shown = std::make_shared<NamesFlags>();
   CLI::App* stat = NewCommand(app, "stat", "Shows size, digest, time and holders of one blob",
-                              "sluice stat tools/git", chosen, [flags] { return Stat(*flags); });
-  stat->add_option("NAME", flags->name, "Name, or sha256:HEX")->required();
-  stat->add_flag("--json", flags->json, "For programs");
-  AddClientFlags(*stat, &flags->client);
+                              "sluice stat tools/git", chosen, [shown] { return Stat(*shown); });
+  stat->add_option("NAME", shown->name, "Name, or sha256:HEX")->required();
+  stat->add_flag("--json", shown->json, "For programs");
+  AddClientFlags(*stat, &shown->client);
 
+  auto removed = std::make_shared<NamesFlags>();
   CLI::App* remove = NewCommand(app, "rm", "Removes a name; it is free for other bytes then",
-                                "sluice rm tools/git", chosen, [flags] { return Remove(*flags); });
-  remove->add_option("NAME", flags->name, "Name")->required();
-  AddClientFlags(*remove, &flags->client);
+                                "sluice rm tools/git", chosen, [removed] { return Remove(*removed); });
+  remove->add_option("NAME", removed->name, "Name")->required();
+  AddClientFlags(*remove, &removed->client);
 }
 
 }  // namespace sluice::app

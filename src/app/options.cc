@@ -25,6 +25,9 @@ std::vector<Option> MakeOptions() {
   return {
       {"id", Unit::kText, "Id of this server within its groups", SLUICE_FIELD(id)},
       {"listen", Unit::kText, "HOST:PORT of gRPC; the other ports follow it", SLUICE_FIELD(listen)},
+      {"advertise", Unit::kText,
+       "HOST:PORT of gRPC as others reach it; empty: that of --peers, or of --listen",
+       SLUICE_FIELD(advertise)},
       {"data_stream_listen", Unit::kText, "HOST:PORT of DataStream; empty: port + 1",
        SLUICE_FIELD(data_stream_listen)},
       {"stream_listen", Unit::kText, "HOST:PORT of Streaming RPC; empty: port + 2; none: no such port",
@@ -315,6 +318,7 @@ absl::Status Settings::Resolve() {
 
 void AddOptionFlags(CLI::App& command, Settings* settings, const std::vector<std::string>& without) {
   command.add_option("--config", settings->config_file, "File of options (TOML)")->check(CLI::ExistingFile);
+  command.parse_complete_callback([settings] { settings->resolved = settings->Resolve(); });
   for (const Option& option : Options()) {
     if (std::find(without.begin(), without.end(), option.name) != without.end()) continue;
     const std::string name = option.name;
@@ -344,7 +348,9 @@ void AddOptionFlags(CLI::App& command, Settings* settings, const std::vector<std
       added->type_name(std::string(UnitName(option.unit)));
     }
     const bool first_need = option.field == Options()[0].field || name.find("listen") != std::string::npos ||
-                            name == "data" || name == "peers" || name == "group" || name == "bootstrap";
+                            name == "advertise" || name == "data" || name == "peers" || name == "group" ||
+                            name == "bootstrap";
+    added->default_function([settings, &option] { return ValueText(option, *settings); });
     added->group(first_need ? "Options" : "Tuning");
   }
 }

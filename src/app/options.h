@@ -2,7 +2,7 @@
 //
 //   Settings settings;
 //   AddOptionFlags(*command, &settings);                      // --log-segment-bytes 64MiB
-//   RETURN_IF_ERROR(settings.Resolve());                      // default < file < environment < flag
+//   RETURN_IF_ERROR(settings.resolved);                       // default < file < environment < flag
 //   node::HostOptions host = settings.host;
 //
 // In a file an option is `log.segment_bytes = "64MiB"`; in the environment SLUICE_LOG_SEGMENT_BYTES.
@@ -33,6 +33,7 @@ std::string_view SourceName(Source source);
 struct Settings {
   std::string id = "n0";
   std::string listen = "127.0.0.1:7400";
+  std::string advertise;           // HOST:PORT; empty: that of `peers`, else `listen`
   std::string data_stream_listen;  // empty: the port of `listen` + 1
   std::string stream_listen;       // empty: the port of `listen` + 2; "none": none
   std::string http_listen;         // empty: the port of `listen` + 3; "none": none
@@ -47,6 +48,8 @@ struct Settings {
   std::string config_file;
   std::map<std::string, std::string> flags;  // option name → text, as the command line gave it
   std::map<std::string, Source> sources;     // absent: default
+
+  absl::Status resolved;  // how Resolve ended when the command line was read
 
   // Reads file, environment and flags, in this order.
   absl::Status Resolve();

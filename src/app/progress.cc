@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "app/output.h"
 #include "app/units.h"
 
 namespace sluice::app {
@@ -26,20 +27,19 @@ void Progress::Show(uint64_t taken) {
   const double rate = static_cast<double>(taken) / std::max(seconds(), 1e-3);
   const double left = rate > 0 ? static_cast<double>(length_ - std::min(taken, length_)) / rate : 0;
   const auto full = static_cast<size_t>(share * kWidth);
-  fmt::print(stderr, "\r\x1b[K{:.40} [{}{}] {:3.0f} %  {}  {} left", name_, std::string(full, '#'),
-             std::string(kWidth - full, '.'), share * 100, FormatRate(rate), FormatSeconds(left));
-  fflush(stderr);
+  PrintError(fmt::format("\r\x1b[K{:.40} [{}{}] {:3.0f} %  {}  {} left", name_, std::string(full, '#'),
+                         std::string(kWidth - full, '.'), share * 100, FormatRate(rate),
+                         FormatSeconds(left)));
 }
 
 void Progress::Clear() {
   if (!std::exchange(shown_, false)) return;
-  fmt::print(stderr, "\r\x1b[K");
-  fflush(stderr);
+  PrintError("\r\x1b[K");
 }
 
 void Progress::Note(const std::string& text) {
   Clear();
-  fmt::print(stderr, "{}\n", text);
+  PrintError(text + "\n");
 }
 
 }  // namespace sluice::app

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "app/commands.h"
+#include "app/output.h"
 #include "app/progress.h"
 #include "app/units.h"
 #include "base/strings.h"
@@ -49,11 +50,10 @@ absl::Status PutOne(BlobClient& blobs, const PutFlags& flags, const std::string&
     return absl::Status(facts.status().code(), fmt::format("{}: {}", name, Message(facts.status())));
   }
   const double seconds = progress.seconds();
-  fmt::print("{}  {}  {}  ({}, {})\n", facts->digest ? "sha256:" + facts->digest->ToHex() : "-",
-             facts->length, name, FormatRate(static_cast<double>(facts->length) / std::max(seconds, 1e-6)),
-             FormatSeconds(seconds));
-  fflush(stdout);
-  return absl::OkStatus();
+  Print("{}  {}  {}  ({}, {})\n", facts->digest ? "sha256:" + facts->digest->ToHex() : "-", facts->length,
+        name, FormatRate(static_cast<double>(facts->length) / std::max(seconds, 1e-6)),
+        FormatSeconds(seconds));
+  return FlushOutput();
 }
 
 absl::Status Put(const PutFlags& flags) {

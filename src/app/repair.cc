@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "app/commands.h"
+#include "app/output.h"
 #include "app/units.h"
 #include "base/fields.h"
 #include "env/executor.h"
@@ -50,11 +51,11 @@ absl::Status Repair(const RepairFlags& flags,
   ASSIGN_OR_RETURN(const log::GroupReport report, Find(flags, *group));
   RETURN_IF_ERROR(tell(report));
   if (!flags.yes) {
-    fmt::print("Nothing was changed. The same command with --yes does it; copy the folder first.\n");
+    Print("Nothing was changed. The same command with --yes does it; copy the folder first.\n");
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(act(*group));
-  fmt::print("done\n");
+  Print("done\n");
   return absl::OkStatus();
 }
 
@@ -62,10 +63,10 @@ absl::Status AsLearner(const RepairFlags& flags) {
   return Repair(
       flags,
       [&](const log::GroupReport& report) {
-        fmt::print("group {}: the hard state is {}, the last entry is {}.\n", flags.group,
-                   report.hard_state ? fmt::format("of term {}", report.hard_state->term.value) : "lost",
-                   Name(report.last));
-        fmt::print(
+        Print("group {}: the hard state is {}, the last entry is {}.\n", flags.group,
+              report.hard_state ? fmt::format("of term {}", report.hard_state->term.value) : "lost",
+              Name(report.last));
+        Print(
             "What this server promised in its votes will count as forgotten. It follows, and neither votes "
             "nor counts until every other voter of the group has told its term.\n");
         return absl::OkStatus();
@@ -82,12 +83,12 @@ absl::Status DropDamaged(const RepairFlags& flags) {
               fmt::format("group {}: no entry is damaged, there is nothing to drop", flags.group));
         }
         const bool known = report.promised_last->index.value != INT64_MAX;
-        fmt::print(
+        Print(
             "group {}: the log ends at {} before the first damaged entry; this server once held entries up "
             "to {}.\n",
             flags.group, Name(report.last),
             known ? Name(*report.promised_last) : std::string("an unknown one"));
-        fmt::print(
+        Print(
             "All that followed is dropped, {} entries that are still whole too. They may be acknowledged "
             "writes. Other servers of the group repair them when this one is started: do this only if they "
             "are gone, or wait for this one.\n",
@@ -128,11 +129,11 @@ absl::Status ForceMembers(const RepairFlags& flags) {
           return absl::FailedPreconditionError(
               fmt::format("{} belongs to server {}, not to {}", flags.dir, server, self.id.value));
         }
-        fmt::print("group {}: this log ends at {}. Server {} becomes the only member, in a new term.\n",
-                   flags.group, Name(report.last), flags.member);
-        fmt::print("What the others have acknowledged without this server is lost{}.\n",
-                   report.promised_last ? ", and so is what is damaged here" : "");
-        fmt::print(
+        Print("group {}: this log ends at {}. Server {} becomes the only member, in a new term.\n",
+              flags.group, Name(report.last), flags.member);
+        Print("What the others have acknowledged without this server is lost{}.\n",
+              report.promised_last ? ", and so is what is damaged here" : "");
+        Print(
             "They are not taken back: remove their data folders before they are started. A majority of them "
             "with the old data would go on as a group of its own.\n");
         return absl::OkStatus();

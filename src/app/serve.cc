@@ -13,14 +13,18 @@
 #include "app/options.h"
 #include "app/units.h"
 #include "base/log.h"
+#include "edge/told_address.h"
 #include "edge/whole_server.h"
 #include "env/descriptors.h"
 
 namespace sluice::app {
 namespace {
 
+// `address` may lack a host: then it says only which ports this server has.
 absl::StatusOr<raft::Peer> PeerAt(const std::string& id, const std::string& address) {
-  ASSIGN_OR_RETURN(const std::string data_stream, MovePort(address, 1));
+  const bool port_only = address.starts_with(':');
+  ASSIGN_OR_RETURN(std::string data_stream, MovePort(port_only ? "any" + address : address, 1));
+  if (port_only) data_stream = data_stream.substr(data_stream.rfind(':'));
   return raft::Peer{.id = {id},
                     .address = address,
                     .data_stream_address = data_stream,
@@ -28,6 +32,8 @@ absl::StatusOr<raft::Peer> PeerAt(const std::string& id, const std::string& addr
                     .admin_address = {}};
 }
 
+// The members as all of them must know them. An address that cannot be told is refused: a client, or another
+// server, would go to its own machine.
 absl::StatusOr<std::vector<raft::Peer>> ParsePeers(const Settings& settings) {
   std::vector<raft::Peer> peers;
   for (const std::string& text : settings.peers) {
@@ -35,13 +41,23 @@ absl::StatusOr<std::vector<raft::Peer>> ParsePeers(const Settings& settings) {
     if (at == std::string::npos || at == 0) {
       return WrongUsage(fmt::format("--peers: \"{}\" is no ID@HOST:PORT", text));
     }
-    ASSIGN_OR_RETURN(raft::Peer peer, PeerAt(text.substr(0, at), text.substr(at + 1)));
+    const std::string address = text.substr(at + 1);
+    if (const absl::Status told = edge::CheckTold(address); !told.ok()) {
+      return WrongUsage(fmt::format("--peers: {}", Message(told)));
+    }
+    const std::string id = text.substr(0, at);
+    if (id == settings.id && !settings.advertise.empty() && address != settings.advertise) {
+      return WrongUsage(
+          fmt::format("--advertise says {}, --peers says {}: they must agree", settings.advertise, text));
+    }
+    ASSIGN_OR_RETURN(raft::Peer peer, PeerAt(id, address));
     peers.push_back(std::move(peer));
   }
-  if (peers.empty()) {
-    ASSIGN_OR_RETURN(raft::Peer self, PeerAt(settings.id, settings.listen));
-    peers.push_back(std::move(self));
-  }
+  if (!peers.empty()) return peers;
+  const auto told = edge::ToldAddress(settings.listen, settings.advertise);
+  if (!told.ok()) return WrongUsage(fmt::format("--advertise: {}", Message(told.status())));
+  ASSIGN_OR_RETURN(raft::Peer self, PeerAt(settings.id, *told));
+  peers.push_back(std::move(self));
   return peers;
 }
 
@@ -116,7 +132,7 @@ uint32_t WaitForSignal(int signals) {
 }
 
 absl::Status Serve(Settings* settings) {
-  RETURN_IF_ERROR(settings->Resolve());
+  RETURN_IF_ERROR(settings->resolved);
   ASSIGN_OR_RETURN(edge::WholeServerOptions options, ServerOptionsOf(*settings));
   RETURN_IF_ERROR(env::RaiseDescriptorLimit());
   const int signals = BlockedSignals();  // before any thread starts

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include <thread>
 
 #include "app/commands.h"
+#include "app/output.h"
 #include "app/units.h"
 #include "base/strings.h"
 #include "client/connection.h"
@@ -136,6 +138,7 @@ nlohmann::json ToJson(const Answers& answers) {
                       {"problems", answers.Problems()}};
   for (const client::ServerStatus& server : answers.servers) {
     json["servers"].push_back({{"id", server.self.id},
+                               {"cluster", server.cluster.IsZero() ? "" : server.cluster.ToString()},
                                {"address", server.self.address},
                                {"data_stream_address", server.self.data_stream_address},
                                {"pid", server.pid},
@@ -203,25 +206,28 @@ nlohmann::json ToJson(const Answers& answers) {
 }
 
 void PrintTable(const Answers& answers) {
-  fmt::print("{:<8}{:<22}{:<9}{:<8}{:>10}{:>10}  {}\n", "SERVER", "ADDRESS", "PID", "STATE", "DISK FREE",
-             "LOG", "UPLOADS");
+  Print("{:<8}{:<22}{:<9}{:<8}{:>10}{:>10}  {}\n", "SERVER", "ADDRESS", "PID", "STATE", "DISK FREE", "LOG",
+        "UPLOADS");
   for (const client::ServerStatus& server : answers.servers) {
-    fmt::print("{:<8}{:<22}{:<9}{:<8}{:>10}{:>10}  {}\n", server.self.id, server.self.address, server.pid,
-               server.Ready()    ? "ready"
-               : server.stopping ? "ending"
-                                 : "waits",
-               FormatSize(server.free_bytes), FormatSize(server.log_bytes), server.uploads.size());
+    Print("{:<8}{:<22}{:<9}{:<8}{:>10}{:>10}  {}\n", server.self.id, server.self.address, server.pid,
+          server.Ready()    ? "ready"
+          : server.stopping ? "ending"
+                            : "waits",
+          FormatSize(server.free_bytes), FormatSize(server.log_bytes), server.uploads.size());
   }
   for (const auto& [address, status] : answers.silent) {
     const auto id = answers.ids.find(address);
-    fmt::print("{:<8}{:<22}{:<9}{:<8}{}\n", id == answers.ids.end() ? "?" : id->second, address, "-",
-               "silent", Message(status));
+    Print("{:<8}{:<22}{:<9}{:<8}{}\n", id == answers.ids.end() ? "?" : id->second, address, "-", "silent",
+          Message(status));
   }
+  const auto known = std::find_if(answers.servers.begin(), answers.servers.end(),
+                                  [](const auto& server) { return !server.cluster.IsZero(); });
+  if (known != answers.servers.end()) Print("\nCLUSTER {}\n", known->cluster.ToString());
   for (const auto& [id, group] : answers.groups) {
-    fmt::print("\nGROUP {} ({}): leader {}, term {}, commit {}\n", id, group.machine,
-               group.leader.empty() ? "none" : group.leader, group.term, group.commit);
-    fmt::print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", "SERVER", "ROLE", "APPLIED", "LAST", "LAG",
-               "MISSING", "");
+    Print("\nGROUP {} ({}): leader {}, term {}, commit {}\n", id, group.machine,
+          group.leader.empty() ? "none" : group.leader, group.term, group.commit);
+    Print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", "SERVER", "ROLE", "APPLIED", "LAST", "LAG", "MISSING",
+          "");
     for (const client::ServerStatus& server : answers.servers) {
       for (const client::GroupView& view : server.groups) {
         if (view.id != id) continue;
@@ -229,16 +235,16 @@ void PrintTable(const Answers& answers) {
                                  : view.repairing            ? "repairing"
                                  : !view.voting              ? "does not vote"
                                                              : "";
-        fmt::print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", server.self.id, view.role, view.applied,
-                   view.last, std::max<int64_t>(group.last - view.last, 0), view.missing, note);
+        Print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", server.self.id, view.role, view.applied, view.last,
+              std::max<int64_t>(group.last - view.last, 0), view.missing, note);
       }
     }
   }
   const std::vector<std::string> problems = answers.Problems();
-  if (!problems.empty()) fmt::print("\n");
-  for (const std::string& problem : problems) fmt::print("! {}\n", problem);
+  if (!problems.empty()) Print("\n");
+  for (const std::string& problem : problems) Print("! {}\n", problem);
   for (const client::ServerStatus& server : answers.servers) {
-    for (const std::string& upload : server.uploads) fmt::print("upload at {}: {}\n", server.self.id, upload);
+    for (const std::string& upload : server.uploads) Print("upload at {}: {}\n", server.self.id, upload);
   }
 }
 
@@ -291,32 +297,32 @@ nlohmann::json ToJson(const StreamAnswers& answers) {
 }
 
 void PrintTable(const StreamAnswers& answers) {
-  fmt::print("{:<22}{:>8}  {:<22}{:>10}{:>10}{:>9}{:>9}{:>10}{:>11}{:>8}{:>10}\n", "SERVER", "STREAM", "PEER",
-             "IN", "OUT", "MSG IN", "MSG OUT", "WINDOW", "UNCONSUMED", "STALLS", "AGE");
+  Print("{:<22}{:>8}  {:<22}{:>10}{:>10}{:>9}{:>9}{:>10}{:>11}{:>8}{:>10}\n", "SERVER", "STREAM", "PEER",
+        "IN", "OUT", "MSG IN", "MSG OUT", "WINDOW", "UNCONSUMED", "STALLS", "AGE");
   for (const auto& [address, list] : answers) {
     if (!list.ok()) {
-      fmt::print("{:<22}silent: {}\n", address, Message(list.status()));
+      Print("{:<22}silent: {}\n", address, Message(list.status()));
       continue;
     }
     for (const client::StreamView& stream : list->streams) {
-      fmt::print("{:<22}{:>8}  {:<22}{:>10}{:>10}{:>9}{:>9}{:>10}{:>11}{:>8}{:>10}\n", address, stream.id,
-                 stream.peer, FormatSize(stream.bytes_in), FormatSize(stream.bytes_out), stream.messages_in,
-                 stream.messages_out,
-                 stream.window_bytes == 0 ? std::string("none") : FormatSize(stream.window_bytes),
-                 FormatSize(stream.unconsumed_bytes), stream.stalls,
-                 FormatSeconds(static_cast<double>(stream.age_ms) / 1000));
+      Print("{:<22}{:>8}  {:<22}{:>10}{:>10}{:>9}{:>9}{:>10}{:>11}{:>8}{:>10}\n", address, stream.id,
+            stream.peer, FormatSize(stream.bytes_in), FormatSize(stream.bytes_out), stream.messages_in,
+            stream.messages_out,
+            stream.window_bytes == 0 ? std::string("none") : FormatSize(stream.window_bytes),
+            FormatSize(stream.unconsumed_bytes), stream.stalls,
+            FormatSeconds(static_cast<double>(stream.age_ms) / 1000));
     }
-    if (list->streams.empty()) fmt::print("{:<22}{:>8}\n", address, "none");
-    if (list->more) fmt::print("{:<22}and more, younger ones\n", address);
+    if (list->streams.empty()) Print("{:<22}{:>8}\n", address, "none");
+    if (list->more) Print("{:<22}and more, younger ones\n", address);
   }
 }
 
 absl::Status Streams(client::Connection& connection, const StatusFlags& flags) {
   while (true) {
     const StreamAnswers answers = AskAllStreams(connection);
-    if (flags.watch && !flags.json) fmt::print("\x1b[H\x1b[2J");
-    flags.json ? fmt::print("{}\n", ToJson(answers).dump(2)) : PrintTable(answers);
-    fflush(stdout);
+    if (flags.watch && !flags.json) Print("\x1b[H\x1b[2J");
+    flags.json ? Print("{}\n", ToJson(answers).dump(2)) : PrintTable(answers);
+    RETURN_IF_ERROR(FlushOutput());
     if (!flags.watch) return Verdict(answers);
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
@@ -328,12 +334,12 @@ absl::Status Status(const StatusFlags& flags) {
   while (true) {
     const Answers answers = Ask(connection);
     if (flags.json) {
-      fmt::print("{}\n", ToJson(answers).dump(2));
+      Print("{}\n", ToJson(answers).dump(2));
     } else if (!answers.servers.empty()) {
-      if (flags.watch) fmt::print("\x1b[H\x1b[2J");
+      if (flags.watch) Print("\x1b[H\x1b[2J");
       PrintTable(answers);
     }
-    fflush(stdout);
+    RETURN_IF_ERROR(FlushOutput());
     if (!flags.watch) return answers.Verdict();
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
