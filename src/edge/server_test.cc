@@ -757,8 +757,9 @@ TEST_F(MetTest, K7_F56_AServerOfAnotherClusterIsRefusedBeforeItsMessagesAreStepp
     SayEverything();
     ASSERT_TRUE(host_.Await([&] { return host_.unreachable.contains(peer_.id); }));
     EXPECT_TRUE(absl::IsFailedPrecondition(sealed_)) << sealed_;
-    EXPECT_THAT(std::string(Message(sealed_)), HasSubstr(theirs.ToString()));
-    EXPECT_THAT(std::string(Message(sealed_)), HasSubstr(says_its_own ? ours.ToString() : "of no cluster"));
+    EXPECT_THAT(std::string(Message(sealed_)), testing::HasSubstr(theirs.ToString()));
+    EXPECT_THAT(std::string(Message(sealed_)),
+                testing::HasSubstr(says_its_own ? ours.ToString() : "of no cluster"));
   }
   EXPECT_EQ(stepped_, 0);
   EXPECT_TRUE(replies_.empty());
