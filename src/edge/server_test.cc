@@ -833,7 +833,7 @@ TEST_F(ServerTest, K20_AClientOfAnotherClusterOrOfAnotherServerIsRefused) {
   EXPECT_EQ(stat("short", ""), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_NE(stat(ClusterId{{1}}.AsBytes(), "n0"), refused);
   EXPECT_NE(stat("", ""), refused);
-  auto clients = ::ratis::grpc::RaftClientProtocolService::NewStub(
+  auto clients = ::sluice::ratis::grpc::RaftClientProtocolService::NewStub(
       grpc::CreateChannel(fmt::format("127.0.0.1:{}", server_->port()), grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   context.AddMetadata(wire::kClusterKey, Raw(ClusterId{{2}}.AsBytes()));
