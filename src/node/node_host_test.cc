@@ -118,11 +118,12 @@ class SilentBytes final : public ByteTransport {
      public:
       explicit Sink(Opened kept) : opened_(std::move(kept)) {}
       void Append(uint64_t, Bytes, Done done) override { kept_.push_back(std::move(done)); }
-      void Close(uint64_t, Done done) override { kept_.push_back(std::move(done)); }
+      void Close(uint64_t, Closed done) override { closed_.push_back(std::move(done)); }
 
      private:
       Opened opened_;
       std::vector<Done> kept_;
+      std::vector<Closed> closed_;
     };
     return std::make_unique<Sink>(std::move(opened));
   }
@@ -133,11 +134,13 @@ class SilentBytes final : public ByteTransport {
                   Done<HaveReply>) override {}
   void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
                   Done<WriteStatus>) override {}
+  void Recall(const raft::Peer&, const GroupId&, const raft::RecallRequest&, env::Executor*,
+              Done<raft::RecallReply>) override {}
   void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
                absl::AnyInvocable<void(ClientReply)>) override {}
   void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Fetch(const raft::Peer&, const GroupId&, const UploadId&, uint64_t, uint64_t, env::Executor*,
+  void Fetch(const raft::Peer&, const FetchWanted&, uint64_t, uint64_t, env::Executor*,
              Done<Bytes>) override {}
 };
 
