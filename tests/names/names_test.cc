@@ -77,11 +77,11 @@ bool ServicesAreReached() {
   query.set_wait_for_ready(true);
   google::bytestream::QueryWriteStatusRequest request;
   google::bytestream::QueryWriteStatusResponse reply;
-  request.set_resource_name("never/written");
+  request.set_resource_name("");  // refused at once, whether there is a leader or not
   const auto known =
       google::bytestream::ByteStream::NewStub(channel)->QueryWriteStatus(&query, request, &reply);
   bool right =
-      Check(known.error_code() == grpc::StatusCode::NOT_FOUND, "ByteStream: " + known.error_message());
+      Check(known.error_code() == grpc::StatusCode::INVALID_ARGUMENT, "ByteStream: " + known.error_message());
 
   grpc::ClientContext list;
   list.set_deadline(within);
