@@ -43,7 +43,7 @@ TEST_F(IdentityTest, F19_AFolderOfAnotherServerIsRefusedAndLeftAlone) {
 }
 
 TEST_F(IdentityTest, F21_AnotherFormatIsRefusedByItsVersionAndLeftAlone) {
-  for (const uint64_t version : {1, 99}) {
+  for (const uint64_t version : {1u, 99u}) {
     FieldWriter other;
     other.PutVarint(1, version);
     other.PutText(2, "n0");

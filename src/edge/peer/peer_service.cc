@@ -109,8 +109,7 @@ grpc::ServerUnaryReactor* PeerService::OrderFetch(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* PeerService::Recall(grpc::CallbackServerContext* context,
                                               const pb::RecallRequest* request, pb::RecallReply* reply) {
   const auto group = GroupFrom(request->group());
-  absl::Status status = CheckTarget(*context);
-  if (status.ok()) status = CheckGroup(group);
+  absl::Status status = CheckCall(*context, group);
   const auto from = ratis::PeerIdFromWire(request->server_id());
   if (status.ok()) status = from.status();
   const auto recall = FromProto(*request);
