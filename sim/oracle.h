@@ -59,6 +59,8 @@ class Oracle {
                         const std::string& reply);
   // A client was told `reply` for `call`. DATA_LOSS unless the call was executed with it.
   absl::Status Answered(const std::string& group, const std::string& call, const std::string& reply) const;
+  // The time for which retries of `call` are promised an answer is over: it may be executed once more (F-68).
+  void Forget(const std::string& group, const std::string& call) { executed_.erase({group, call}); }
 
   // --- The end ---
   // One JSON object a line for each operation, in the order of their beginning (tests/linearizability/README.md).

@@ -186,8 +186,9 @@ TEST_F(ClusterFault, F12_FullDiskRefusesWritesServesReadsAndGoesOn) {
 
 TEST_F(ClusterFault, F12_FullDiskOfAFollowerHoldsNobodyUp) {
   Make();
-  const size_t full = FollowerOf(kCounter);
   const size_t leader = LeaderOf(kBlobs);
+  size_t full = FollowerOf(kBlobs);
+  if (full == LeaderOf(kCounter)) full = 3 - leader - full;  // the one of three that leads neither
   FillDisk(full, 0);
   for (uint64_t i = 0; i < 100; ++i) {
     absl::Status status;
