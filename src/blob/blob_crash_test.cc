@@ -419,15 +419,21 @@ TEST_F(TrashTest, K17_PowerFailsAtEveryStepOfARemoval) {
       trash_.reset();
       disk_.HaltAt(0);
       disk_.Crash(seed);
-      if (all) EXPECT_EQ(Named(), std::nullopt);
+      if (all) {
+        EXPECT_EQ(Named(), std::nullopt);
+      }
       const auto named = Named();
-      if (!taken && n > 2) EXPECT_TRUE(named) << "operation " << n << ", seed " << seed;
+      if (!taken && n > 2) {
+        EXPECT_TRUE(named) << "operation " << n << ", seed " << seed;
+      }
       ASSERT_TRUE(Open().ok());
       Run();
       EXPECT_THAT(Waiting(), IsEmpty()) << "operation " << n << ", seed " << seed;
       // Whole, or not at all.
       EXPECT_EQ(Named(), named) << "operation " << n << ", seed " << seed;
-      if (named) EXPECT_EQ(*named, 1000u) << "operation " << n << ", seed " << seed;
+      if (named) {
+        EXPECT_EQ(*named, 1000u) << "operation " << n << ", seed " << seed;
+      }
       process_->Kill();
       trash_.reset();
       if (all && seed == 8) return;

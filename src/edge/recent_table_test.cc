@@ -17,7 +17,9 @@ class RecentTableTest : public testing::Test {
       return key;
     };
     const int* value = table_.Get(key, now_, make, &let_go_);
-    if (value != nullptr) EXPECT_EQ(*value, key);
+    if (value != nullptr) {
+      EXPECT_EQ(*value, key);
+    }
     return value != nullptr;
   }
 
