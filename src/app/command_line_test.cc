@@ -172,6 +172,7 @@ class EveryOption : public testing::Test {
     std::vector<std::string> path;  // {"bench", "put"}
     std::vector<std::string> flags;
     std::vector<std::string> arguments;  // as many as are required
+    std::vector<std::string> required;   // flags
   };
   // Where one value may stand. What is empty is not given.
   struct Given {
@@ -209,6 +210,7 @@ class EveryOption : public testing::Test {
         if (option->get_required()) command.arguments.push_back("anything");
       } else if (option->get_name() != "--help") {
         command.flags.push_back("--" + option->get_lnames().front());
+        if (option->get_required()) command.required.push_back(command.flags.back());
       }
     }
     commands->push_back(std::move(command));
@@ -239,6 +241,9 @@ class EveryOption : public testing::Test {
       std::ofstream(file_) << of_server->name << " = \"" << given.file << "\"\n";
       words.insert(words.end(), {"--config", file_.string()});
     }
+    for (const std::string& one : command.required) {
+      if (one != flag) words.insert(words.end(), {one, "anything"});
+    }
     words.insert(words.end(), command.arguments.begin(), command.arguments.end());
     std::vector<const char*> arguments;
     for (const std::string& word : words) arguments.push_back(word.c_str());
@@ -264,6 +269,7 @@ class EveryOption : public testing::Test {
 TEST_F(EveryOption, K27_AFlagWinsOverTheEnvironmentAndThatOverTheFile) {
   const std::vector<std::string> candidates{"3",
                                             "5",
+                                            "7",
                                             "h:3",
                                             "h:5",
                                             "00000000-0000-0000-0000-000000000003",

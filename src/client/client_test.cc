@@ -90,7 +90,7 @@ TEST_F(ClientTest, WritesOfEverySizeArriveInOrder) {
   Bytes whole;
   auto stream = raft->DataStream().Stream(EncodeBlobHeader("sizes", 2'500'000 + 1 + 70'000));
   ASSERT_TRUE(stream.ok()) << stream.status();
-  for (const size_t size : {2'500'000, 1, 0, 70'000}) {
+  for (const size_t size : {2'500'000u, 1u, 0u, 70'000u}) {
     const Bytes part = Bytes::Take(std::string(size, static_cast<char>('a' + size % 26)));
     whole.Append(part);
     const auto reply = (*stream)->WriteAsync(part, {.sync = size == 1}).Get();
@@ -136,7 +136,7 @@ TEST_F(ClientTest, AdminTellsOfGroups) {
 TEST_F(ClientTest, MessageStreamsAreOneWriteEach) {
   const auto raft = Raft(kCounter);
   std::vector<Future<RaftReply>> replies;
-  for (const uint64_t part_bytes : {1, 2, 9, 100}) {
+  for (const uint64_t part_bytes : {1u, 2u, 9u, 100u}) {
     replies.push_back(raft->MessageStream().StreamAsync(Bytes::Copy("INCREMENT"), part_bytes));
   }
   for (size_t i = 0; i < replies.size(); ++i) {

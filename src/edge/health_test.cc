@@ -62,7 +62,9 @@ TEST(Health, K28_FollowsTheHostAndCallsOnlyWhenItChanges) {
 
 TEST(MetricsPort, K28_ReadyzSaysWhyNotAndHealthzOnlyThatTheProcessLives) {
   absl::Status serving = absl::UnavailableError("group g: there is no leader");
-  http::MetricsPort port("127.0.0.1:0", [&] { return serving; });
+  node::Cluster cluster({"n0"}, &env::RealClock());
+  http::MetricsPort port(
+      "127.0.0.1:0", [&] { return serving; }, &cluster);
   ASSERT_TRUE(port.Start().ok());
   const int bound = port.port();
   ASSERT_GT(bound, 0);
@@ -75,8 +77,12 @@ TEST(MetricsPort, K28_ReadyzSaysWhyNotAndHealthzOnlyThatTheProcessLives) {
   EXPECT_NE(ready.find("200 OK"), std::string::npos) << ready;
   const std::string metrics = Get(bound, "/metrics");
   EXPECT_NE(metrics.find("# TYPE sluice_streams_open gauge"), std::string::npos) << metrics.substr(0, 400);
+  EXPECT_EQ(metrics.find("sluice_cluster_info"), std::string::npos) << "nobody knows it yet";
+  EXPECT_TRUE(cluster.Learn(ClusterId{{1}}));
+  EXPECT_NE(Get(bound, "/metrics").find("sluice_cluster_info{cluster=\"01000000-"), std::string::npos);
   EXPECT_NE(Get(bound, "/nothing").find("404"), std::string::npos);
-  http::MetricsPort second(fmt::format("127.0.0.1:{}", bound), [&] { return serving; });
+  http::MetricsPort second(
+      fmt::format("127.0.0.1:{}", bound), [&] { return serving; }, &cluster);
   EXPECT_TRUE(absl::IsUnavailable(second.Start()));
   port.Stop();
 }
