@@ -104,7 +104,7 @@ Group::~Group() {
 void Group::Start(PeerTransport* peers, ByteTransport* bytes) {
   peers_ = peers;
   bytes_ = bytes;
-  role_since_ = leader_heard_ = last_checkpoint_ = parts_.clock->MonotonicNow();
+  role_since_ = leader_heard_ = last_checkpoint_ = commit_moved_at_ = parts_.clock->MonotonicNow();
   const auto& voters = core_->configuration().voters;
   if (voters.size() == 1 && voters[0].id == parts_.options->self.id) core_->Campaign();
   Pump();
