@@ -72,6 +72,12 @@ class StateMachine {
   // the message only, or at what is safe to read beside them. Whether the state allows it is for Apply to
   // say.
   virtual absl::Status Admit(const Bytes& /*message*/) { return absl::OkStatus(); }
+  // Whether a key and its value are such that Apply can have put them; a status says what is wrong. Asked of
+  // every record of a snapshot before that replaces the state, on another thread, beside anything: look at
+  // the two only.
+  virtual absl::Status CheckRecord(std::string_view /*key*/, std::string_view /*value*/) const {
+    return absl::OkStatus();
+  }
 };
 
 }  // namespace sluice

@@ -1,5 +1,7 @@
 // Named faults (F-nn) of disks and networks that need several whole servers.
 
+#include <set>
+
 #include "sim/cluster/fault_fixture_for_test.h"
 
 namespace sluice::sim {
@@ -379,6 +381,126 @@ TEST_F(ClusterFault, F32_SnapshotThatWasInstalledDoesNotComeBack) {
     EXPECT_TRUE(cluster_->status(away, kCounter)->storage.ok()) << cluster_->Describe();
   }
   ExpectWhole();
+}
+
+// K29: the leader is killed and comes back one entry behind. The log of the others begins after its end but for that
+// entry, and all calls to it have failed meanwhile.
+TEST_F(ClusterFault, K29_ARestartedLeaderGetsEntriesAndNoSnapshot) {
+  ClusterOptions options;
+  options.host.compact_keep_entries = 5;
+  options.host.checkpoint_ms = 300;
+  Make(options);
+  const size_t old = LeaderOf(kCounter);
+  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(old), Outcome::kAcknowledged);
+  cluster_->RunFor(seconds(1));
+  cluster_->Kill(old);
+  ASSERT_TRUE(
+      cluster_->RunUntil([&] { return cluster_->Leader(kCounter).value_or(old) != old; }, seconds(10)));
+  cluster_->RunFor(seconds(3));
+  Restart(old);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  EXPECT_FALSE(cluster_->status(old, kCounter)->snapshot.index.valid()) << "it was sent a snapshot";
+  for (size_t i = 0; i < 3; ++i) EXPECT_FALSE(cluster_->status(i, kCounter)->snapshot.index.valid()) << i;
+  ExpectWhole();
+}
+
+// K3: in a group that is idle, a follower that came by a snapshot is a majority with the leader.
+TEST_F(ClusterFault, K3_ReadsGoOnWithAFollowerThatCameBySnapshot) {
+  ClusterOptions options;
+  options.host.compact_keep_entries = 5;
+  options.host.checkpoint_ms = 300;
+  options.blobs = false;
+  Make(options);
+  const size_t there = LeaderOf(kCounter);
+  const size_t away = (there + 1) % 3;
+  cluster_->Kill(away);
+  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
+  cluster_->RunFor(seconds(1));
+  Restart(away);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  ASSERT_TRUE(cluster_->status(away, kCounter)->snapshot.index.valid()) << "it was brought by the log";
+  cluster_->RunFor(seconds(1));
+  cluster_->Kill((there + 2) % 3);
+  const auto count = clients_->CounterNow(there);
+  ASSERT_TRUE(count.ok()) << count.status();
+  EXPECT_EQ(*count, 60);
+  Restart((there + 2) % 3);
+  ExpectWhole();
+}
+
+// F-30: the log is compacted ten times a second, a snapshot takes most of a second, and writes go on. One snapshot is
+// enough: the log that follows it waits.
+TEST_F(ClusterFault, F30_K2_OneSnapshotSufficesWhileWritesGoOn) {
+  ClusterOptions options;
+  options.host.compact_keep_entries = 5;
+  options.host.checkpoint_ms = 100;
+  Make(options);
+  const size_t there = LeaderOf(kCounter);
+  const size_t away = (there + 1) % 3;
+  cluster_->Kill(away);
+  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
+  cluster_->RunFor(seconds(1));
+  for (const size_t other : {there, (there + 2) % 3}) {
+    const LinkOptions slow{.delay_min = milliseconds(200), .delay_max = milliseconds(220)};
+    cluster_->network().SetLink(cluster_->id(other), cluster_->id(away), slow);
+    cluster_->network().SetLink(cluster_->id(away), cluster_->id(other), slow);
+  }
+  bool writing = true;
+  std::function<void()> write = [&] {
+    if (!writing) return;
+    clients_->Increment(there, [&](Outcome, const absl::Status&) {
+      cluster_->world().After(milliseconds(2), [&] { write(); });
+    });
+  };
+  write();
+  Restart(away);
+  std::set<int64_t> snapshots;
+  const bool caught_up = cluster_->RunUntil(
+      [&] {
+        const auto* its = cluster_->status(away, kCounter);
+        const auto* leaders = cluster_->status(there, kCounter);
+        if (leaders != nullptr && leaders->snapshot.index.valid())
+          snapshots.insert(leaders->snapshot.index.value);
+        return its != nullptr && leaders != nullptr && its->snapshot.index.valid() &&
+               its->applied >= leaders->applied - 400;
+      },
+      seconds(20));
+  // It keeps up from here on, by the log.
+  cluster_->RunFor(seconds(3));
+  writing = false;
+  EXPECT_TRUE(caught_up) << cluster_->Describe();
+  EXPECT_EQ(snapshots.size(), 1u);
+  EXPECT_EQ(cluster_->status(there, kCounter)->snapshot.index.value, *snapshots.begin())
+      << "another one was made";
+  ExpectWhole();
+}
+
+// F-29: either end dies at some moment of a transfer or an install.
+TEST_F(ClusterFault, F29_SnapshotsThatAreInterruptedComeAgain) {
+  for (const bool sender : {true, false}) {
+    for (int step = 0; step < 8; ++step) {
+      SCOPED_TRACE(fmt::format("{} dies after {} ms", sender ? "sender" : "receiver", 100 + 40 * step));
+      ClusterOptions options;
+      options.host.compact_keep_entries = 5;
+      options.host.checkpoint_ms = 300;
+      Make(options, 20 + static_cast<uint64_t>(step));
+      const size_t there = LeaderOf(kCounter);
+      const size_t away = (there + 1) % 3;
+      cluster_->Kill(away);
+      for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
+      cluster_->RunFor(seconds(1));
+      cluster_->network().SetAllLinks({.delay_min = milliseconds(20), .delay_max = milliseconds(30)});
+      Restart(away);
+      cluster_->RunFor(milliseconds(100 + 40 * step));
+      const size_t victim = sender ? there : away;
+      step % 2 == 0 ? cluster_->Kill(victim) : cluster_->PowerLoss(victim);
+      cluster_->RunFor(seconds(1));
+      Restart(victim);
+      ExpectWhole();
+      for (size_t i = 0; i < 3; ++i)
+        EXPECT_EQ(Paths(i, "/data/snapshots", "in"), std::vector<std::string>()) << i;
+    }
+  }
 }
 
 TEST_F(ClusterFault, D14_SnapshotForgetsWhatWasRemovedMeanwhile) {

@@ -242,14 +242,14 @@ void SimTransports::SendSnapshot(const node::SnapshotOffer& offer, const raft::P
   }
   Call<bool>(
       to.id, kLongDeadline, reply_on,
-      [from = parts_.self, offer, content = std::move(*content)](SimTransports& there, Answer<bool> answer) {
-        there.ReceiveSnapshot(from, offer, content, std::move(answer));
+      [offer, content = std::move(*content)](SimTransports& there, Answer<bool> answer) {
+        there.ReceiveSnapshot(offer, content, std::move(answer));
       },
       [done = std::move(done)](absl::StatusOr<bool> installed) mutable { done(installed.status()); });
 }
 
-void SimTransports::ReceiveSnapshot(const PeerId& from, const node::SnapshotOffer& offer,
-                                    const std::string& content, Answer<bool> answer) {
+void SimTransports::ReceiveSnapshot(const node::SnapshotOffer& offer, const std::string& content,
+                                    Answer<bool> answer) {
   const std::string path = fmt::format("{}/received-{}", parts_.host->snapshot_dir(), ++snapshots_);
   auto file = parts_.files->Open(path, {.create = true});
   absl::Status status = file.status();
@@ -257,7 +257,7 @@ void SimTransports::ReceiveSnapshot(const PeerId& from, const node::SnapshotOffe
   if (status.ok()) status = (*file)->Sync();
   if (status.ok()) status = parts_.files->SyncDir(parts_.host->snapshot_dir());
   if (!status.ok()) return answer(status);
-  parts_.host->InstallSnapshot(offer.group, from, offer.leader_term, path, parts_.lane,
+  parts_.host->InstallSnapshot(offer.group, path, parts_.lane,
                                [files = parts_.files, path, answer](absl::Status installed) {
                                  const auto left = files->Exists(path);
                                  if (left.ok() && *left) (void)files->Remove(path);

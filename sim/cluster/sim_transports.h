@@ -100,8 +100,7 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
   template <typename Reply>
   void Call(const PeerId& to, env::Duration deadline, env::Executor* reply_on,
             std::function<void(SimTransports& there, Answer<Reply>)> ask, Done<Reply> done);
-  void ReceiveSnapshot(const PeerId& from, const node::SnapshotOffer& offer, const std::string& content,
-                       Answer<bool> answer);
+  void ReceiveSnapshot(const node::SnapshotOffer& offer, const std::string& content, Answer<bool> answer);
 
   SimSwitch& all_;
   const Parts parts_;

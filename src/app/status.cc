@@ -167,6 +167,8 @@ nlohmann::json ToJson(const Answers& answers) {
                         {"repairing", group.repairing},
                         {"voting", group.voting},
                         {"not_serving", group.not_serving},
+                        {"installing", group.installing},
+                        {"unreadable", group.unreadable},
                         {"storage_error", group.storage_error}});
     }
     json["servers"].back()["groups"] = std::move(groups);
@@ -186,7 +188,9 @@ nlohmann::json ToJson(const Answers& answers) {
                            {"lag", one.lag},
                            {"active", one.active},
                            {"learner", one.learner},
-                           {"state", one.state}});
+                           {"state", one.state},
+                           {"snapshot_bytes", one.snapshot_bytes},
+                           {"snapshot_total", one.snapshot_total}});
     }
     nlohmann::json voters = nlohmann::json::array();
     for (const client::Member& voter : group.voters)
@@ -203,6 +207,19 @@ nlohmann::json ToJson(const Answers& answers) {
                               {"followers", followers}});
   }
   return json;
+}
+
+// How far a server is that needs a snapshot.
+std::string CatchingUp(const std::string& id, const client::GroupView& its,
+                       const client::GroupView& leaders) {
+  for (const client::FollowerView& one : leaders.followers) {
+    if (one.id != id || one.snapshot_total == 0) continue;
+    if (one.snapshot_bytes < one.snapshot_total && !its.installing) {
+      return fmt::format("receives a snapshot, {} of {}", FormatSize(one.snapshot_bytes),
+                         FormatSize(one.snapshot_total));
+    }
+  }
+  return its.installing ? "installs a snapshot" : "";
 }
 
 void PrintTable(const Answers& answers) {
@@ -231,10 +248,13 @@ void PrintTable(const Answers& answers) {
     for (const client::ServerStatus& server : answers.servers) {
       for (const client::GroupView& view : server.groups) {
         if (view.id != id) continue;
+        const std::string catching_up = CatchingUp(server.self.id, view, group);
         const std::string note = !view.storage_error.empty() ? view.storage_error
-                                 : view.repairing            ? "repairing"
-                                 : !view.voting              ? "does not vote"
-                                                             : "";
+                                 : view.unreadable >= 0 ? fmt::format("log unreadable at {}", view.unreadable)
+                                 : !catching_up.empty() ? catching_up
+                                 : view.repairing       ? "repairing"
+                                 : !view.voting         ? "does not vote"
+                                                        : "";
         Print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", server.self.id, view.role, view.applied, view.last,
               std::max<int64_t>(group.last - view.last, 0), view.missing, note);
       }

@@ -63,6 +63,16 @@ class IndexBatch {
   std::vector<Change> changes_;
 };
 
+// What an index held at one moment, whatever is written to it after that.
+class IndexView {
+ public:
+  virtual ~IndexView() = default;
+  // As Index::Scan.
+  virtual absl::Status Scan(
+      std::string_view prefix, std::string_view from,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
+};
+
 class Index {
  public:
   virtual ~Index() = default;
@@ -74,6 +84,9 @@ class Index {
       const std::function<bool(std::string_view key, std::string_view value)>& visit) = 0;
   // Deletes every key that starts with `prefix`.
   virtual absl::Status DeletePrefix(std::string_view prefix) = 0;
+  // The index as it is now, to be read on another thread while writing goes on. Taken at once; old entries
+  // stay on disk while it lives. The index must outlive it.
+  virtual std::unique_ptr<IndexView> View() = 0;
   // RESOURCE_EXHAUSTED: the disk has no room for it, and nothing was tried; the index goes on (F-12).
   virtual absl::Status Flush() = 0;
   // Nothing gets durable from here on, and no hook is called: Flush fails, and so may Write.

@@ -194,6 +194,23 @@ TEST_P(IndexContract, K14_AStoppedIndexCallsNobody) {
   EXPECT_EQ(calls, 0);
 }
 
+TEST_P(IndexContract, K2_AViewStaysAsItWas) {
+  Put({{"a/1", "x"}, {"a/2", "y"}, {"b", ""}});
+  const std::unique_ptr<IndexView> view = index_->View();
+  Put({{"a/1", "changed"}, {"a/3", "new"}});
+  ASSERT_TRUE(index_->DeletePrefix("a/2").ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  std::vector<std::string> seen;
+  ASSERT_TRUE(view->Scan("a/", "a/",
+                         [&](std::string_view key, std::string_view value) {
+                           seen.push_back(std::string(key) + "=" + std::string(value));
+                           return true;
+                         })
+                  .ok());
+  EXPECT_THAT(seen, ElementsAre("a/1=x", "a/2=y"));
+  EXPECT_THAT(Keys("a/"), ElementsAre("a/1", "a/3"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Both, IndexContract, ::testing::Values(&OpenRocksIndex, &OpenMapIndex),
                          [](const auto& test) { return test.index == 0 ? "Rocks" : "Map"; });
 

@@ -63,6 +63,22 @@ std::optional<Entries> Decode(std::string_view in) {
   return entries;
 }
 
+class MapView final : public IndexView {
+ public:
+  explicit MapView(Entries entries) : entries_(std::move(entries)) {}
+
+  absl::Status Scan(std::string_view prefix, std::string_view from,
+                    const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    for (auto at = entries_.lower_bound(std::max(prefix, from)); at != entries_.end(); ++at) {
+      if (!at->first.starts_with(prefix) || !visit(at->first, at->second)) break;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const Entries entries_;
+};
+
 class MapIndex final : public Index {
  public:
   MapIndex(env::Files& files, std::string path, IndexHooks hooks)
@@ -132,6 +148,11 @@ class MapIndex final : public Index {
     lock.unlock();
     MaybeFlush();
     return absl::OkStatus();
+  }
+
+  std::unique_ptr<IndexView> View() override {
+    std::lock_guard lock(mutex_);
+    return std::make_unique<MapView>(entries_);
   }
 
   absl::Status Flush() override {

@@ -133,6 +133,37 @@ class Ballast {
   bool held_ = false;
 };
 
+absl::Status ScanDb(rocksdb::DB& db, const rocksdb::ReadOptions& options, const std::string& dir,
+                    std::string_view prefix, std::string_view from,
+                    const std::function<bool(std::string_view, std::string_view)>& visit) {
+  std::unique_ptr<rocksdb::Iterator> at(db.NewIterator(options));
+  for (at->Seek(ToSlice(std::max(prefix, from))); at->Valid(); at->Next()) {
+    const std::string_view key = FromSlice(at->key());
+    if (!key.starts_with(prefix) || !visit(key, FromSlice(at->value()))) break;
+  }
+  return FromRocks(at->status(), "scan", dir);
+}
+
+class RocksView final : public IndexView {
+ public:
+  RocksView(rocksdb::DB* db, std::string dir)
+      : db_(db), dir_(std::move(dir)), snapshot_(db_->GetSnapshot()) {}
+  ~RocksView() override { db_->ReleaseSnapshot(snapshot_); }
+
+  absl::Status Scan(std::string_view prefix, std::string_view from,
+                    const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    rocksdb::ReadOptions options;
+    options.snapshot = snapshot_;
+    options.fill_cache = false;  // read once: it would only drive out what is looked up
+    return ScanDb(*db_, options, dir_, prefix, from, visit);
+  }
+
+ private:
+  rocksdb::DB* const db_;
+  const std::string dir_;
+  const rocksdb::Snapshot* const snapshot_;
+};
+
 class RocksIndex final : public Index {
  public:
   RocksIndex(env::Files& files, std::string dir, const IndexOptions& sizes,
@@ -174,12 +205,7 @@ class RocksIndex final : public Index {
 
   absl::Status Scan(std::string_view prefix, std::string_view from,
                     const std::function<bool(std::string_view, std::string_view)>& visit) override {
-    std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator({}));
-    for (at->Seek(ToSlice(std::max(prefix, from))); at->Valid(); at->Next()) {
-      const std::string_view key = FromSlice(at->key());
-      if (!key.starts_with(prefix) || !visit(key, FromSlice(at->value()))) break;
-    }
-    return FromRocks(at->status(), "scan", dir_);
+    return ScanDb(*db_, {}, dir_, prefix, from, visit);
   }
 
   absl::Status DeletePrefix(std::string_view prefix) override {
@@ -197,6 +223,8 @@ class RocksIndex final : public Index {
     RETURN_IF_ERROR(FromRocks(changes.DeleteRange(ToSlice(prefix), end), "delete", dir_));
     return WriteNow(&changes, "delete");
   }
+
+  std::unique_ptr<IndexView> View() override { return std::make_unique<RocksView>(db_.get(), dir_); }
 
   // A flush that fails for want of room makes RocksDB refuse writes, and with them everything that would free
   // some. So none is begun that does not fit.

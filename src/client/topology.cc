@@ -44,6 +44,8 @@ GroupView FromProto(const pb::Group& group) {
   view.repairing = group.repairing();
   view.storage_error = group.storage_error();
   view.not_serving = group.not_serving();
+  view.installing = group.installing();
+  view.unreadable = group.unreadable();
   for (const auto& voter : group.configuration().voters()) view.voters.push_back(FromProto(voter));
   for (const auto& learner : group.configuration().learners()) view.learners.push_back(FromProto(learner));
   for (const pb::Progress& one : group.progress()) {
@@ -52,7 +54,9 @@ GroupView FromProto(const pb::Group& group) {
                               .lag = one.lag(),
                               .active = one.active(),
                               .learner = one.learner(),
-                              .state = one.state()});
+                              .state = one.state(),
+                              .snapshot_bytes = one.snapshot_bytes(),
+                              .snapshot_total = one.snapshot_total()});
   }
   return view;
 }

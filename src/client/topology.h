@@ -33,6 +33,8 @@ struct FollowerView {
   bool active = false;
   bool learner = false;
   std::string state;
+  uint64_t snapshot_bytes = 0;  // that it has taken of the one that it is being sent
+  uint64_t snapshot_total = 0;  // 0: none
 };
 
 struct GroupView {
@@ -52,6 +54,8 @@ struct GroupView {
   bool repairing = false;
   std::string storage_error;
   std::string not_serving;  // why the server serves nobody in the group; empty: it does
+  bool installing = false;  // a snapshot
+  int64_t unreadable = -1;  // the highest entry that the log could not give to a follower
   std::vector<Member> voters;
   std::vector<Member> learners;
   std::vector<FollowerView> followers;  // at the leader only

@@ -72,14 +72,20 @@ class FakeHost : public node::Host {
     changed.notify_all();
   }
   std::string snapshot_dir() const override { return snapshots; }
-  void InstallSnapshot(const GroupId&, const PeerId&, Term, const std::string& path, env::Executor* reply_on,
+  void WantsSnapshot(const GroupId&, Term, TermIndex, env::Executor* reply_on,
+                     absl::AnyInvocable<void(absl::Status)> done) override {
+    std::lock_guard lock(mutex);
+    ++snapshots_asked;
+    reply_on->Post([done = std::move(done), answer = wants_snapshot]() mutable { done(answer); });
+  }
+  void InstallSnapshot(const GroupId&, const std::string& path, env::Executor* reply_on,
                        absl::AnyInvocable<void(absl::Status)> done) override {
     {
       std::lock_guard lock(mutex);
       installed.push_back(path);
       changed.notify_all();
     }
-    reply_on->Post([done = std::move(done)]() mutable { done(absl::OkStatus()); });
+    reply_on->Post([done = std::move(done), answer = install_answer]() mutable { done(answer); });
   }
   void Recall(const GroupId&, const PeerId& from, const raft::RecallRequest& request, env::Executor* reply_on,
               Done<raft::RecallReply> done) override {
@@ -201,6 +207,9 @@ class FakeHost : public node::Host {
   std::vector<node::SealedUpload> sealed;
   std::vector<std::string> installed;
   std::string snapshots;
+  absl::Status wants_snapshot;
+  absl::Status install_answer;
+  int snapshots_asked = 0;
 
  private:
   template <typename T>

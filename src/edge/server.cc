@@ -5,6 +5,7 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <future>
 #include <mutex>
 #include <utility>
 
@@ -64,8 +65,8 @@ Server::Server(node::Host* host, ServerOptions options)
       disk_(env::RealExecutors().NewExecutor("snapshots")),
       links_(options_.message_bytes_max, &host->cluster()),
       replies_(kWaitingRepliesMax, kReplyLifetime, env::RealClock()),
-      peers_(host, &links_, &replies_, disk_.get(), options_.files),
       peer_calls_(&links_),
+      peers_(host, &links_, &peer_calls_, &replies_, disk_.get(), options_.files),
       byte_lane_(&peer_calls_, host->options().self.id) {
   for (uint32_t i = 0; i < options_.lane_loops; ++i)
     lanes_.push_back(env::NewLoop(fmt::format("lane-{}", i)));
@@ -135,6 +136,10 @@ void Server::Stop(std::chrono::milliseconds grace) {
   for (; parts_started_ > 0; --parts_started_) parts_[parts_started_ - 1]->Stop();
   peers_.Stop();
   peer_calls_.Stop();
+  // Answers to calls that have ended may still be on `disk`, and use what is stopped here.
+  std::promise<void> drained;
+  disk_->Post([&drained] { drained.set_value(); });
+  drained.get_future().wait();
   replies_.Stop();
   listener_.reset();
   if (server_ == nullptr) return;

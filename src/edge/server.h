@@ -95,8 +95,8 @@ class Server {
   std::unique_ptr<env::Executor> disk_;  // snapshots: may block
   PeerLinks links_;
   ratis::ReplyTable replies_;
-  ratis::PeerTransport peers_;
   peer::PeerCalls peer_calls_;
+  ratis::PeerTransport peers_;
   ByteLane byte_lane_;
   std::unique_ptr<Services> services_;
   std::vector<std::unique_ptr<Part>> parts_;

@@ -17,6 +17,7 @@
 
 #include "edge/fake_host_for_test.h"
 #include "edge/peer/peer_service.h"
+#include "node/snapshot_file.h"
 #include "sluice/admin.grpc.pb.h"
 #include "sluice/peer.grpc.pb.h"
 #include "sluice/ratis/grpc.grpc.pb.h"
@@ -542,37 +543,127 @@ TEST_F(TwoServersTest, ADeadPeerIsReportedUnreachable) {
   EXPECT_TRUE(host_.Await([this] { return host_.unreachable.contains(PeerId{"n1"}); }));
 }
 
-TEST_F(TwoServersTest, SnapshotsArriveWholeOrNotAtAll) {
-  std::string dir = testing::TempDir() + "snapshot-XXXXXX";
-  ASSERT_NE(mkdtemp(dir.data()), nullptr);
-  other_host_.snapshots = dir + "/incoming";
-  env::Files& files = env::RealFiles();
-  std::string content(3'500'000, '\0');
-  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 31 >> 3);
-  ASSERT_TRUE(env::WriteFileDurably(files, dir + "/s", Bytes::Copy(content)).ok());
-  node::SnapshotOffer offer{.group = kGroup,
-                            .leader_term = Term{4},
-                            .at = {Term{3}, Index{1200}},
-                            .configuration = {},
-                            .path = dir + "/s",
-                            .bytes = content.size()};
-  std::vector<absl::Status> outcomes;
-  auto done = [&](absl::Status status) {
+class SnapshotTest : public TwoServersTest {
+ protected:
+  SnapshotTest() {
+    dir_ = testing::TempDir() + "snapshot-XXXXXX";
+    EXPECT_NE(mkdtemp(dir_.data()), nullptr);
+    other_host_.snapshots = dir_ + "/incoming";
+    content_.assign(node::kSnapshotMagic);
+    for (size_t i = content_.size(); i < 3'500'000; ++i) content_.push_back(static_cast<char>(i * 31 >> 3));
+    Write(content_);
+    offer_.group = kGroup;
+    offer_.leader_term = Term{4};
+    offer_.at = {Term{3}, Index{1200}};
+    offer_.path = dir_ + "/s";
+  }
+  void Write(const std::string& content) {
+    ASSERT_TRUE(env::WriteFileDurably(env::RealFiles(), dir_ + "/s", Bytes::Copy(content)).ok());
+  }
+  absl::Status Send(const raft::Peer& to) {
+    std::optional<absl::Status> outcome;
+    server_->peers().SendSnapshot(offer_, to, &server_->lane(0), [&](absl::Status status) {
+      std::lock_guard lock(host_.mutex);
+      outcome = std::move(status);
+      host_.changed.notify_all();
+    });
+    EXPECT_TRUE(host_.Await([&] { return outcome.has_value(); }));
+    return outcome.value_or(absl::UnknownError("no outcome"));
+  }
+  // What a failed transfer left at the receiver.
+  std::vector<std::string> Left() {
+    return env::RealFiles().List(other_host_.snapshots).value_or(std::vector<std::string>());
+  }
+
+  std::string dir_;
+  std::string content_;
+  node::SnapshotOffer offer_;
+};
+
+// The offer says where the file is and nothing else: as the group fills it in.
+TEST_F(SnapshotTest, K1_SnapshotsArriveWhole) {
+  EXPECT_TRUE(Send(peer_).ok());
+  ASSERT_EQ(other_host_.installed.size(), 1u);
+  EXPECT_EQ(*env::ReadWholeFile(env::RealFiles(), other_host_.installed[0], content_.size()), content_);
+  EXPECT_EQ(offer_.progress->bytes, content_.size());
+  EXPECT_EQ(offer_.progress->total, content_.size());
+}
+
+TEST_F(SnapshotTest, K1_F29_FailedTriesLeaveNoFile) {
+  other_host_.install_answer = absl::DataLossError("not whole");
+  const absl::Status refused = Send(peer_);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_FALSE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_THAT(Left(), testing::IsEmpty());
+  other_host_.install_answer = absl::UnavailableError("not now");
+  EXPECT_TRUE(absl::IsUnavailable(Send(peer_)));
+  EXPECT_THAT(Left(), testing::IsEmpty());
+  Write("");
+  EXPECT_FALSE(Send(peer_).ok());
+  EXPECT_EQ(other_host_.installed.size(), 2u);
+}
+
+TEST_F(SnapshotTest, K2_RefusedBeforeTheTransfer) {
+  other_host_.wants_snapshot = absl::AlreadyExistsError("here");
+  EXPECT_TRUE(Send(peer_).ok()) << "it has what it needs";
+  other_host_.wants_snapshot = absl::UnavailableError("installs another one");
+  EXPECT_TRUE(absl::IsUnavailable(Send(peer_)));
+  other_host_.wants_snapshot = absl::FailedPreconditionError("an old leader");
+  EXPECT_FALSE(Send(peer_).ok());
+  EXPECT_EQ(other_host_.snapshots_asked, 3);
+  EXPECT_TRUE(other_host_.installed.empty());
+  EXPECT_FALSE(*env::RealFiles().Exists(other_host_.snapshots)) << "nothing was written";
+}
+
+// A Java server's files, and ours to a server that is none of ours.
+TEST_F(SnapshotTest, K1_OursAndForeignFormatsDoNotMeet) {
+  offer_.foreign_members = true;
+  EXPECT_TRUE(Send(peer_).ok()) << "it says hello";
+  raft::Peer wrong = peer_;
+  wrong.id = {"n7"};
+  EXPECT_TRUE(absl::IsFailedPrecondition(Send(wrong)));
+  // A server with Ratis' service and not ours, as a Java server is.
+  ::sluice::ratis::grpc::RaftServerProtocolService::Service foreign;
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&foreign);
+  const std::unique_ptr<grpc::Server> java = builder.BuildAndStart();
+  const absl::Status refused = Send({.id = {"j0"}, .address = fmt::format("127.0.0.1:{}", port)});
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_THAT(refused.ToString(), testing::HasSubstr("no sluice server"));
+  java->Shutdown();
+  offer_.foreign_members = false;
+  other_host_.installed.clear();
+  Write(std::string(2'000'000, 'j'));
+  EXPECT_FALSE(Send(peer_).ok());
+  EXPECT_TRUE(other_host_.installed.empty());
+  EXPECT_EQ(other_host_.snapshots_asked, 1) << "the host is not even asked";
+}
+
+// Calls that fail at once: nobody listens, or the call is cancelled when it begins. Every reactor of the edge is
+// begun here; the sanitizers see what one of them uses after it is gone.
+TEST_F(SnapshotTest, K30_CallsThatFailAtOnceEndOnce) {
+  const raft::Peer nobody{.id = {"n8"}, .address = "127.0.0.1:1"};
+  constexpr int kTries = 200;
+  const node::FetchWanted wanted{.group = kGroup, .upload = {kClient, CallId{1}}, .length = 10};
+  int ended = 0;  // guarded by host_.mutex
+  const auto end = [&](const auto&) {
     std::lock_guard lock(host_.mutex);
-    outcomes.push_back(std::move(status));
+    ++ended;
     host_.changed.notify_all();
   };
-  server_->peers().SendSnapshot(offer, peer_, &server_->lane(0), done);
-  ASSERT_TRUE(host_.Await([&] { return outcomes.size() == 1; }));
-  EXPECT_TRUE(outcomes[0].ok()) << outcomes[0];
-  ASSERT_EQ(other_host_.installed.size(), 1u);
-  EXPECT_EQ(*env::ReadWholeFile(files, other_host_.installed[0], content.size()), content);
-
-  offer.bytes += 10;  // the file is shorter than announced
-  server_->peers().SendSnapshot(offer, peer_, &server_->lane(0), done);
-  ASSERT_TRUE(host_.Await([&] { return outcomes.size() == 2; }));
-  EXPECT_FALSE(outcomes[1].ok());
-  EXPECT_EQ(other_host_.installed.size(), 1u);
+  for (int i = 0; i < kTries; ++i) {
+    const raft::Peer& to = i % 2 == 0 ? nobody : peer_;
+    server_->peers().SendSnapshot(offer_, to, &server_->lane(0), end);
+    server_->peers().Send(
+        kGroup, nobody,
+        raft::AppendRequest{.call = 1, .term = Term{1}, .previous = {Term{0}, kNoIndex}, .commit = kNoIndex});
+    server_->bytes().Fetch(nobody, wanted, 0, 10, &server_->lane(0), end);
+    server_->bytes().Have(nobody, kGroup, {kClient, CallId{1}}, &server_->lane(0), end);
+  }
+  server_->Stop(std::chrono::milliseconds(100));
+  EXPECT_TRUE(host_.Await([&] { return ended == 3 * kTries; })) << ended;
 }
 
 TEST_F(TwoServersTest, D03_PeerServiceGoesThereAndBack) {

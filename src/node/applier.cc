@@ -82,11 +82,21 @@ absl::StatusOr<std::unique_ptr<Applier>> Applier::Open(Parts parts, Start* start
   // it twice is the same as once).
   ASSIGN_OR_RETURN(const bool waiting, applier->parts_.files->Exists(applier->parts_.snapshot_path));
   if (waiting) {
-    ASSIGN_OR_RETURN(const TermIndex at,
-                     CheckSnapshot(*applier->parts_.files, applier->parts_.snapshot_path));
+    const auto head = applier->CheckSnapshot(applier->parts_.snapshot_path);
     RETURN_IF_ERROR(applier->Load(start));
-    // Never back: it may be one that was loaded, and whose removal was lost (F-32).
-    if (applier->applied_.index < at.index) {
+    if (!head.ok()) {
+      // It was whole when it was taken. The applied index goes first when a state is replaced: with it, the
+      // old one is still there.
+      if (!applier->applied_.index.valid()) {
+        return absl::DataLossError(
+            fmt::format("{}; the state that it replaces is gone: this server must be filled again from an "
+                        "empty folder",
+                        Message(head.status())));
+      }
+      LogError("{}; it is dropped, the state up to entry {} stays", Message(head.status()),
+               applier->applied_.index.value);
+    } else if (applier->applied_.index < head->at.index) {
+      // Never back: it may be one that was loaded, and whose removal was lost (F-32).
       RETURN_IF_ERROR(applier->LoadSnapshotFile(applier->parts_.snapshot_path, applier->ContentIds()));
     }
     RETURN_IF_ERROR(applier->DropSnapshotFile());
@@ -326,7 +336,7 @@ absl::Status Applier::Whole() const {
 }
 
 absl::Status Applier::NotReplacing() const {
-  return replaced_ ? absl::UnavailableError("a snapshot is being installed") : absl::OkStatus();
+  return replacing_ ? absl::UnavailableError("a snapshot is being installed") : absl::OkStatus();
 }
 
 absl::StatusOr<Bytes> Applier::Query(const Bytes& request) {

@@ -6,9 +6,9 @@
 //
 // Machine state, remembered replies, the missing set and the applied index change in one atomic batch per
 // Apply (D-23). Nothing is applied of a group that is not what this server is set up for (D-01). Threading:
-// lives on the apply executor, where it may block on disk. Failure: an error of Apply, Checkpoint or
-// InstallSnapshot is one of the disk and final for the group; errors of commands are outcomes. Keys of the
-// index, behind "g" and the group id: s machine state, r INDEX replies, m missing set, a applied index.
+// lives on the apply executor, where it may block on disk. Failure: an error of Apply or Checkpoint is one of
+// the disk and final for the group; errors of commands are outcomes. Keys of the index, behind "g" and the
+// group id: s machine state, r INDEX replies, m missing set, a applied index.
 #pragma once
 
 #include <memory>
@@ -23,6 +23,7 @@
 #include "node/machine_state.h"
 #include "node/reply_ages.h"
 #include "node/sessions.h"
+#include "node/snapshot_file.h"
 #include "raft/types.h"
 
 namespace sluice::node {
@@ -96,14 +97,21 @@ class Applier {
   // A linked content turned out to be damaged here: into the missing set with it.
   absl::StatusOr<std::vector<MissingContent>> MarkDamaged(const UploadId& upload);
 
-  // Writes the state as of the applied index to `path`, durably.
-  absl::StatusOr<TermIndex> SaveSnapshot(const std::string& path);
-  // Replaces everything by the snapshot file, which is taken; durable when it returns. After an error either
-  // nothing has changed, or replacing(): then there is no state until another call, or a restart, ends it.
-  absl::StatusOr<Start> InstallSnapshot(const std::string& path);
-  bool replacing() const { return replaced_.has_value(); }
-  // Checks a snapshot file whole; gives where it stands.
-  static absl::StatusOr<TermIndex> CheckSnapshot(env::Files& files, const std::string& path);
+  // The state as of the applied index, for WriteSnapshot on another executor: this takes no time.
+  absl::StatusOr<SnapshotView> TakeView();
+  // Whether a snapshot file is whole, and one of this group. On any executor.
+  absl::StatusOr<SnapshotHead> CheckSnapshot(const std::string& path) const;
+
+  // A snapshot that was checked replaces everything, in three steps, so that other groups are applied
+  // meanwhile. Between the first and the last there is no state to look at.
+  absl::Status BeginReplacing();
+  bool replacing() const { return replacing_; }
+  // On any executor, between the two. The file is taken; durable when it returns. RESOURCE_EXHAUSTED: no room;
+  // the same again, later. After another error nothing has changed, or replaced(): then the state is gone,
+  // and a restart goes on with the file.
+  absl::StatusOr<Start> Replace(const std::string& path);
+  bool replaced() const { return replaced_.has_value(); }
+  void EndReplacing() { replacing_ = false; }
 
   // --- Any thread, of what is written to the index: blocks on disk.
   // The content that the log has entered under the id of an upload.
@@ -166,6 +174,7 @@ class Applier {
   bool dirty_ = false;
   std::optional<Unwritten> unwritten_;
   absl::Status broken_;  // not ok: applied_ is ahead of the state, which stays as it is
+  bool replacing_ = false;
   std::optional<Replaced> replaced_;
 };
 

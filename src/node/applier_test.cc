@@ -34,6 +34,7 @@ class FullIndex final : public blob::Index {
     return under_->Scan(prefix, from, visit);
   }
   absl::Status DeletePrefix(std::string_view prefix) override { return under_->DeletePrefix(prefix); }
+  std::unique_ptr<blob::IndexView> View() override { return under_->View(); }
   absl::Status Flush() override { return under_->Flush(); }
   void Stop() override { under_->Stop(); }
 
@@ -76,9 +77,12 @@ class ApplierTest : public testing::Test {
   }
   Cluster cluster_{{"n0"}, &env::RealClock()};
   static std::vector<raft::Entry> OneIncrement() {
+    raft::Configuration configuration;
+    configuration.voters = {{.id = {"n0"}, .address = "h:1"}};
     return {
-        EntryOf(0, EncodeFactsEntry({GroupMode::kSluice, "counter"})),
-        EntryOf(1, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{1}, Bytes::Copy("INCREMENT")}))};
+        {{Term{1}, Index{0}}, raft::EntryKind::kConfiguration, raft::EncodeConfiguration(configuration)},
+        EntryOf(1, EncodeFactsEntry({GroupMode::kSluice, "counter"})),
+        EntryOf(2, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{1}, Bytes::Copy("INCREMENT")}))};
   }
   std::string Count() {
     const auto seen = applier_->Query(Bytes::Copy("GET"));
@@ -87,8 +91,9 @@ class ApplierTest : public testing::Test {
   // A snapshot with a count of one; the state here is empty again.
   void SaveOne() {
     ASSERT_TRUE(applier_->Apply(OneIncrement()).ok());
-    const auto saved = applier_->SaveSnapshot("/data/out");
-    ASSERT_TRUE(saved.ok()) << saved.status();
+    const auto view = applier_->TakeView();
+    ASSERT_TRUE(view.ok()) << view.status();
+    ASSERT_TRUE(WriteSnapshot(disk_, *view, "/data/out").ok());
     ASSERT_TRUE(index_->DeletePrefix("").ok());
     Open();
     ASSERT_FALSE(start_.applied.index.valid());
@@ -113,7 +118,7 @@ TEST_F(ApplierTest, F12_FullDiskAppliesOnceItHasRoom) {
   }
   const auto applied = applier_->Apply(OneIncrement());
   ASSERT_TRUE(applied.ok()) << applied.status();
-  EXPECT_EQ(applied->upto.index, Index{1});
+  EXPECT_EQ(applied->upto.index, Index{2});
   ASSERT_EQ(applied->outcomes.size(), 1u);
   EXPECT_EQ(Count(), kOne) << "counted once";
 }
@@ -126,7 +131,7 @@ TEST_F(ApplierTest, F10_FailedReadWhileExecutingIsFinal) {
   EXPECT_FALSE(absl::IsResourceExhausted(failed.status())) << failed.status();
   EXPECT_EQ(applier_->Apply(OneIncrement()).status(), failed.status()) << "not executed again";
   EXPECT_FALSE(applier_->Checkpoint().ok()) << "it would cover what is not there";
-  EXPECT_FALSE(applier_->SaveSnapshot("/data/out").ok());
+  EXPECT_FALSE(applier_->TakeView().ok());
   EXPECT_EQ(Count(), kNone) << "still readable";
   // A restart finds the state as it was, and the entries in the log.
   Open();
@@ -137,47 +142,53 @@ TEST_F(ApplierTest, F10_FailedReadWhileExecutingIsFinal) {
 
 TEST_F(ApplierTest, F12_SnapshotThatFoundNoRoomIsTakenUpAgain) {
   SaveOne();
+  ASSERT_TRUE(applier_->BeginReplacing().ok());
   for (const int room_for : {0, 1}) {  // nothing; all but the applied index
     SCOPED_TRACE(room_for);
     index_->full_after = room_for;
     index_->full = 1;
-    const auto refused = applier_->InstallSnapshot("/data/out");
+    const auto refused = applier_->Replace("/data/out");
     EXPECT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
-    EXPECT_TRUE(applier_->replacing());
+    EXPECT_TRUE(applier_->replaced());
     EXPECT_FALSE(applier_->Query(Bytes::Copy("GET")).ok()) << "neither the old state nor the new one";
     EXPECT_FALSE(applier_->Checkpoint().ok());
-    EXPECT_FALSE(applier_->SaveSnapshot("/data/other").ok());
+    EXPECT_FALSE(applier_->TakeView().ok());
   }
-  const auto installed = applier_->InstallSnapshot("/data/out");
+  const auto installed = applier_->Replace("/data/out");
   ASSERT_TRUE(installed.ok()) << installed.status();
-  EXPECT_FALSE(applier_->replacing());
-  EXPECT_EQ(installed->applied.index, Index{1});
+  EXPECT_FALSE(applier_->replaced());
+  applier_->EndReplacing();
+  EXPECT_EQ(installed->applied.index, Index{2});
   EXPECT_EQ(Count(), kOne);
 }
 
 // D-05: the table of replies and the time that it ages by travel in snapshots, and outlive a restart.
 TEST_F(ApplierTest, K5_RepliesAndTheLogsTimeTravelInSnapshots) {
   std::vector<raft::Entry> entries = OneIncrement();
-  entries.push_back(EntryOf(2, EncodeClockEntry(5000)));
+  entries.push_back(EntryOf(3, EncodeClockEntry(5000)));
   entries.push_back(
-      EntryOf(3, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{2}, Bytes::Copy("INCREMENT")})));
+      EntryOf(4, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{2}, Bytes::Copy("INCREMENT")})));
   ASSERT_TRUE(applier_->Apply(entries).ok());
-  ASSERT_TRUE(applier_->SaveSnapshot("/data/out").ok());
+  const auto view = applier_->TakeView();
+  ASSERT_TRUE(view.ok()) << view.status();
+  ASSERT_TRUE(WriteSnapshot(disk_, *view, "/data/out").ok());
   ASSERT_TRUE(index_->DeletePrefix("").ok());
   Open();
   ASSERT_FALSE(start_.replies->Find(ClientId{{1}}, CallId{1}));
-  const auto installed = applier_->InstallSnapshot("/data/out");
+  ASSERT_TRUE(applier_->BeginReplacing().ok());
+  const auto installed = applier_->Replace("/data/out");
+  applier_->EndReplacing();
   ASSERT_TRUE(installed.ok()) << installed.status();
   EXPECT_EQ(installed->clock_ms, 5000);
   const auto reply = installed->replies->Find(ClientId{{1}}, CallId{2});
   ASSERT_TRUE(reply);
-  EXPECT_EQ(reply->index, Index{3});
+  EXPECT_EQ(reply->index, Index{4});
   EXPECT_EQ(*reply->reply, std::string_view("\0\0\0\2", 4));
   EXPECT_EQ(reply->content, applier_->ContentOf(Bytes::Copy("INCREMENT")));
   // A minute after the first one it is forgotten, the second one is not.
-  const auto aged = applier_->Apply({EntryOf(4, EncodeClockEntry(62'000))});
+  const auto aged = applier_->Apply({EntryOf(5, EncodeClockEntry(62'000))});
   ASSERT_TRUE(aged.ok()) << aged.status();
-  EXPECT_EQ(aged->first_kept, Index{2});
+  EXPECT_EQ(aged->first_kept, Index{3});
   start_ = Applier::Start();
   Open();
   EXPECT_EQ(start_.clock_ms, 62'000);
@@ -189,11 +200,98 @@ TEST_F(ApplierTest, F32_RestartGoesOnWithAHalfInstalledSnapshot) {
   SaveOne();
   index_->full_after = 1;
   index_->full = 1;
-  ASSERT_FALSE(applier_->InstallSnapshot("/data/out").ok());
+  ASSERT_TRUE(applier_->BeginReplacing().ok());
+  ASSERT_FALSE(applier_->Replace("/data/out").ok());
   Open();
   EXPECT_TRUE(start_.installed_snapshot);
-  EXPECT_EQ(start_.applied.index, Index{1});
+  EXPECT_EQ(start_.applied.index, Index{2});
   EXPECT_EQ(Count(), kOne);
+}
+
+// A view is the state of one moment, whatever is applied while it is written.
+TEST_F(ApplierTest, K2_ViewStaysAsItWasWhileEntriesAreApplied) {
+  ASSERT_TRUE(applier_->Apply(OneIncrement()).ok());
+  const auto view = applier_->TakeView();
+  ASSERT_TRUE(view.ok()) << view.status();
+  ASSERT_TRUE(applier_
+                  ->Apply({EntryOf(3, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{2},
+                                                     Bytes::Copy("INCREMENT")}))})
+                  .ok());
+  ASSERT_TRUE(WriteSnapshot(disk_, *view, "/data/out").ok());
+  const auto head = applier_->CheckSnapshot("/data/out");
+  ASSERT_TRUE(head.ok()) << head.status();
+  EXPECT_EQ(head->at.index, Index{2});
+  ASSERT_TRUE(applier_->BeginReplacing().ok());
+  ASSERT_TRUE(applier_->Replace("/data/out").ok());
+  applier_->EndReplacing();
+  EXPECT_EQ(Count(), kOne);
+}
+
+// Every byte of a snapshot counts: with any of them wrong it is refused, and nothing that it would replace is
+// touched.
+TEST_F(ApplierTest, F31_K24_DamagedSnapshotReplacesNothing) {
+  SaveOne();
+  const auto whole = env::ReadWholeFile(disk_, "/data/out", 1 << 20);
+  ASSERT_TRUE(whole.ok());
+  for (size_t i = 0; i < whole->size(); ++i) {
+    std::string damaged = *whole;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
+    ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/damaged", Bytes::Copy(damaged)).ok());
+    EXPECT_FALSE(applier_->CheckSnapshot("/data/damaged").ok()) << "byte " << i;
+    ASSERT_TRUE(
+        env::WriteFileDurably(disk_, "/data/cut", Bytes::Copy(std::string_view(*whole).substr(0, i))).ok());
+    EXPECT_FALSE(applier_->CheckSnapshot("/data/cut").ok()) << i << " bytes";
+  }
+  EXPECT_TRUE(applier_->CheckSnapshot("/data/out").ok());
+}
+
+// Whole, its checksum right, and yet not what a server can have written.
+TEST_F(ApplierTest, K24_ImpossibleHeadsAndRecordsAreRefused) {
+  raft::Configuration good;
+  good.voters = {{.id = {"n0"}, .address = "h:1"}};
+  raft::Configuration twice = good;
+  twice.voters.push_back(twice.voters[0]);
+  const auto check = [&](TermIndex at, const raft::Configuration& configuration, const std::string& key,
+                         const std::string& value) {
+    blob::IndexBatch batch;
+    batch.Put("x" + key, value);
+    EXPECT_TRUE(index_->Write(batch).ok());
+    const SnapshotView view{{at, configuration, std::nullopt}, "x", index_->View()};
+    EXPECT_TRUE(WriteSnapshot(disk_, view, "/data/made").ok());
+    EXPECT_TRUE(index_->DeletePrefix("x").ok());
+    return applier_->CheckSnapshot("/data/made").status();
+  };
+  const TermIndex at{Term{3}, Index{7}};
+  EXPECT_TRUE(check(at, good, "sn", "5").ok());
+  EXPECT_FALSE(check({Term{~uint64_t{0}}, Index{7}}, good, "sn", "5").ok());
+  EXPECT_FALSE(check({Term{uint64_t{1} << 62}, Index{7}}, good, "sn", "5").ok());
+  EXPECT_FALSE(check({Term{3}, Index{int64_t{1} << 62}}, good, "sn", "5").ok());
+  EXPECT_FALSE(check({Term{3}, kNoIndex}, good, "sn", "5").ok());
+  EXPECT_FALSE(check(at, twice, "sn", "5").ok());
+  EXPECT_FALSE(check(at, {}, "sn", "5").ok());
+  EXPECT_FALSE(check(at, good, "sn", "five").ok());
+  EXPECT_FALSE(check(at, good, "sm", "5").ok());
+  EXPECT_FALSE(check(at, good, "rshort", "").ok());
+  const auto reply = [](uint64_t index) {
+    std::string key = "r";
+    for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>(index >> shift));
+    return key;
+  };
+  const std::string record = EncodeReply({ClientId{{1}}, CallId{4}}, {Index{7}, Bytes::Copy("x")}, 0);
+  EXPECT_TRUE(check(at, good, reply(7), record).ok());
+  EXPECT_FALSE(check(at, good, reply(8), record).ok());
+  EXPECT_FALSE(check(at, good, reply(~uint64_t{0}), record).ok());
+  EXPECT_FALSE(check(at, good, reply(7), "no record").ok());
+}
+
+// The file that waited to be installed went bad. The state that it was to replace is still whole: it stays.
+TEST_F(ApplierTest, K24_BadFileThatWaitsDoesNotStopTheStart) {
+  ASSERT_TRUE(applier_->Apply(OneIncrement()).ok());
+  ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/in", Bytes::Copy("sluicesnap1 and no more")).ok());
+  Open();
+  EXPECT_EQ(start_.applied.index, Index{2});
+  EXPECT_EQ(Count(), kOne);
+  EXPECT_FALSE(*disk_.Exists("/data/in"));
 }
 
 }  // namespace

@@ -200,6 +200,31 @@ absl::Status BlobMachine::Admit(const Bytes& message) {
   return absl::OkStatus();
 }
 
+absl::Status BlobMachine::CheckRecord(std::string_view key, std::string_view value) const {
+  const std::string_view kind = key.substr(0, 2);
+  const std::string_view id = key.substr(std::min(kind.size(), key.size()));
+  bool good = true;
+  if (kind == "n/" || kind == "c/") {
+    // Both are fields; a name's first one is the content that it stands for.
+    std::optional<UploadId> content;
+    FieldReader in(value);
+    while (in.Next()) {
+      if (in.tag() == 1) content = ParseUploadKey(in.text());
+    }
+    good = in.ok() &&
+           (kind == "n/" ? content.has_value() && CheckName(id).ok() : ParseUploadKey(id).has_value());
+  } else if (kind == "d/") {
+    good = Sha256::FromBytes(id).has_value() && ParseUploadKey(value).has_value();
+  } else if (kind == "i/" || kind == "x/") {
+    good = ParseUploadKey(id).has_value();
+  } else if (kind == kAgePrefix) {
+    good = id.size() > kStampBytes && ParseUploadKey(id.substr(kStampBytes)).has_value();
+  }
+  if (good) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} with {} bytes", Printable(key.substr(0, 64)), value.size()));
+}
+
 absl::StatusOr<Bytes> BlobMachine::Query(const Bytes&, const State&) {
   return absl::UnimplementedError("blobs are read by name through ByteStream.Read");
 }

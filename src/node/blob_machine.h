@@ -58,6 +58,7 @@ class BlobMachine : public StateMachine {
   absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) override;
   // Refuses what Apply would refuse whatever the state: malformed commands and names.
   absl::Status Admit(const Bytes& message) override;
+  absl::Status CheckRecord(std::string_view key, std::string_view value) const override;
 
   // What the commands applied since the last call mean for the bytes, in order.
   std::vector<ContentChange> TakeChanges() { return std::exchange(changes_, {}); }

@@ -18,6 +18,10 @@ auto AnswerOn(env::Executor* reply_on, absl::AnyInvocable<void(Result)> done) {
   };
 }
 
+absl::Status Replacing() {
+  return absl::UnavailableError("a snapshot is being installed here; ask again, or another server");
+}
+
 }  // namespace
 
 void NodeHost::PutInline(const GroupId& group, BlobHeader header, Bytes data, env::Executor* reply_on,
@@ -113,10 +117,17 @@ void NodeHost::LookupNow(Slot* slot, const Target& target, Done<Found> done) {
       slot->group->BeginLookup([answer](absl::Status refused) { (*answer)(std::move(refused)); });
   if (!token) return;
   apply_->Post([slot, target, answer, token = *token] {
-    const State& state = slot->group->applier().state();
     const std::string& name = target.name;
     auto found = std::make_shared<absl::StatusOr<Found>>(
         absl::NotFoundError(fmt::format("{} does not exist", Printable(name))));
+    if (slot->group->applier().replacing()) {
+      *found = Replacing();
+      slot->shard->Post([slot, found, answer, token] {
+        if (slot->group->EndLookup(token)) (*answer)(std::move(*found));
+      });
+      return;
+    }
+    const State& state = slot->group->applier().state();
     auto record = BlobMachine::FindName(name, state);
     if (const auto digest = DigestName(name); !record && digest) {
       if (const auto id = BlobMachine::FindDigest(*digest, state)) {
@@ -276,6 +287,11 @@ void NodeHost::List(const GroupId& group, const std::string& prefix, const std::
       const auto token = slot->group->BeginLookup([finish](absl::Status refused) { finish(refused); });
       if (!token) return;
       apply_->Post([this, slot, prefix, after, limit, finish, token = *token] {
+        if (slot->group->applier().replacing()) {
+          return slot->shard->Post([slot, finish, token] {
+            if (slot->group->EndLookup(token)) finish(Replacing());
+          });
+        }
         auto records = std::make_shared<std::vector<NameRecord>>(
             BlobMachine::List(prefix, after, limit, slot->group->applier().state()));
         slot->shard->Post([this, slot, records, finish, token] {

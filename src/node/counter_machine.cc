@@ -37,6 +37,12 @@ absl::StatusOr<Bytes> CounterMachine::Apply(const ::sluice::Command& command, St
   return BigEndian(value);
 }
 
+absl::Status CounterMachine::CheckRecord(std::string_view key, std::string_view value) const {
+  uint32_t ignored = 0;
+  if (key == kKey && absl::SimpleAtoi(std::string(value), &ignored)) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("{} = {}", Printable(key), Printable(value.substr(0, 32))));
+}
+
 absl::StatusOr<Bytes> CounterMachine::Query(const Bytes& request, const State& state) {
   if (!absl::EqualsIgnoreCase(request.Slice(0, 16).ToString(), "GET")) {
     return absl::InvalidArgumentError(

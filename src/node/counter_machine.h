@@ -14,6 +14,7 @@ class CounterMachine : public StateMachine {
   absl::StatusOr<Bytes> Apply(const ::sluice::Command& command, State& state) override;
   absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) override;
   absl::Status Admit(const Bytes& message) override;
+  absl::Status CheckRecord(std::string_view key, std::string_view value) const override;
 };
 
 }  // namespace sluice::node

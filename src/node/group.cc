@@ -94,6 +94,7 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
   clock_ms_ = start.clock_ms;
   core_ = std::make_unique<raft::Core>(
       CoreOptionsOf(*parts_.options, parts_.spec.mode, parts_.seed, parts_.may_vote), std::move(state));
+  core_->Applied(std::min(applied_.index, core_->commit()));
 }
 
 Group::~Group() {
@@ -153,6 +154,7 @@ void Group::Tick() {
   }
   CheckWatches();
   MaybeCheckpoint();
+  TickSnapshots(now);
 }
 
 void Group::Step(const PeerId& from, raft::Message message) {
@@ -346,7 +348,10 @@ void Group::SendEntries(raft::Outgoing outgoing) {
                    [this, alive = alive_, outgoing = std::move(outgoing), to = *peer, term,
                     tail = std::move(tail)](absl::StatusOr<std::vector<raft::Entry>> read) mutable {
                      if (!*alive || stopped_ || core_->term() != term) return;
-                     if (!read.ok()) read = std::vector<raft::Entry>();
+                     if (!read.ok()) {
+                       OnUnreadable(outgoing.entries_from, outgoing.entries_end, read.status());
+                       read = std::vector<raft::Entry>();
+                     }
                      SendWith(std::move(outgoing), to, std::move(*read), std::move(tail));
                      Pump();
                    });
@@ -413,7 +418,7 @@ ClientReply Group::Stopped() const {
 // --- Applying ----------------------------------------------------------------------------------------------
 
 void Group::MaybeApply() {
-  if (applying_ || installing_ || stopped_ || !failed_.ok()) return;
+  if (applying_ || replacing_ || stopped_ || !failed_.ok()) return;
   // Never beyond what is durable here: the applied index must not get ahead of the log after a crash.
   const Index end = std::min(core_->commit(), core_->durable()).Next();
   const Index from = applied_.index.Next();
@@ -606,7 +611,7 @@ absl::Status Group::Serving() const {
   if (!failed_.ok()) return Stopped().error;
   if (!unfit_.ok()) return unfit_;
   if (auto blocked = ApplyBlocked(); !blocked.ok()) return blocked;
-  if (installing_) return absl::UnavailableError("a snapshot is being installed");
+  if (core_rests_) return absl::UnavailableError("a snapshot is being installed");
   if (leads() && commit_stalls_) return NotTaken();
   if (leads() && !ready()) {
     return absl::UnavailableError(fmt::format("server {} was elected, and has not applied all yet", self));
@@ -662,9 +667,10 @@ void Group::MaybeCheckpoint() {
   const env::Instant now = parts_.clock->MonotonicNow();
   const bool due = now - last_checkpoint_ >= std::chrono::milliseconds(parts_.options->checkpoint_ms) ||
                    log_bytes_since_checkpoint_ >= parts_.options->log_bytes_checkpoint;
-  if (!due || checkpointing_ || installing_ || applied_.index <= checkpointed_ || !failed_.ok()) return;
-  checkpointing_ = true;
+  if (!due || checkpointing_ || replacing_ || !failed_.ok()) return;
   last_checkpoint_ = now;
+  if (applied_.index <= checkpointed_) return CompactLog();  // somebody may need less of it than before
+  checkpointing_ = true;
   log_bytes_since_checkpoint_ = 0;
   parts_.apply->Post([this, alive = alive_] {
     auto covered = std::make_shared<absl::StatusOr<TermIndex>>(applier_->Checkpoint());
@@ -679,11 +685,7 @@ void Group::MaybeCheckpoint() {
       }
       if (!covered->ok()) return Fail(covered->status());
       checkpointed_ = (*covered)->index;
-      const Index upto = checkpointed_ - static_cast<int64_t>(parts_.options->compact_keep_entries);
-      const auto term = core_->TermAt(upto);
-      if (!term || upto < core_->first_index()) return;
-      core_->Compact(upto);
-      parts_.log->Compact(parts_.spec.id, {*term, upto});
+      CompactLog();
       Pump();
     });
   });

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "log/log.h"
@@ -34,6 +35,7 @@ class Group {
     const HostOptions* options = nullptr;
     env::Executor* shard = nullptr;
     env::Executor* apply = nullptr;
+    env::Executor* snapshots = nullptr;  // writes, checks and loads them; may block for long
     log::Log* log = nullptr;
     const env::Clock* clock = nullptr;
     DiskRoom* room = nullptr;  // of the disk; none: nothing is refused for it
@@ -68,7 +70,10 @@ class Group {
   // Ends with ok once this server has applied everything that was committed when the call was made.
   // `at_least`: an index of this leader's log that must be applied, too.
   void ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, Index at_least = kNoIndex);
-  void InstallSnapshot(Term leader_term, const std::string& path, env::Executor* reply_on,
+  // As Host's.
+  void WantsSnapshot(Term leader_term, TermIndex at, env::Executor* reply_on,
+                     absl::AnyInvocable<void(absl::Status)> done);
+  void InstallSnapshot(const std::string& path, env::Executor* reply_on,
                        absl::AnyInvocable<void(absl::Status)> done);
   // What this server knows of entries that `from` lost.
   using RecallDone = absl::AnyInvocable<void(absl::StatusOr<raft::RecallReply>)>;
@@ -206,14 +211,48 @@ class Group {
   absl::Status NotTaken() const;
   void OnApplied(absl::StatusOr<Applied> applied);
   void MaybeCheckpoint();
+
+  // Snapshots that go out, in group_snapshot.cc. One file serves all peers that need one, and their retries.
+  struct OutgoingSnapshot {
+    std::string path;
+    TermIndex at;
+    raft::Configuration configuration;
+    env::Instant written{};
+  };
+  struct Transfer {
+    TermIndex at;
+    std::shared_ptr<SnapshotProgress> progress;
+  };
   void SendSnapshot(const PeerId& peer);
+  void SendWanted();
+  void WriteOutgoing();
+  void OnWritten(absl::Status status, OutgoingSnapshot written);
+  void StartTransfer(const PeerId& peer);
+  void OnTransferEnded(const PeerId& peer, const absl::Status& status);
+  // The log goes on where this snapshot ends.
+  bool LogFollows(TermIndex snapshot) const;
+  void DropOutgoing();
+  void TickSnapshots(env::Instant now);
+  // Drops entries that are durable in the index, and that nobody needs.
+  void CompactLog();
+  // How far the log may be compacted, at most `wanted`: what followers need that catch up is kept.
+  Index MayCompact(Index wanted) const;
+  // The log could not give entries from `from` on to a follower (F-15).
+  void OnUnreadable(Index from, Index end, const absl::Status& status);
+
+  // Snapshots that come in.
   using InstalledState = std::shared_ptr<absl::StatusOr<Applier::Start>>;
   // `begun`: the state that was here is gone.
   using StateReplaced = std::function<void(const InstalledState& start, bool begun)>;
+  absl::Status MayInstall(TermIndex at) const;
+  void BeginInstall(TermIndex at, const std::string& path, std::function<void(absl::Status)> finished);
+  void OnStateReplaced(const InstalledState& start, bool begun,
+                       const std::function<void(absl::Status)>& finished);
   void ReplaceState(const std::string& path, const StateReplaced& done);
 
   static constexpr auto kFullDiskRetry = std::chrono::seconds(1);
   static constexpr size_t kAskedMax = 64;
+  static constexpr auto kOutgoingKept = std::chrono::minutes(10);  // a snapshot that nobody is being sent
 
   Parts parts_;
   PeerTransport* peers_ = nullptr;
@@ -277,7 +316,10 @@ class Group {
   Index commit_seen_ = kNoIndex;
   env::Instant commit_moved_at_{};
   bool commit_stalls_ = false;
-  bool installing_ = false;
+  bool installing_ = false;  // a snapshot that came is being checked, waits, or replaces the state
+  bool replacing_ = false;   // nothing new is applied or checkpointed until it has
+  std::function<void()> when_idle_;
+  bool state_gone_ = false;  // a snapshot was begun and could not be ended: until a restart
   bool core_rests_ = false;  // a snapshot replaces what the core stands on: messages and ticks are dropped
   Index checkpointed_ = kNoIndex;
   uint64_t log_bytes_since_checkpoint_ = 0;
@@ -287,7 +329,11 @@ class Group {
   env::Instant leader_heard_{};
   bool was_leader_ = false;
   std::optional<TermIndex> snapshot_;
-  bool snapshot_running_ = false;
+  std::optional<OutgoingSnapshot> outgoing_;
+  std::set<PeerId> snapshot_wanted_;       // wait for the file
+  std::map<PeerId, Transfer> transfers_;   // under way
+  std::optional<Index> writing_snapshot_;  // applied when its writing began
+  uint64_t snapshot_files_ = 0;
   // Guards callbacks that may come after the group is gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -485,7 +485,7 @@ GroupStatus Group::Status() const {
   status.term = core_->term();
   status.leader = core_->leader();
   status.serving = Serving();
-  status.ready = ready() || (!leads() && !core_->leader().empty());
+  status.ready = ready() || (!leads() && !core_->leader().empty() && !core_rests_);
   status.last = core_->last();
   status.commit = core_->commit();
   status.applied = applied_.index;
@@ -493,6 +493,11 @@ GroupStatus Group::Status() const {
   status.voting = core_->voting();
   status.repairing = core_->repairing();
   status.storage = failed_;
+  status.unreadable = core_->unreadable();
+  status.installing = installing_;
+  for (const auto& [peer, transfer] : transfers_) {
+    status.transfers.push_back({peer, transfer.at, transfer.progress->bytes, transfer.progress->total});
+  }
   status.role_elapsed_ms = elapsed_ms(role_since_);
   status.leader_elapsed_ms = leads() ? 0 : elapsed_ms(leader_heard_);
   status.configuration = core_->configuration();

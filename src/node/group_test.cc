@@ -32,6 +32,10 @@ class FullLog final : public log::Log {
   }
   void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
             ReadDone done) override {
+    if (from <= unreadable && unreadable < end) {
+      return reply_on->Post(
+          [done = std::move(done)]() mutable { done(absl::DataLossError("the entry is damaged")); });
+    }
     under_.Read(group, from, end, bytes_max, reply_on, std::move(done));
   }
   std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,
@@ -39,7 +43,10 @@ class FullLog final : public log::Log {
     if (!cached) return {};
     return under_.ReadCached(group, from, end, bytes_max);
   }
-  void Compact(const GroupId& group, TermIndex upto) override { under_.Compact(group, upto); }
+  void Compact(const GroupId& group, TermIndex upto) override {
+    compacted = upto.index;
+    under_.Compact(group, upto);
+  }
   void Restart(const GroupId& group, TermIndex at, env::Executor* reply_on, Done done) override {
     under_.Restart(group, at, reply_on, std::move(done));
   }
@@ -56,6 +63,8 @@ class FullLog final : public log::Log {
 
   bool full = false;
   bool cached = true;
+  Index unreadable = Index{-2};  // reads of this entry fail
+  Index compacted = kNoIndex;
   std::vector<TermIndex> written;
 
  private:
@@ -75,6 +84,7 @@ class FullIndex final : public blob::Index {
     return under_->Scan(prefix, from, visit);
   }
   absl::Status DeletePrefix(std::string_view prefix) override { return under_->DeletePrefix(prefix); }
+  std::unique_ptr<blob::IndexView> View() override { return under_->View(); }
   absl::Status Flush() override { return under_->Flush(); }
   void Stop() override { under_->Stop(); }
 
@@ -89,11 +99,19 @@ class Outbox final : public PeerTransport {
   void Send(const GroupId&, const raft::Peer& to, raft::Message message) override {
     sent.emplace_back(to.id, std::move(message));
   }
-  void SendSnapshot(const SnapshotOffer&, const raft::Peer&, env::Executor* reply_on,
+  // Under way until End().
+  void SendSnapshot(const SnapshotOffer& offer, const raft::Peer& to, env::Executor* /*reply_on*/,
                     absl::AnyInvocable<void(absl::Status)> done) override {
-    reply_on->Post([done = std::move(done)]() mutable { done(absl::UnavailableError("no snapshots")); });
+    offers.push_back(offer);
+    transfers.emplace_back(to.id, std::move(done));
+  }
+  void End(const absl::Status& status) {
+    auto ended = std::exchange(transfers, {});
+    for (auto& [to, done] : ended) done(status);
   }
   std::vector<std::pair<PeerId, raft::Message>> sent;
+  std::vector<SnapshotOffer> offers;
+  std::vector<std::pair<PeerId, absl::AnyInvocable<void(absl::Status)>>> transfers;
 };
 
 class GroupTest : public testing::Test {
@@ -103,6 +121,9 @@ class GroupTest : public testing::Test {
     auto index = blob::OpenMapIndex(disk_, "/data/index");
     EXPECT_TRUE(index.ok()) << index.status();
     index_ = std::make_unique<FullIndex>(std::move(*index));
+    auto store = blob::Store::Open(disk_, executors_, sim_log_.world(), "/data/blobs", {});
+    EXPECT_TRUE(store.ok()) << store.status();
+    store_ = std::move(*store);
     Group::Parts parts;
     parts.spec.id = kDefaultGroup;
     parts.spec.machine = "counter";
@@ -112,7 +133,7 @@ class GroupTest : public testing::Test {
       parts.spec.peers.push_back(peer);
     }
     parts.options = &options_;
-    parts.shard = parts.apply = sim_log_.shard();
+    parts.shard = parts.apply = parts.snapshots = sim_log_.shard();
     parts.log = &log_;
     parts.clock = &sim_log_.world();
     parts.cluster = &cluster_;
@@ -124,6 +145,7 @@ class GroupTest : public testing::Test {
     applied.files = &disk_;
     applied.index = index_.get();
     applied.cluster = &cluster_;
+    applied.store = store_.get();
     applied.snapshot_path = "/data/in";
     Applier::Start start;
     auto applier = Applier::Open(std::move(applied), &start);
@@ -211,6 +233,60 @@ class GroupTest : public testing::Test {
     }
     sim_log_.Settle();
   }
+  // Leads, kLeader follows, and `count` increments are applied. kOther is away.
+  void LeadWithout(const PeerId& away, int count) {
+    Campaign();
+    for (int i = 0; i < 20 && !group_->ready(); ++i) Run(away, 1);
+    ASSERT_TRUE(group_->ready());
+    Write(away, count);
+    ASSERT_GT(group_->applied(), Index{count - 1});
+    Run(away, 250);  // until it is known to be away, and nothing is kept for it
+  }
+  void Write(const PeerId& away, int count) {
+    for (int i = 0; i < count; ++i) {
+      group_->Propose(ClientId{{7}}, CallId{++call_}, false, Bytes::Copy("INCREMENT"),
+                      [](const ClientReply&) {});
+    }
+    Run(away, 10);
+  }
+  // Ticks, while all but `away` answer.
+  void Run(const PeerId& away, int ticks) {
+    for (int i = 0; i < ticks; ++i) {
+      sim_log_.Settle();
+      group_->Tick();
+      for (int round = 0; round < 3; ++round) {
+        std::erase_if(peers_.sent, [&](const auto& sent) { return sent.first == away; });
+        AnswerAppends();
+      }
+    }
+  }
+  // `to` says that its log ends before `next`: by the answer to the next heartbeat.
+  void SaysItsLogEndsBefore(const PeerId& to, int64_t next) {
+    for (int i = 0; i < 30; ++i) {
+      sim_log_.Settle();
+      group_->Tick();
+      std::vector<std::pair<PeerId, raft::Message>> others;
+      for (auto& sent : std::exchange(peers_.sent, {})) {
+        const auto* append = std::get_if<raft::AppendRequest>(&sent.second);
+        if (sent.first != to || append == nullptr) {
+          others.push_back(std::move(sent));
+          continue;
+        }
+        raft::AppendReply reply;
+        reply.call = append->call;
+        reply.term = append->term;
+        const bool has = append->previous.index.value < next;
+        reply.result = has ? raft::AppendResult::kSuccess : raft::AppendResult::kInconsistency;
+        reply.heartbeat = append->entries.empty();
+        reply.next = Index{next};
+        if (has && !reply.heartbeat) continue;  // takes nothing yet
+        group_->Step(to, reply);
+      }
+      peers_.sent = std::move(others);
+      AnswerAppends();
+    }
+  }
+
   // What `to` was sent since the last time; `to` answers that its log ends before `next`.
   std::vector<TermIndex> Sent(const PeerId& to, std::optional<int64_t> next) {
     std::vector<TermIndex> entries;
@@ -241,6 +317,9 @@ class GroupTest : public testing::Test {
 
   sim::SimFiles disk_;
   log::SimLog sim_log_;
+  sim::Process process_;
+  sim::SimExecutors executors_{sim_log_.world(), process_};
+  std::unique_ptr<blob::Store> store_;
   FullLog log_;
   HostOptions options_;
   std::unique_ptr<FullIndex> index_;
@@ -331,6 +410,124 @@ TEST_F(GroupTest, K12_F12_AReadThatWaitsForAFullDiskIsRefusedAtOnce) {
   EXPECT_FALSE(group_->Serving().ok());
   index_->full = false;
   for (int i = 0; i < 20; ++i) sim_log_.Settle();
+}
+
+// --- Snapshots ---------------------------------------------------------------------------------------------
+
+TEST_F(GroupTest, F30_K2_TheLogWaitsForWhoCatchesUpWithinABound) {
+  options_.checkpoint_ms = 100;
+  options_.compact_keep_entries = 5;
+  LeadWithout(kOther, 40);
+  ASSERT_GT(log_.compacted, Index{30});
+  SaysItsLogEndsBefore(kOther, 3);
+  ASSERT_EQ(peers_.offers.size(), 1u);
+  const SnapshotOffer offer = peers_.offers[0];
+  EXPECT_TRUE(offer.at.index.valid());
+  const auto reader = SnapshotReader::Open(disk_, offer.path);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(reader->head().at, offer.at);
+  // While it is under way, however silent the receiver is.
+  Write(kOther, 60);
+  Run(kOther, 250);
+  EXPECT_GT(group_->applied(), offer.at.index + 50);
+  EXPECT_LE(log_.compacted, offer.at.index);
+  // The receiver goes on where it ends, and needs no other one.
+  peers_.End(absl::OkStatus());
+  for (int i = 0; i < 3; ++i) {
+    Write(kOther, 40);
+    SaysItsLogEndsBefore(kOther, offer.at.index.value + 1);
+  }
+  EXPECT_LE(log_.compacted, offer.at.index);
+  EXPECT_EQ(peers_.offers.size(), 1u);
+  EXPECT_FALSE(*disk_.Exists(offer.path)) << "nobody needs it any more";
+  // But not for ever.
+  options_.catch_up_log_bytes_max = 1000;
+  Write(kOther, 40);
+  SaysItsLogEndsBefore(kOther, offer.at.index.value + 1);
+  EXPECT_GT(log_.compacted, offer.at.index);
+}
+
+TEST_F(GroupTest, K1_ASnapshotThatDidNotArriveIsSentAgainWithoutBeingWrittenAgain) {
+  options_.checkpoint_ms = 100;
+  options_.compact_keep_entries = 5;
+  LeadWithout(kOther, 40);
+  SaysItsLogEndsBefore(kOther, 3);
+  ASSERT_EQ(peers_.offers.size(), 1u);
+  peers_.End(absl::UnavailableError("connection lost"));
+  for (int i = 0; i < 10; ++i) SaysItsLogEndsBefore(kOther, 3);
+  ASSERT_EQ(peers_.offers.size(), 2u) << "after a pause";
+  EXPECT_EQ(peers_.offers[1].path, peers_.offers[0].path);
+  // One that the receiver had whole and did not take is not offered again.
+  peers_.End(absl::FailedPreconditionError("its checksum differs"));
+  for (int i = 0; i < 20; ++i) SaysItsLogEndsBefore(kOther, 3);
+  ASSERT_EQ(peers_.offers.size(), 3u);
+  EXPECT_NE(peers_.offers[2].path, peers_.offers[0].path);
+  EXPECT_FALSE(*disk_.Exists(peers_.offers[0].path));
+}
+
+TEST_F(GroupTest, F15_K10_AnEntryThatCannotBeReadIsReplacedByASnapshot) {
+  LeadWithout(kOther, 40);
+  log_.cached = false;
+  log_.unreadable = Index{20};
+  SaysItsLogEndsBefore(kOther, 3);
+  for (int i = 0; i < 3; ++i) SaysItsLogEndsBefore(kOther, 3);
+  ASSERT_EQ(peers_.offers.size(), 1u);
+  EXPECT_GE(peers_.offers[0].at.index, Index{40});
+  EXPECT_TRUE(group_->leads());
+  EXPECT_GE(group_->Status().unreadable, Index{20}) << "and is told";
+  EXPECT_TRUE(group_->Status().storage.ok());
+}
+
+// Not refused after it was transferred: it waits for what is being applied.
+TEST_F(GroupTest, K2_InstallWaitsForWhatIsBeingApplied) {
+  index_->full = true;
+  raft::Configuration configuration;
+  for (const PeerId& id : {kSelf, kLeader, kOther}) configuration.voters.push_back({.id = id});
+  raft::AppendRequest append;
+  append.call = ++call_;
+  append.term = Term{1};
+  append.previous = {Term{0}, kNoIndex};
+  append.commit = Index{0};
+  append.entries.push_back(
+      {At(1, 0), raft::EntryKind::kConfiguration, raft::EncodeConfiguration(configuration)});
+  group_->Step(kLeader, std::move(append));
+  sim_log_.Settle();
+  ASSERT_FALSE(group_->applied().valid()) << "the disk is full";
+
+  auto other = blob::OpenMapIndex(disk_, "/data/other");
+  ASSERT_TRUE(other.ok());
+  blob::IndexBatch batch;
+  batch.Put("xsn", "5");
+  ASSERT_TRUE((*other)->Write(batch).ok());
+  const SnapshotView view{
+      {At(1, 7), configuration, GroupFacts{GroupMode::kSluice, "counter"}}, "x", (*other)->View()};
+  ASSERT_TRUE(WriteSnapshot(disk_, view, "/data/incoming").ok());
+  std::optional<absl::Status> wanted;
+  std::optional<absl::Status> installed;
+  group_->WantsSnapshot(Term{1}, At(1, 7), sim_log_.shard(), [&](absl::Status status) { wanted = status; });
+  group_->InstallSnapshot("/data/incoming", sim_log_.shard(),
+                          [&](absl::Status status) { installed = status; });
+  for (int i = 0; i < 20; ++i) {
+    group_->Tick();
+    sim_log_.Settle();
+  }
+  ASSERT_TRUE(wanted.has_value());
+  EXPECT_TRUE(wanted->ok()) << *wanted;
+  EXPECT_FALSE(installed.has_value()) << *installed;
+  index_->full = false;
+  for (int i = 0; i < 20 && !installed; ++i) {
+    group_->Tick();
+    sim_log_.Settle();
+  }
+  ASSERT_TRUE(installed.has_value());
+  EXPECT_TRUE(installed->ok()) << *installed;
+  EXPECT_EQ(group_->applied(), Index{7});
+  group_->WantsSnapshot(Term{1}, At(1, 7), sim_log_.shard(), [&](absl::Status status) { wanted = status; });
+  sim_log_.Settle();
+  EXPECT_TRUE(absl::IsAlreadyExists(*wanted)) << "F-32";
+  group_->WantsSnapshot(Term{0}, At(1, 9), sim_log_.shard(), [&](absl::Status status) { wanted = status; });
+  sim_log_.Settle();
+  EXPECT_TRUE(absl::IsFailedPrecondition(*wanted)) << "from an old leader";
 }
 
 }  // namespace

@@ -71,6 +71,7 @@ struct HostOptions {
   uint32_t checkpoint_ms = 5'000;              // how often applied state is flushed, if it changed
   uint64_t compact_keep_entries = 10'000;      // entries kept behind the applied index for slow followers
   uint64_t log_bytes_checkpoint = 256u << 20;  // a checkpoint is due after this much log
+  uint64_t catch_up_log_bytes_max = 1u << 30;  // log kept for followers that catch up, per group
   log::LogOptions log;
   blob::StoreOptions blob;
   blob::IndexOptions index;
@@ -101,11 +102,21 @@ struct GroupStatus {
   bool voting = true;
   bool repairing = false;
   absl::Status storage;
+  Index unreadable = kNoIndex;  // the highest entry that the log could not give (F-15)
+  bool installing = false;      // a snapshot replaces the state
   int64_t role_elapsed_ms = 0;
   absl::Status serving;           // not ok: why this server serves nobody in this group
   int64_t leader_elapsed_ms = 0;  // since the leader (or, at the leader, since nothing) was heard
   raft::Configuration configuration;
   std::vector<raft::Core::PeerProgress> progress;  // at the leader
+  // Snapshots that the leader sends.
+  struct Transfer {
+    PeerId to;
+    TermIndex at;
+    uint64_t bytes = 0;  // accepted by the peer
+    uint64_t total = 0;
+  };
+  std::vector<Transfer> transfers;
   std::vector<CommitInfo> commits;
 };
 struct HostStatus {
@@ -164,11 +175,15 @@ class Host {
   // NOT_FOUND if the group is not here: the message is dropped.
   virtual absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) = 0;
   virtual void Unreachable(const GroupId& group, const PeerId& peer) = 0;
-  // A snapshot that a leader brought, complete and verified, in a file under snapshot_dir();
-  // the file is taken.
   virtual std::string snapshot_dir() const = 0;
-  virtual void InstallSnapshot(const GroupId& group, const PeerId& from, Term leader_term,
-                               const std::string& path, env::Executor* reply_on,
+  // To be asked before a snapshot is received: ok, ALREADY_EXISTS (nothing in it is new here),
+  // FAILED_PRECONDITION (its leader is an old one), UNAVAILABLE (not now).
+  virtual void WantsSnapshot(const GroupId& group, Term leader_term, TermIndex at, env::Executor* reply_on,
+                             absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // A snapshot that a leader brought, complete, in a file under snapshot_dir(). Verified whole before anything
+  // that it replaces is touched. The file is taken by success; after an error the caller removes it, if it is
+  // still there. ALREADY_EXISTS: nothing in it is new here.
+  virtual void InstallSnapshot(const GroupId& group, const std::string& path, env::Executor* reply_on,
                                absl::AnyInvocable<void(absl::Status)> done) = 0;
   // What this server knows of entries that `from` lost to damage.
   virtual void Recall(const GroupId& group, const PeerId& from, const raft::RecallRequest& request,

@@ -110,6 +110,7 @@ absl::Status NodeHost::Open() {
   apply_ = seams_.executors->NewExecutor("apply");
   disk_ = seams_.executors->NewExecutor("disk");
   room_ = std::make_unique<DiskRoom>(*seams_.files, *disk_, *seams_.clock, dir, options_.blob.reserve_bytes);
+  snapshots_ = seams_.executors->NewExecutor("snapshot-state");
   const std::optional<GroupId> founder = FounderOf(options_.groups);
   for (size_t i = 0; i < options_.groups.size(); ++i) {
     const GroupSpec& spec = options_.groups[i];
@@ -162,6 +163,7 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard, const Clus
   parts.options = &options_;
   parts.shard = slot->shard;
   parts.apply = apply_.get();
+  parts.snapshots = snapshots_.get();
   parts.log = log_.get();
   parts.clock = seams_.clock;
   parts.room = room_.get();
@@ -311,6 +313,7 @@ void NodeHost::EndThreads() {
   for (const auto& shard : shards_) shard->Stop();
   if (apply_ != nullptr) apply_->Stop();
   if (disk_ != nullptr) disk_->Stop();
+  if (snapshots_ != nullptr) snapshots_->Stop();
   if (index_ != nullptr) index_->Stop();  // it calls the store
   log_.reset();
   store_.reset();
@@ -357,8 +360,20 @@ void NodeHost::Unreachable(const GroupId& group, const PeerId& peer) {
   if (Slot* slot = Find(group)) slot->shard->Post([slot, peer] { slot->group->Unreachable(peer); });
 }
 
-void NodeHost::InstallSnapshot(const GroupId& group, const PeerId& /*from*/, Term leader_term,
-                               const std::string& path, env::Executor* reply_on,
+void NodeHost::WantsSnapshot(const GroupId& group, Term leader_term, TermIndex at, env::Executor* reply_on,
+                             absl::AnyInvocable<void(absl::Status)> done) {
+  Slot* slot = Find(group);
+  if (slot == nullptr) {
+    return reply_on->Post([done = std::move(done), group]() mutable {
+      done(absl::NotFoundError(fmt::format("group {} not found", group.ToString())));
+    });
+  }
+  slot->shard->Post([slot, leader_term, at, reply_on, done = std::move(done)]() mutable {
+    slot->group->WantsSnapshot(leader_term, at, reply_on, std::move(done));
+  });
+}
+
+void NodeHost::InstallSnapshot(const GroupId& group, const std::string& path, env::Executor* reply_on,
                                absl::AnyInvocable<void(absl::Status)> done) {
   Slot* slot = Find(group);
   if (slot == nullptr) {
@@ -366,8 +381,8 @@ void NodeHost::InstallSnapshot(const GroupId& group, const PeerId& /*from*/, Ter
       done(absl::NotFoundError(fmt::format("group {} not found", group.ToString())));
     });
   }
-  slot->shard->Post([slot, leader_term, path, reply_on, done = std::move(done)]() mutable {
-    slot->group->InstallSnapshot(leader_term, path, reply_on, std::move(done));
+  slot->shard->Post([slot, path, reply_on, done = std::move(done)]() mutable {
+    slot->group->InstallSnapshot(path, reply_on, std::move(done));
   });
 }
 

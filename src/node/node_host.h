@@ -30,8 +30,10 @@ class NodeHost final : public Host {
   absl::Status Step(const GroupId& group, const PeerId& from, raft::Message message) override;
   void Unreachable(const GroupId& group, const PeerId& peer) override;
   std::string snapshot_dir() const override { return options_.data_dir + "/snapshots"; }
-  void InstallSnapshot(const GroupId& group, const PeerId& from, Term leader_term, const std::string& path,
-                       env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) override;
+  void WantsSnapshot(const GroupId& group, Term leader_term, TermIndex at, env::Executor* reply_on,
+                     absl::AnyInvocable<void(absl::Status)> done) override;
+  void InstallSnapshot(const GroupId& group, const std::string& path, env::Executor* reply_on,
+                       absl::AnyInvocable<void(absl::Status)> done) override;
   void Recall(const GroupId& group, const PeerId& from, const raft::RecallRequest& request,
               env::Executor* reply_on, Done<raft::RecallReply> done) override;
   void Submit(ClientRequest request, ReplyFn reply) override;
@@ -121,6 +123,7 @@ class NodeHost final : public Host {
   std::unique_ptr<env::Executor> apply_;
   std::unique_ptr<DiskRoom> room_;
   std::unique_ptr<env::Executor> disk_;
+  std::unique_ptr<env::Executor> snapshots_;
   std::map<GroupId, std::unique_ptr<Slot>> slots_;
   PeerTransport* peers_ = nullptr;
   ByteTransport* bytes_ = nullptr;

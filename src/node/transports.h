@@ -5,6 +5,7 @@
 // calls end with a status after their deadline at the latest.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -21,15 +22,23 @@
 
 namespace sluice::node {
 
+// How far a snapshot has got, for status. Written by the transport, read by anybody.
+struct SnapshotProgress {
+  std::atomic<uint64_t> bytes{0};  // accepted by the peer
+  std::atomic<uint64_t> total{0};
+};
+
 // A snapshot of a group as a file of this server, to be brought to a follower (format:
-// docs/formats/snapshot.md).
+// docs/formats/snapshot.md). How long it is, the file says.
 struct SnapshotOffer {
   GroupId group;
   Term leader_term;
   TermIndex at;
   raft::Configuration configuration;  // in force at `at`
   std::string path;
-  uint64_t bytes = 0;
+  // The group is in ratis mode: its members may be no sluice servers, which must not be sent this format.
+  bool foreign_members = false;
+  std::shared_ptr<SnapshotProgress> progress = std::make_shared<SnapshotProgress>();
 };
 
 // Order lane: best effort, bounded, reports unreachable peers through Host::Unreachable.
@@ -39,7 +48,8 @@ class PeerTransport {
   // Sends `message`; a full queue drops it. Replies (their `call` echoes a request given to Host::Step) go
   // back the way the request came.
   virtual void Send(const GroupId& group, const raft::Peer& to, raft::Message message) = 0;
-  // Brings a snapshot; `done` gets ok once the peer has installed it.
+  // Brings a snapshot; `done` gets ok once the peer has installed it, or has all of it already; UNAVAILABLE
+  // where it did not arrive, or cannot be taken now; anything else where this file is not taken.
   virtual void SendSnapshot(const SnapshotOffer& offer, const raft::Peer& to, env::Executor* reply_on,
                             absl::AnyInvocable<void(absl::Status)> done) = 0;
 };

@@ -268,6 +268,7 @@ Index Core::commit() const { return impl_->commit_; }
 TermIndex Core::last() const { return impl_->log_.last(); }
 Index Core::durable() const { return impl_->durable_; }
 Index Core::first_index() const { return impl_->log_.first(); }
+uint64_t Core::LogBytesAfter(Index index) const { return impl_->log_.BytesAfter(index); }
 std::optional<Term> Core::TermAt(Index index) const { return impl_->log_.TermAt(index); }
 const Configuration& Core::configuration() const { return impl_->configuration(); }
 Index Core::configuration_index() const { return impl_->log_.configuration_index(); }

@@ -179,6 +179,8 @@ class Core {
   TermIndex last() const;
   Index durable() const;      // own entries up to here are durable
   Index first_index() const;  // lowest index still in the log
+  // What the log holds after `index`, or from its first entry on, in bytes.
+  uint64_t LogBytesAfter(Index index) const;
   std::optional<Term> TermAt(Index index) const;
   const Configuration& configuration() const;  // in force (appended, maybe uncommitted)
   Index configuration_index() const;

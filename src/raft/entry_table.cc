@@ -1,5 +1,6 @@
 #include "raft/entry_table.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -10,6 +11,7 @@ EntryTable::EntryTable(TermIndex base, Configuration configuration) { Reset(base
 
 void EntryTable::Reset(TermIndex base, Configuration configuration) {
   base_ = base;
+  base_bytes_ = 0;
   slots_.clear();
   configurations_.clear();
   configurations_.emplace(base.index, std::move(configuration));
@@ -17,7 +19,8 @@ void EntryTable::Reset(TermIndex base, Configuration configuration) {
 
 void EntryTable::Append(Term term, EntryKind kind, uint64_t bytes,
                         std::optional<Configuration> configuration) {
-  slots_.push_back({term.value, bytes & ((uint64_t{1} << 56) - 1), static_cast<uint8_t>(kind)});
+  const uint64_t end = EndBytes(last().index) + bytes;
+  slots_.push_back({term.value, end & ((uint64_t{1} << 56) - 1), static_cast<uint8_t>(kind)});
   if (configuration.has_value()) configurations_[last().index] = *std::move(configuration);
 }
 
@@ -32,6 +35,7 @@ void EntryTable::CompactTo(Index upto) {
   if (upto <= base_.index) return;
   SLUICE_CHECK(upto <= last().index) << "compact to " << upto.value << " beyond " << last().index.value;
   const auto dropped = static_cast<ptrdiff_t>(upto - base_.index);
+  base_bytes_ = EndBytes(upto);
   base_ = {Term{At(upto).term}, upto};
   slots_.erase(slots_.begin(), slots_.begin() + dropped);
   auto in_force = std::prev(configurations_.upper_bound(upto));
@@ -49,7 +53,13 @@ std::optional<Term> EntryTable::TermAt(Index index) const {
   return Term{At(index).term};
 }
 
-uint64_t EntryTable::BytesAt(Index index) const { return At(index).bytes; }
+uint64_t EntryTable::BytesAt(Index index) const { return EndBytes(index) - EndBytes(index.Prev()); }
+
+uint64_t EntryTable::BytesAfter(Index index) const {
+  index = std::max(index, base_.index);
+  const auto entries = static_cast<uint64_t>(last().index - index);
+  return EndBytes(last().index) - EndBytes(index) + entries * kEntryOverheadBytes;
+}
 
 Index EntryTable::BatchEnd(Index from, uint64_t bytes_max, uint64_t* bytes) const {
   Index end = from;

@@ -44,6 +44,8 @@ class EntryTable {
   std::optional<Term> TermAt(Index index) const;
   bool Contains(TermIndex at) const { return TermAt(at.index) == at.term; }
   uint64_t BytesAt(Index index) const;
+  // What the entries after `index` (the base or later) cost together, with kEntryOverheadBytes each.
+  uint64_t BytesAfter(Index index) const;
   // One past the last of the entries from `from` on that cost at most `bytes_max` together, at least one.
   // `bytes` becomes their cost.
   Index BatchEnd(Index from, uint64_t bytes_max, uint64_t* bytes) const;
@@ -54,12 +56,15 @@ class EntryTable {
  private:
   struct Slot {
     uint64_t term;
-    uint64_t bytes : 56;
+    uint64_t end_bytes : 56;  // payload of all entries up to and with this one, since Reset()
     uint64_t kind : 8;
   };
+  // Payload up to and with `index`.
+  uint64_t EndBytes(Index index) const { return index <= base_.index ? base_bytes_ : At(index).end_bytes; }
   const Slot& At(Index index) const { return slots_[static_cast<size_t>(index - first())]; }
 
   TermIndex base_;
+  uint64_t base_bytes_ = 0;
   std::deque<Slot> slots_;
   // By the index of their entry; the lowest is the one in force at the base.
   std::map<Index, Configuration> configurations_;

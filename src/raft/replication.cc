@@ -225,12 +225,15 @@ void Core::Impl::SnapshotDone(const PeerId& peer, bool ok, Index at) {
   if (it == progress_.end()) return;
   ReplicaProgress& progress = it->second;
   progress.SnapshotEnded(ok, options_.election_ticks_min);
-  if (progress.state() != ReplicaProgress::State::kSnapshot) return;
+  if (progress.state() == ReplicaProgress::State::kReplicate) return;
   if (ok) {
-    progress.Probe(std::min(at, log_.last().index).Next());
+    // Also where it was probed meanwhile: a server that installs answers nothing, and seems to be away.
+    progress.since_heard = 0;
+    progress.Resume();
+    progress.Probe(std::max(std::min(at, log_.last().index).Next(), progress.known().Next()));
     SendAppends(peer, progress);
     if (progress.inflight() == 0) SendHeartbeat(peer, progress);
-  } else {
+  } else if (progress.state() == ReplicaProgress::State::kSnapshot) {
     progress.Probe(std::min(progress.next(), log_.last().index.Next()));
     progress.Pause();  // the next sign of life, and the end of snapshot_wait, start the next try
   }

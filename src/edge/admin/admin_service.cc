@@ -90,7 +90,17 @@ void FillGroup(const node::GroupStatus& group, pb::Group* out) {
   out->set_role_elapsed_ms(group.role_elapsed_ms);
   out->set_leader_elapsed_ms(group.leader_elapsed_ms);
   Fill(group.configuration, out->mutable_configuration());
-  for (const auto& progress : group.progress) FillProgress(progress, group.last.index, out->add_progress());
+  for (const auto& progress : group.progress) {
+    pb::Progress* one = out->add_progress();
+    FillProgress(progress, group.last.index, one);
+    for (const node::GroupStatus::Transfer& transfer : group.transfers) {
+      if (transfer.to != progress.id) continue;
+      one->set_snapshot_bytes(transfer.bytes);
+      one->set_snapshot_total(transfer.total);
+    }
+  }
+  out->set_installing(group.installing);
+  out->set_unreadable(group.unreadable.value);
   for (const node::CommitInfo& commit : group.commits) {
     pb::Commit* one = out->add_commits();
     one->set_id(commit.peer.id.value);

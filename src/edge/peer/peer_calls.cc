@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "edge/peer/convert.h"
+#include "edge/peer/peer_service.h"
 #include "edge/status.h"
 #include "sluice/peer.grpc.pb.h"
 #include "wire/handshake.h"
@@ -62,6 +63,25 @@ void PeerCalls::Call(const raft::Peer& to, int deadline_ms, Request request, Sta
           });
           in_flight_.End(state->context.get());
         });
+}
+
+void PeerCalls::Hello(const raft::Peer& to, const PeerId& self, const ClusterId& cluster,
+                      env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) {
+  pb::HelloRequest request;
+  request.set_server_id(self.value);
+  request.set_target_id(to.id.value);
+  request.set_cluster(std::string(cluster.AsBytes()));
+  request.set_format_version(kFormatVersion);
+  auto then = [done = std::move(done)](absl::StatusOr<pb::HelloReply> reply) mutable {
+    if (reply.ok()) {
+      return done(reply->accepted() ? absl::OkStatus() : absl::FailedPreconditionError(reply->message()));
+    }
+    if (!absl::IsUnimplemented(reply.status())) return done(reply.status());
+    done(absl::FailedPreconditionError("it has no peer service, so it is no sluice server"));
+  };
+  Call<pb::HelloRequest, pb::HelloReply>(
+      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Hello(a...); }, reply_on,
+      std::move(then));
 }
 
 void PeerCalls::Have(const raft::Peer& to, const GroupId& group, const UploadId& upload,

@@ -26,6 +26,9 @@ class PeerCalls {
   explicit PeerCalls(PeerLinks* links) : links_(links) {}
   ~PeerCalls() { Stop(); }
 
+  // Whether `to` is a sluice server, and the one that is meant: FAILED_PRECONDITION if it answers and is not.
+  void Hello(const raft::Peer& to, const PeerId& self, const ClusterId& cluster, env::Executor* reply_on,
+             absl::AnyInvocable<void(absl::Status)> done);
   void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
             Done<node::HaveReply> done);
   void TellSealed(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,

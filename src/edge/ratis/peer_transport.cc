@@ -24,9 +24,9 @@ Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 }  // namespace
 
-PeerTransport::PeerTransport(node::Host* host, PeerLinks* links, ReplyTable* replies, env::Executor* disk,
-                             env::Files* files)
-    : host_(host), links_(links), replies_(replies), disk_(disk), files_(files) {}
+PeerTransport::PeerTransport(node::Host* host, PeerLinks* links, peer::PeerCalls* calls, ReplyTable* replies,
+                             env::Executor* disk, env::Files* files)
+    : host_(host), links_(links), calls_(calls), replies_(replies), disk_(disk), files_(files) {}
 
 PeerTransport::~PeerTransport() { Stop(); }
 
@@ -180,13 +180,23 @@ void PeerTransport::SendTimeoutNow(const GroupId& group, const raft::Peer& to,
 
 void PeerTransport::SendSnapshot(const node::SnapshotOffer& offer, const raft::Peer& to,
                                  env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) {
-  StartSnapshotSender({.self = host_->options().self.id, .to = to.id, .offer = offer},
-                      Stub(to, PeerLinks::kRequests), &in_flight_, disk_, files_,
-                      [reply_on, done = std::move(done)](absl::Status status) mutable {
-                        reply_on->Post([done = std::move(done), status = std::move(status)]() mutable {
-                          done(std::move(status));
-                        });
-                      });
+  auto finish = [reply_on, done = std::move(done)](absl::Status status) mutable {
+    reply_on->Post(
+        [done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); });
+  };
+  auto start = [this, offer, to, finish = std::move(finish)](const absl::Status& known) mutable {
+    if (!known.ok()) {
+      return finish(absl::Status(known.code(), fmt::format("not sent, being of sluice's own format: {}",
+                                                           Printable(Message(known)))));
+    }
+    StartSnapshotSender({.self = host_->options().self.id, .to = to.id, .offer = offer},
+                        Stub(to, PeerLinks::kRequests), &in_flight_, disk_, files_, std::move(finish));
+  };
+  // A Java server takes any snapshot whose MD5 is right, and reads ours as its machine's state.
+  if (offer.foreign_members) {
+    return calls_->Hello(to, host_->options().self.id, host_->cluster().said(), disk_, std::move(start));
+  }
+  start(absl::OkStatus());
 }
 
 }  // namespace sluice::edge::ratis

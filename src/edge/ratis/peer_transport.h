@@ -1,8 +1,8 @@
 // node::PeerTransport over Ratis' server protocol: append streams, unary votes, snapshots in chunks.
 //
-//   PeerTransport peers(host, &links, &replies, disk, files);   host->Start(&peers, ...);   peers.Stop();
+//   PeerTransport peers(host, &links, &calls, &replies, disk, files);   host->Start(&peers, ...);   peers.Stop();
 //
-// Threading: Send from any thread, never blocks. Ownership: links, replies, disk and files must outlive
+// Threading: Send from any thread, never blocks. Ownership: links, calls, replies, disk and files must outlive
 // Stop(), which cancels every call under way and waits for its end. Failure: what cannot be sent is dropped
 // and reported by Host::Unreachable, so that the core probes.
 #pragma once
@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "edge/in_flight.h"
+#include "edge/peer/peer_calls.h"
 #include "edge/peer_links.h"
 #include "edge/ratis/append_sender.h"
 #include "edge/ratis/reply_table.h"
@@ -30,8 +31,8 @@ inline constexpr env::Duration kSenderKept = std::chrono::seconds(30);
 
 class PeerTransport final : public node::PeerTransport {
  public:
-  PeerTransport(node::Host* host, PeerLinks* links, ReplyTable* replies, env::Executor* disk,
-                env::Files* files);
+  PeerTransport(node::Host* host, PeerLinks* links, peer::PeerCalls* calls, ReplyTable* replies,
+                env::Executor* disk, env::Files* files);
   ~PeerTransport() override;
 
   void Send(const GroupId& group, const raft::Peer& to, raft::Message message) override;
@@ -57,6 +58,7 @@ class PeerTransport final : public node::PeerTransport {
 
   node::Host* const host_;
   PeerLinks* const links_;
+  peer::PeerCalls* const calls_;
   ReplyTable* const replies_;
   env::Executor* const disk_;
   env::Files* const files_;

@@ -1,32 +1,25 @@
-// Brings one snapshot file to a follower in chunks: at most kUnansweredChunks unanswered,
-// MD5 with the last one.
+// Brings one snapshot file to a follower: a call of installSnapshot that carries what a SnapshotSource says.
 //
 //   StartSnapshotSender(plan, std::move(stub), &in_flight, &disk, &files, [](absl::Status done) { ... });
 //
-// Threading: files are read on `disk`, which may block. The object owns itself and dies after `done`, which
-// is called exactly once: ok when the follower has installed the snapshot or has it already. Failure: any
-// wrong answer, a changed file or kSilence without progress ends it; the next one starts anew.
+// Threading: files are read, and everything is decided, on `disk`, which may block. The object owns itself and
+// dies after `done`, which is called exactly once, on `disk` or in the call: ok when the follower has installed
+// the snapshot or has all of it already. Failure: UNAVAILABLE where the network, the peer's absence or
+// kSnapshotSilence without an answer ended it, or the peer could not take it now; anything else says that this
+// file is not taken. The next one starts anew.
 #pragma once
 
+#include <chrono>
 #include <memory>
 
 #include "edge/in_flight.h"
-#include "edge/ratis/convert.h"
-#include "env/executor.h"
-#include "env/files.h"
-#include "node/transports.h"
+#include "edge/ratis/snapshot_chunks.h"
 #include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
-inline constexpr size_t kChunkBytes = 1u << 20;
-inline constexpr uint32_t kUnansweredChunks = 8;
-
-struct SnapshotPlan {
-  PeerId self;
-  PeerId to;
-  node::SnapshotOffer offer;
-};
+// The last answer comes when the snapshot is installed: it may take as long again for each MiB.
+inline constexpr std::chrono::seconds kSnapshotSilence{60};
 
 void StartSnapshotSender(SnapshotPlan plan,
                          std::unique_ptr<::sluice::ratis::grpc::RaftServerProtocolService::Stub> stub,
