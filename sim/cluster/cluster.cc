@@ -385,22 +385,25 @@ bool Cluster::AwaitNoStages(env::Duration limit) {
 
 std::vector<std::string> Cluster::LostSpace(size_t server) {
   // By their file names: one page of 100,000 names holds all that a test writes.
-  auto known = std::make_shared<std::optional<std::set<std::string>>>();
-  host(server).List(kBlobs, "", "", 100'000, lane(server),
-                    [known](absl::StatusOr<std::vector<node::BlobInfo>> infos) {
-                      if (!infos.ok()) return;
-                      known->emplace();
-                      for (const node::BlobInfo& info : *infos) (*known)->insert(info.content.ToHex());
-                    });
-  if (!RunUntil([&] { return known->has_value(); }, std::chrono::seconds(10)))
-    return {"the list has no answer"};
+  const auto known = std::make_shared<std::set<std::string>>();
+  const auto unanswered = std::make_shared<size_t>(0);
+  for (size_t i = 0; i <= options_.more_blob_groups; ++i) {
+    ++*unanswered;
+    host(server).List(BlobGroup(i), "", "", 100'000, lane(server),
+                      [known, unanswered](absl::StatusOr<std::vector<node::BlobInfo>> infos) {
+                        if (!infos.ok()) return;
+                        --*unanswered;
+                        for (const node::BlobInfo& info : *infos) known->insert(info.content.ToHex());
+                      });
+  }
+  if (!RunUntil([&] { return *unanswered == 0; }, std::chrono::seconds(10))) return {"a list has no answer"};
   std::vector<std::string> lost;
   const std::string root = fmt::format("{}/blobs", kDataDir);
   const auto look = [&] {
     lost.clear();
     const auto add = [&](const std::string& folder, bool all) {
       for (const std::string& name : disk(server).List(folder).value_or(std::vector<std::string>{})) {
-        if (!name.ends_with(".stage") && (all || !(*known)->contains(name))) {
+        if (!name.ends_with(".stage") && (all || !known->contains(name))) {
           lost.push_back(folder + "/" + name);
         }
       }

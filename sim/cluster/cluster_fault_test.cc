@@ -409,7 +409,6 @@ TEST_F(ClusterFault, K3_ReadsGoOnWithAFollowerThatCameBySnapshot) {
   ClusterOptions options;
   options.host.compact_keep_entries = 5;
   options.host.checkpoint_ms = 300;
-  options.blobs = false;
   Make(options);
   const size_t there = LeaderOf(kCounter);
   const size_t away = (there + 1) % 3;

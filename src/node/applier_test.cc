@@ -78,7 +78,7 @@ class ApplierTest : public testing::Test {
   Cluster cluster_{{"n0"}, &env::RealClock()};
   static std::vector<raft::Entry> OneIncrement() {
     raft::Configuration configuration;
-    configuration.voters = {{.id = {"n0"}, .address = "h:1"}};
+    configuration.voters = {{{"n0"}, "h:1", "", "", "", 0}};
     return {
         {{Term{1}, Index{0}}, raft::EntryKind::kConfiguration, raft::EncodeConfiguration(configuration)},
         EntryOf(1, EncodeFactsEntry({GroupMode::kSluice, "counter"})),
@@ -248,7 +248,7 @@ TEST_F(ApplierTest, F31_K24_DamagedSnapshotReplacesNothing) {
 // Whole, its checksum right, and yet not what a server can have written.
 TEST_F(ApplierTest, K24_ImpossibleHeadsAndRecordsAreRefused) {
   raft::Configuration good;
-  good.voters = {{.id = {"n0"}, .address = "h:1"}};
+  good.voters = {{{"n0"}, "h:1", "", "", "", 0}};
   raft::Configuration twice = good;
   twice.voters.push_back(twice.voters[0]);
   const auto check = [&](TermIndex at, const raft::Configuration& configuration, const std::string& key,

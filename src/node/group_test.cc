@@ -482,7 +482,10 @@ TEST_F(GroupTest, F15_K10_AnEntryThatCannotBeReadIsReplacedByASnapshot) {
 TEST_F(GroupTest, K2_InstallWaitsForWhatIsBeingApplied) {
   index_->full = true;
   raft::Configuration configuration;
-  for (const PeerId& id : {kSelf, kLeader, kOther}) configuration.voters.push_back({.id = id});
+  for (const PeerId& id : {kSelf, kLeader, kOther}) {
+    configuration.voters.emplace_back();
+    configuration.voters.back().id = id;
+  }
   raft::AppendRequest append;
   append.call = ++call_;
   append.term = Term{1};
