@@ -756,9 +756,9 @@ TEST_F(TwoServersTest, D03_K9_WhatIsKnownOfLostEntriesGoesThereAndBack) {
   EXPECT_FALSE(reply.entries[1].intact);
   // What cannot be right is an error, not an answer.
   other_host_.on_recall = [&](const PeerId&, const raft::RecallRequest&) {
-    raft::RecallReply reply;
-    reply.term = Term{uint64_t{1} << 63};
-    return reply;
+    raft::RecallReply wrong;
+    wrong.term = Term{uint64_t{1} << 63};
+    return wrong;
   };
   ask();
   EXPECT_TRUE(absl::IsInvalidArgument(told->status())) << told->status();

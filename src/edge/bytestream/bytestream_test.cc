@@ -64,14 +64,14 @@ class NamesHost : public StreamHost {
       done(node::WriteStatus{at->second->length(), false});
     });
   }
-  void OpenRead(const GroupId&, const std::string& name, const std::optional<UploadId>& content,
+  void OpenRead(const GroupId&, const std::string& name, const std::optional<UploadId>& wanted,
                 env::Executor* on, Done<node::Reading> done) override {
-    on->Post([this, name, content, done = std::move(done)]() mutable {
+    on->Post([this, name, wanted, done = std::move(done)]() mutable {
       std::lock_guard lock(mutex);
       if (names.count(name) == 0) return done(absl::NotFoundError("no such name"));
       // What has the same length is the same content here.
       const UploadId content_id{ClientId{{7}}, CallId{names[name].size()}};
-      if (content && *content != content_id) return done(absl::AbortedError("it has other bytes now"));
+      if (wanted && *wanted != content_id) return done(absl::AbortedError("it has other bytes now"));
       auto source = std::make_shared<MemorySource>(names[name]);
       source->missing = missing;
       node::Reading reading{.info = {}, .source = source};

@@ -53,20 +53,20 @@ class FilesHost : public StreamHost {
     lock.unlock();
     Publish(relay->header().group, relay->header().blob, data, on, std::move(done));
   }
-  void OpenRead(const GroupId& group, const std::string& name, const std::optional<UploadId>& content,
+  void OpenRead(const GroupId& group, const std::string& name, const std::optional<UploadId>& wanted,
                 env::Executor* on, Done<node::Reading> done) override {
     on->Post([=, this, done = std::move(done)]() mutable {
       if (!HasGroup(group)) return done(absl::NotFoundError("no such group"));
       std::lock_guard lock(mutex);
       if (names.count(name) == 0) return done(absl::NotFoundError("no such name"));
       // What has the same length is the same content here.
-      const UploadId held{ClientId{{7}}, CallId{names[name].size()}};
-      if (content && *content != held) return done(absl::AbortedError("it has other bytes now"));
+      const UploadId here{ClientId{{7}}, CallId{names[name].size()}};
+      if (wanted && *wanted != here) return done(absl::AbortedError("it has other bytes now"));
       auto source = std::make_shared<MemorySource>(names[name]);
       source->missing = missing;
       node::Reading reading;
       reading.info.name = name;
-      reading.info.content = held;
+      reading.info.content = here;
       reading.info.digest = DigestOf(names[name]);
       reading.info.holders = {{"n0"}, {"n1"}};
       reading.source = source;
