@@ -70,6 +70,14 @@ void Lane::Stop() {
     for (ReplyFn& reply : replies) reply(unavailable);
   }
   writes_.clear();
+  // No upload is entered through this server any more. Who feeds one holds it and waits for its answers, which
+  // hold who waits: whatever is left without one would stay for ever.
+  for (auto& [id, weak] : relays_) {
+    auto relay = weak.lock();
+    if (relay == nullptr) continue;
+    env::Executor* home = relay->home();
+    home->Post([relay = std::move(relay), why = unavailable.error] { relay->GiveWay(why); });
+  }
 }
 
 // Incarnation above, counter below: never the same twice, whatever happens to the folder's clock.
@@ -237,7 +245,8 @@ void Lane::OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void
   // Whoever fed it is fenced first: what it appended until then counts, nothing after.
   env::Executor* old_home = before->home();
   old_home->Post([before = std::move(before), home, open = std::move(open)]() mutable {
-    before->GiveWay();
+    before->GiveWay(absl::AbortedError(
+        fmt::format("upload {} goes on over another way", before->header().upload.ToHex())));
     home->Post(std::move(open));
   });
 }
@@ -516,7 +525,10 @@ void Lane::OnApplied(const Applied& applied) {
     if (relay == nullptr || relay->header().route.primary != parts_.options->self.id) continue;
     if (const auto stage = parts_.store->Find(id); stage && stage->state() != blob::StageState::kOpen)
       continue;
-    relay->home()->Post([relay] { relay->GiveWay(); });
+    relay->home()->Post([relay, id] {
+      relay->GiveWay(absl::AbortedError(
+          fmt::format("upload {} was entered with other bytes: its id cannot be used again", id.ToHex())));
+    });
   }
   for (const UploadId& id : applied.no_longer_missing) missing_.erase(id);
 }

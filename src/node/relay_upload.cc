@@ -156,9 +156,10 @@ void RelayUpload::Resume(std::shared_ptr<blob::Upload> upload, std::vector<Downs
   OnCreated(std::move(upload));
 }
 
-void RelayUpload::GiveWay() {
+void RelayUpload::GiveWay(absl::Status why) {
   gave_way_ = true;
-  Fail(absl::AbortedError(fmt::format("{} goes on over another way", Name())));
+  Fail(std::move(why));
+  Pump();  // at once: what it posts may find that home has stopped
 }
 
 void RelayUpload::OnCreated(absl::StatusOr<std::shared_ptr<blob::Upload>> upload) {
@@ -618,6 +619,8 @@ RelayUpload::Call RelayUpload::PopFront() {
 }
 
 void RelayUpload::Pump() {
+  // Who opens it need not wait for the stage, which may never come when the server stops.
+  if (failed_ && opened_ != nullptr) std::exchange(opened_, nullptr)(failure_);
   while (!calls_.empty()) {
     const Call& front = calls_.front();
     const bool ended = failed_ || !front.refused.ok();

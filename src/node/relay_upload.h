@@ -79,8 +79,9 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   // Goes on with a stage that is there, at its length. The successors are taken over:
   // they get from the stage what they lack. Once.
   void Resume(std::shared_ptr<blob::Upload> upload, std::vector<Downstream> successors = {});
-  // Fails the upload and leaves its stage to another relay: one that takes it over.
-  void GiveWay();
+  // Fails the upload, answers what is due, and leaves the stage to whoever goes on with it: another relay that
+  // takes it over, or the next start. In a task of its own.
+  void GiveWay(absl::Status why);
 
   // Makes every handle given so far answer ABORTED.
   uint64_t NewEpoch() { return ++epoch_; }
@@ -191,7 +192,7 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   uint64_t close_number_ = 0;  // of the Close that seals, once sealing_
   uint64_t unanswered_bytes_ = 0;
   bool pump_posted_ = false;
-  bool gave_way_ = false;  // the stage is another relay's
+  bool gave_way_ = false;  // the stage is another's
   bool closing_ = false;   // a Close was accepted
   bool sealing_ = false;   // and handed to the stage, which from then on only the log may drop
   bool confirming_ = false;

@@ -562,7 +562,7 @@ TEST_F(RelayTakeOver, D15_ARelayThatTakesOverGoesOnWithTheStageAndFencesTheOneBe
   ASSERT_TRUE(RunUntilAnswered("before"));
   auto before = relay_;
   Append(3, "def", "on its way", before);
-  home_->Post([before] { before->GiveWay(); });
+  home_->Post([before] { before->GiveWay(absl::AbortedError("another way")); });
   relay_ = std::make_shared<RelayUpload>(parts(true));
   opened_.reset();
   OpenTo({ChainOf(1, 1)});
@@ -714,6 +714,21 @@ TEST_F(RelayUploadTest, F27_ADroppedRelayAnswersGivesItsStreamsUpAndLeavesTheSta
   EXPECT_EQ(CodeOf("one"), absl::StatusCode::kAborted);
   EXPECT_TRUE(successors_.peers["n1"].gone);
   EXPECT_NE(store_->Find(Id(1)), nullptr);
+}
+
+TEST_F(RelayUploadTest, F40_K18_WhatGivesWayWhileItIsOpenedAnswersAtOnce) {
+  Make();
+  Open({});
+  Append(0, "abc", "one");
+  home_->Post([this] {
+    relay_->GiveWay(absl::UnavailableError("the server is stopping"));
+    ASSERT_TRUE(opened_.has_value()) << "waits for a stage that a stopped executor never brings";
+    EXPECT_EQ(opened_->code(), absl::StatusCode::kUnavailable);
+    EXPECT_TRUE(ends_.contains("one"));
+  });
+  ASSERT_TRUE(RunUntilAnswered("one"));
+  EXPECT_EQ(CodeOf("one"), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(world_.RunUntilIdle(1min));
 }
 
 TEST_F(RelayUploadTest, AbortDropsAnOpenStageButNeverASealedOne) {
