@@ -94,6 +94,7 @@ class Group {
   // Leads, and takes writes: it has applied an entry of its term, so that it knows the reply to every call
   // that it inherited in the log (D-05); and the log says what the group is (D-01).
   bool ready() const;
+  Term term() const { return core_->term(); }
   const PeerId& leader() const { return core_->leader(); }
   const raft::Configuration& configuration() const { return core_->configuration(); }
   Index applied() const { return applied_.index; }

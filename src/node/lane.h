@@ -128,6 +128,8 @@ class Lane {
   absl::Status CheckForward(const ClientRequest& request, const BlobReply& first) const;
   // What a publish meets is found out before it is proposed.
   void Enter(BlobCommand command, bool data_stream, ReplyFn reply);
+  void EndUnder(const std::string& name);
+  void FindRival(std::shared_ptr<Entering> entering);
   void Meet(std::shared_ptr<Entering> entering);
   void MeetHeld(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders, bool counted);
   void CountHolders(const UploadId& upload, const blob::Sealed& sealed,
@@ -164,6 +166,8 @@ class Lane {
   size_t gathering_ = 0;  // Gathers that have not ended
   size_t entering_ = 0;   // publishes that are not proposed yet, and their payload
   uint64_t entering_bytes_ = 0;
+  // Those of one name; the first is on its way, the others wait for its end.
+  std::map<std::string, std::deque<std::shared_ptr<Entering>>> entering_under_;
   size_t comparing_ = 0;
   size_t querying_ = 0;  // QueryOthers that have not ended
   size_t asking_ = 0;    // calls of the leader that have not ended, and their payload

@@ -28,6 +28,10 @@ ClientReply NotEntered(ReplyCode code, absl::Status error) {
   return reply;
 }
 
+ClientReply LeaderNotReady() {
+  return NotEntered(ReplyCode::kLeaderNotReady, absl::UnavailableError("the leader is not ready yet"));
+}
+
 }  // namespace
 
 // A publish on its way to the log. The machine decides; what only the bytes themselves can tell is found out
@@ -37,6 +41,7 @@ struct Lane::Entering {
   BlobCommand command;
   bool data_stream = false;
   ReplyFn reply;
+  Term term;  // in which it met what it met
   std::optional<ContentRecord> rival;
 };
 
@@ -44,6 +49,9 @@ void Lane::Enter(BlobCommand command, bool data_stream, ReplyFn reply) {
   if (auto status = BlobMachine().Admit(EncodeBlobCommand(command)); !status.ok()) {
     return reply(NotEntered(ReplyCode::kStateMachine, std::move(status)));
   }
+  // What the log has entered is known only to a leader that has applied what it inherited.
+  if (!parts_.group->leads()) return reply(parts_.group->NotLeader());
+  if (!parts_.group->ready()) return reply(LeaderNotReady());
   const HostOptions& options = *parts_.options;
   const uint64_t bytes = command.data.size();
   if (entering_ >= options.pending_writes_max || entering_bytes_ + bytes > options.pending_bytes_max) {
@@ -58,13 +66,36 @@ void Lane::Enter(BlobCommand command, bool data_stream, ReplyFn reply) {
   auto entering = std::make_shared<Entering>();
   entering->command = std::move(command);
   entering->data_stream = data_stream;
-  entering->reply = [this, alive = alive_, bytes, reply = std::move(reply)](ClientReply ended) mutable {
+  const std::string& name = entering->command.name;
+  entering->reply = [this, alive = alive_, bytes, name, reply = std::move(reply)](ClientReply ended) mutable {
     if (*alive) {
       --entering_;
       entering_bytes_ -= bytes;
+      EndUnder(name);
     }
     reply(std::move(ended));
   };
+  if (name.empty()) return FindRival(std::move(entering));
+  // One after another: the second of two that come at once meets the first when that is applied, and is compared
+  // with it.
+  auto& line = entering_under_[name];
+  line.push_back(entering);
+  if (line.size() == 1) FindRival(std::move(entering));
+}
+
+void Lane::EndUnder(const std::string& name) {
+  const auto line = entering_under_.find(name);
+  if (line == entering_under_.end()) return;
+  line->second.pop_front();
+  if (line->second.empty()) {
+    entering_under_.erase(line);
+  } else {
+    FindRival(line->second.front());
+  }
+}
+
+void Lane::FindRival(std::shared_ptr<Entering> entering) {
+  entering->term = parts_.group->term();
   parts_.apply->Post([this, alive = alive_, entering] {
     entering->rival = parts_.group->applier().FindRival(entering->command.name, entering->command.sealed);
     parts_.shard->Post([this, alive, entering] {
@@ -177,6 +208,8 @@ std::shared_ptr<blob::Source> Lane::SourceOf(const UploadId& upload, const blob:
 }
 
 void Lane::ProposeEntered(Entering& entering) {
+  // Another leader may have entered something since.
+  if (entering.term != parts_.group->term()) return entering.reply(LeaderNotReady());
   const UploadId& id = entering.command.upload;
   parts_.group->Propose(id.client, id.call, entering.data_stream, EncodeBlobCommand(entering.command),
                         std::move(entering.reply));
