@@ -34,6 +34,7 @@ BUILD_SECONDS, TEST_SECONDS = 1800, 900
 CLUSTER = [("cluster_test", "-*ClusterRandom*:*ClusterReplay*"), ("cluster_test", "Shard/ClusterRandom.*/0")]
 PROGRAMS = {
     "raft": [("raft_test", "*")] + CLUSTER,
+    "env": [("env_test", "*")] + CLUSTER,
     "log": [("log_test", "*")] + CLUSTER,
     "blob": [("blob_test", "*")] + CLUSTER,
     "node": [("node_test", "*")] + CLUSTER,
