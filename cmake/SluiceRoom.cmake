@@ -1,7 +1,8 @@
-# sluice_room(NAME DEPS ... LIBS ...): one folder = one namespace = one static library `sluice_NAME`.
+# sluice_room(NAME DEPS ... LIBS ... APART ...): one folder = one namespace = one static library `sluice_NAME`.
 #
 # Sources are every .cc of the folder; *_test.cc make the test program `NAME_test`, *_fuzz.cc one fuzzer each
 # (preset `fuzz`), *_bench.cc are left to bench/. DEPS are other rooms, LIBS are third-party targets.
+# APART are sources whose anonymous names another one has too: they are compiled by themselves under SLUICE_UNITY.
 
 add_library(sluice_flags INTERFACE)
 target_compile_options(sluice_flags INTERFACE -Wall -Wextra -Wshadow -Wconversion -Werror -fno-omit-frame-pointer)
@@ -25,7 +26,7 @@ add_custom_target(fuzzers)
 set(SLUICE_UNIT_ROOMS base env wire raft log blob node)
 
 function(sluice_room name)
-  cmake_parse_arguments(ROOM "" "" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(ROOM "" "" "DEPS;LIBS;APART" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
@@ -34,6 +35,11 @@ function(sluice_room name)
   list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench)\\.cc$")
 
   add_library(sluice_${name} STATIC ${sources})
+  if(SLUICE_UNITY)
+    set_target_properties(sluice_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${SLUICE_UNITY})
+    list(TRANSFORM ROOM_APART PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+    set_source_files_properties(${ROOM_APART} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  endif()
   list(TRANSFORM ROOM_DEPS PREPEND sluice_)
   target_link_libraries(sluice_${name} PUBLIC ${ROOM_DEPS} ${ROOM_LIBS} PRIVATE sluice_flags)
   target_include_directories(sluice_${name} PUBLIC
