@@ -259,10 +259,11 @@ TEST_F(ClusterFault, K8_AReadThatGoesOnGetsItsOwnContentOrNothing) {
   ExpectWhole();
 }
 
-class LostContent : public ClusterFault, public testing::WithParamInterface<bool> {};
+enum class Loss { kGone, kDamaged, kDamagedUnseen };  // unseen: nobody has read it before it comes again
+class LostContent : public ClusterFault, public testing::WithParamInterface<Loss> {};
 
 TEST_P(LostContent, K21_BytesThatWereLostEverywhereAreTakenAgain) {
-  const bool damaged = GetParam();  // otherwise the files are gone
+  const bool damaged = GetParam() != Loss::kGone;
   ClusterOptions options;
   options.counter = false;
   Make(options);
@@ -290,7 +291,7 @@ TEST_P(LostContent, K21_BytesThatWereLostEverywhereAreTakenAgain) {
       ASSERT_EQ(broken_files, 3u);
       for (size_t i = 0; i < 3; ++i) Restart(i);
       ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
-      if (damaged) {  // somebody has to meet it
+      if (GetParam() == Loss::kDamaged) {
         EXPECT_FALSE(clients_->GetNow(1, name).ok());
       }
       const std::string again = same_name ? name : name + "-again";
@@ -314,8 +315,32 @@ TEST_P(LostContent, K21_BytesThatWereLostEverywhereAreTakenAgain) {
   EXPECT_TRUE(cluster_->AwaitNoStages()) << cluster_->Describe();
 }
 
-INSTANTIATE_TEST_SUITE_P(Kind, LostContent, testing::Bool(),
-                         [](const auto& param) { return param.param ? "Damaged" : "Gone"; });
+INSTANTIATE_TEST_SUITE_P(Kind, LostContent,
+                         testing::Values(Loss::kGone, Loss::kDamaged, Loss::kDamagedUnseen),
+                         [](const auto& param) {
+                           return param.param == Loss::kGone      ? "Gone"
+                                  : param.param == Loss::kDamaged ? "Damaged"
+                                                                  : "DamagedUnseen";
+                         });
+
+TEST_F(ClusterFault, K21_BytesThatAreWholeAreNotReplacedByTheSame) {
+  Make();
+  const std::string content = MakeContent(200'000, 1);
+  const auto put = [&](size_t server, const std::string& name) {
+    return clients_->PutNow(
+        {.server = server, .name = name, .content = content, .via = PutVia::kChain, .digest = true});
+  };
+  ASSERT_EQ(put(0, "a"), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const std::vector<std::string> before = Contents(1);
+  for (const size_t server : {1u, 2u, 0u}) {
+    EXPECT_EQ(put(server, fmt::format("b{}", server)), Outcome::kAcknowledged);
+    EXPECT_EQ(put(server, "a"), Outcome::kAcknowledged);
+  }
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  EXPECT_EQ(Contents(1), before);
+  ExpectWhole();
+}
 
 }  // namespace
 }  // namespace sluice::sim

@@ -6,7 +6,8 @@
 //
 // An upload id is one content for good: what comes under it again is refused. Two contents are the same bytes
 // if their digests are equal or the leader has compared them; an equal checksum proves nothing. Bytes that no
-// majority holds any more are replaced by the same bytes when somebody brings them.
+// majority holds any more, or that the leader finds damaged, are replaced by the same bytes when somebody brings
+// them.
 //
 // State (docs/formats/blob_state.md): n/NAME -> content and time; c/ID -> length, checksum, digest, holders,
 // number of names, or the content that took its place; d/DIGEST -> content; i/ID -> the bytes of a small one;

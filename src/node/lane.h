@@ -132,6 +132,8 @@ class Lane {
   void FindRival(std::shared_ptr<Entering> entering);
   void Meet(std::shared_ptr<Entering> entering);
   void MeetHeld(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders, bool counted);
+  void Verify(std::shared_ptr<Entering> entering);
+  void EndVerify(const UploadId& id, const absl::Status& whole);
   void CountHolders(const UploadId& upload, const blob::Sealed& sealed,
                     absl::AnyInvocable<void(std::vector<PeerId>)> done);
   void Compare(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders);
@@ -169,8 +171,9 @@ class Lane {
   // Those of one name; the first is on its way, the others wait for its end.
   std::map<std::string, std::deque<std::shared_ptr<Entering>>> entering_under_;
   size_t comparing_ = 0;
-  size_t querying_ = 0;  // QueryOthers that have not ended
-  size_t asking_ = 0;    // calls of the leader that have not ended, and their payload
+  std::map<UploadId, std::vector<std::shared_ptr<Entering>>> verifying_;  // who waits for which content
+  size_t querying_ = 0;                                                   // QueryOthers that have not ended
+  size_t asking_ = 0;  // calls of the leader that have not ended, and their payload
   uint64_t asking_bytes_ = 0;
   std::map<UploadId, std::weak_ptr<RelayUpload>> relays_;  // those passing through, and some that just ended
   env::Instant next_reclaim_{};

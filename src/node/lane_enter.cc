@@ -13,7 +13,8 @@
 namespace sluice::node {
 namespace {
 
-constexpr size_t kComparesMax = 8;  // contents compared byte for byte at a time
+constexpr size_t kComparesMax = 8;  // contents read to their end at a time
+constexpr auto kVerifyTime = std::chrono::seconds(5);
 
 Counter& RefusedEntries() {
   static Counter& counter =
@@ -122,10 +123,55 @@ void Lane::Meet(std::shared_ptr<Entering> entering) {
 
 void Lane::MeetHeld(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders, bool counted) {
   const ContentRecord& rival = *entering->rival;
-  if (counted && !Majority(holders)) entering->command.lost = rival.id;
+  const bool lost = counted && !Majority(holders);
+  if (lost) entering->command.lost = rival.id;
   const bool same = rival.sealed.digest && entering->command.sealed.digest;
+  if (same && counted && !lost) return Verify(std::move(entering));
   if (same || (counted && holders.empty())) return ProposeEntered(*entering);
   Compare(std::move(entering), holders);
+}
+
+// Whoever says that it holds a content has looked at its footer. Before new bytes are dropped as superfluous the
+// leader reads its own copy to the end; if it cannot, or not soon, they take its place, which is never wrong.
+void Lane::Verify(std::shared_ptr<Entering> entering) {
+  const UploadId id = entering->rival->id;
+  const blob::Sealed sealed = entering->rival->sealed;
+  if (const auto under_way = verifying_.find(id); under_way != verifying_.end()) {
+    under_way->second.push_back(std::move(entering));
+    return;
+  }
+  if (comparing_ >= kComparesMax) {
+    entering->command.lost = id;
+    return ProposeEntered(*entering);
+  }
+  ++comparing_;
+  verifying_[id].push_back(std::move(entering));
+  const auto timer = parts_.shard->PostAfter(kVerifyTime, [this, alive = alive_, id] {
+    if (*alive) EndVerify(id, absl::DeadlineExceededError("it takes too long to be read"));
+  });
+  parts_.disk->Post([this, alive = alive_, id, sealed, timer] {
+    auto read = [this, alive, id, timer](absl::Status whole) {
+      parts_.shard->Post([this, alive, id, timer, whole = std::move(whole)] {
+        if (!*alive) return;
+        --comparing_;
+        parts_.shard->Cancel(timer);
+        EndVerify(id, whole);
+      });
+    };
+    auto source = parts_.store->OpenSource(id, sealed);
+    if (!source.ok()) return read(source.status());
+    ReadWhole(*std::move(source), parts_.disk, std::move(read));
+  });
+}
+
+void Lane::EndVerify(const UploadId& id, const absl::Status& whole) {
+  auto waiting = verifying_.extract(id);
+  if (waiting.empty()) return;
+  if (!whole.ok()) LogWarn("content {} is replaced by the same bytes: {}", id.ToHex(), Message(whole));
+  for (const auto& entering : waiting.mapped()) {
+    if (!whole.ok()) entering->command.lost = id;
+    ProposeEntered(*entering);
+  }
 }
 
 // Asks every voter; those who hold exactly these bytes. A majority is enough.

@@ -150,6 +150,8 @@ void RepairingSource::Read(uint64_t offset, uint64_t count, env::Executor* reply
 
 namespace {
 
+constexpr uint64_t kComparedBytes = 1u << 20;  // read at a time
+
 class Comparison : public std::enable_shared_from_this<Comparison> {
  public:
   Comparison(std::shared_ptr<blob::Source> a, std::shared_ptr<blob::Source> b, env::Executor* on,
@@ -157,7 +159,7 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
       : sources_{std::move(a), std::move(b)}, on_(on), done_(std::move(done)) {}
 
   void Next() {
-    const uint64_t count = std::min(kPieceBytes, sources_[0]->length() - at_);
+    const uint64_t count = std::min(kComparedBytes, sources_[0]->length() - at_);
     if (count == 0) return done_(true);
     for (size_t i = 0; i < 2; ++i) {
       pieces_[i].reset();
@@ -171,8 +173,6 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   void Differ() { done_(false); }
 
  private:
-  static constexpr uint64_t kPieceBytes = 1u << 20;
-
   void OnBoth() {
     for (const auto& piece : pieces_) {
       if (!piece->ok()) return done_(piece->status());
@@ -197,6 +197,30 @@ void CompareBytes(std::shared_ptr<blob::Source> a, std::shared_ptr<blob::Source>
   auto comparison = std::make_shared<Comparison>(std::move(a), std::move(b), on, std::move(done));
   on->Post([comparison = std::move(comparison), same_length]() mutable {
     same_length ? comparison->Next() : comparison->Differ();
+  });
+}
+
+namespace {
+
+void ReadOn(std::shared_ptr<blob::Source> source, uint64_t at, env::Executor* on,
+            absl::AnyInvocable<void(absl::Status)> done) {
+  const uint64_t count = std::min(kComparedBytes, source->length() - at);
+  if (count == 0) return done(absl::OkStatus());
+  blob::Source* const from = source.get();
+  from->Read(
+      at, count, on,
+      [source = std::move(source), at, on, done = std::move(done)](absl::StatusOr<Bytes> piece) mutable {
+        if (!piece.ok()) return done(piece.status());
+        ReadOn(std::move(source), at + piece->size(), on, std::move(done));
+      });
+}
+
+}  // namespace
+
+void ReadWhole(std::shared_ptr<blob::Source> source, env::Executor* on,
+               absl::AnyInvocable<void(absl::Status)> done) {
+  on->Post([source = std::move(source), on, done = std::move(done)]() mutable {
+    ReadOn(std::move(source), 0, on, std::move(done));
   });
 }
 

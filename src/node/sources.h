@@ -91,4 +91,8 @@ class RepairingSource final : public blob::Source, public std::enable_shared_fro
 void CompareBytes(std::shared_ptr<blob::Source> a, std::shared_ptr<blob::Source> b, env::Executor* on,
                   absl::AnyInvocable<void(absl::StatusOr<bool>)> done);
 
+// Reads a source to its end, on `on`, where `done` runs: ok if every byte is what was sealed.
+void ReadWhole(std::shared_ptr<blob::Source> source, env::Executor* on,
+               absl::AnyInvocable<void(absl::Status)> done);
+
 }  // namespace sluice::node
