@@ -64,11 +64,12 @@ void Group::OnAllTold() {
     if (reply == recalled_.end() || !reply->second.voting) return;
     highest = std::max(highest, reply->second.term);
   }
+  core_->OthersTold(highest);
+  if (core_->forgetful()) return;  // the others are many terms ahead: the next round goes on
   LogWarn(
       "group {}: the hard state was lost; no vote of this server reached beyond term {}, it votes again "
       "after it",
       parts_.spec.id.ToString(), highest.value);
-  core_->OthersTold(highest);
   damage_.acknowledged_in = std::max(core_->term(), highest);
 }
 

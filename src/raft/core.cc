@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t kTermMax = uint64_t{1} << 62;
 constexpr int64_t kIndexMax = int64_t{1} << 62;
 // A term rises by one an election, which takes round trips and syncs: in half a year of them, one a second,
-// no group gets further than this. A message may raise our term by so much at a time
+// no group gets further than this. What others say may raise our term by so much at a time
 // (docs/notes/004-terms-from-the-network.md).
 constexpr uint64_t kTermStepMax = uint64_t{1} << 24;
 
@@ -110,17 +110,18 @@ void Core::Impl::Step(const PeerId& from, Message message) {
     return;
   }
   if (failed_) return;
-  const Term reach{hard_state_.term.value + kTermStepMax};
-  if (std::visit(ClaimedTerm(), message) > reach) {
+  if (std::visit(ClaimedTerm(), message) > Reach()) {
     // No election can have led there. It is not taken over, and not passed by either: a server that knows
     // less than its group gets there in steps, whatever happened to the group's term.
     ++impossible_;
     const bool append = std::holds_alternative<AppendRequest>(message);
-    if (append || configuration().IsVoter(from)) BecomeFollower(reach, PeerId());
+    if (append || configuration().IsVoter(from)) BecomeFollower(Reach(), PeerId());
     return;
   }
   std::visit([&](auto& m) { Handle(from, m); }, message);
 }
+
+Term Core::Impl::Reach() const { return Term{hard_state_.term.value + kTermStepMax}; }
 
 void Core::Impl::StorageFailed() {
   if (role_ == Role::kLeader || role_ == Role::kCandidate) BecomeFollower(hard_state_.term, PeerId());

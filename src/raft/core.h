@@ -159,7 +159,7 @@ class Core {
   // Goes to `term` unless a leader is heard, so that no leader of an earlier term is answered any more.
   void Fence(Term term);
   // Every other voter has told a term that it keeps; `highest` of these: our forgotten promises reached no
-  // further (HardState::silent_upto).
+  // further (HardState::silent_upto). Out of reach of one step (K24) it is still forgetful(): ask again.
   void OthersTold(Term highest);
   // The disk failed (F-10): leader steps down;
   // this server neither votes, campaigns nor acknowledges any more.

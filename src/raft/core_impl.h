@@ -25,6 +25,8 @@ class Core::Impl {
   void Tick(uint32_t ticks);
   void Step(const PeerId& from, Message message);
   void StorageFailed();
+  // The highest term that one message, or one round of answers, takes this server to (K24).
+  Term Reach() const;
   // Called after every input: what changed for the outside.
   void FinishInput();
 

@@ -101,6 +101,26 @@ TEST(CoreVote, AVoteWaitsForItsHardStateAndIsGivenOncePerTerm) {
   EXPECT_FALSE(std::get<VoteReply>(effects.send_after.at(0).outgoing.message).granted);
 }
 
+// What another server says of its term is believed no further than a message with it.
+TEST(CoreVote, K24_TermsThatOthersTellRiseInSteps) {
+  InitialState state;
+  state.configuration = Three();
+  state.hard_state = {Term{5}, PeerId(), kEveryTerm};
+  Core core(Options("n1"), std::move(state));
+  constexpr uint64_t kStep = uint64_t{1} << 24;
+  core.OthersTold(Term{(uint64_t{1} << 62) - 1});
+  EXPECT_EQ(core.term(), Term{5 + kStep});
+  EXPECT_TRUE(core.forgetful()) << "it may have voted in terms that it has not come to";
+  EXPECT_EQ(core.impossible_messages(), 1u);
+  EXPECT_EQ(core.TakeEffects().hard_state, (HardState{Term{5 + kStep}, PeerId(), kEveryTerm}));
+  // A group that really is far ahead is reached.
+  core.OthersTold(Term{6 + 2 * kStep});
+  EXPECT_EQ(core.term(), Term{5 + 2 * kStep});
+  core.OthersTold(Term{6 + 2 * kStep});
+  EXPECT_EQ(core.term(), Term{6 + 2 * kStep});
+  EXPECT_FALSE(core.forgetful());
+}
+
 TEST(CoreVote, F08_WithoutMayVoteItNeverVotesNorCampaignsNorPromises) {
   InitialState state;
   state.configuration = Three();

@@ -117,6 +117,12 @@ void Core::Impl::Restored(Index first, std::vector<EntryInfo> entries) {
 
 void Core::Impl::OthersTold(Term highest) {
   if (failed_ || hard_state_.silent_upto != kEveryTerm) return;
+  if (highest > Reach()) {
+    // One step towards it, as after a message with such a term (K24); still forgetful, it asks again.
+    ++impossible_;
+    BecomeFollower(Reach(), PeerId());
+    return;
+  }
   // In that term it acknowledges again: whatever it had promised was of this term or of one before.
   if (highest > hard_state_.term) BecomeFollower(highest, PeerId());
   HardState state = hard_state_;
