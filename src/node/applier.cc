@@ -368,6 +368,10 @@ absl::Status Applier::CheckFree(const UploadId& upload) const {
 }
 
 std::optional<ContentRecord> Applier::FindRival(const std::string& name, const blob::Sealed& sealed) const {
+bool Applier::WasAbandoned(const UploadId& upload) const {
+  return BlobMachine::IsAbandoned(upload, MachineState(parts_.index, prefix_ + "s"));
+}
+
   const MachineState state(parts_.index, prefix_ + "s");
   if (auto present = BlobMachine::FindName(name, state)) return std::move(present->content);
   if (!sealed.digest) return std::nullopt;

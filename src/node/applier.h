@@ -119,6 +119,7 @@ class Applier {
   // Not ok if nothing may be sent under the id: it is a content's (ALREADY_EXISTS), or was abandoned (ABORTED).
   absl::Status CheckFree(const UploadId& upload) const;
   // What a publish of these bytes under `name` will meet: the content of the name, else that of the digest.
+  bool WasAbandoned(const UploadId& upload) const;
   std::optional<ContentRecord> FindRival(const std::string& name, const blob::Sealed& sealed) const;
   std::optional<std::string> InlineBytes(const UploadId& content) const;
 

@@ -454,6 +454,8 @@ void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply>
   parts_.shard->Post([this, upload, reply_on, done = std::move(done)]() mutable {
     parts_.disk->Post(
         [this, lacking = missing_.contains(upload), upload, reply_on, done = std::move(done)]() mutable {
+          } else {
+            reply.abandoned = parts_.group->applier().WasAbandoned(upload);
           HaveReply reply;
           const auto entered = parts_.group->applier().FindEntered(upload);
           if (entered) {

@@ -101,8 +101,12 @@ void Lane::GatherStep(std::shared_ptr<Gathering> gathering) {
 void Lane::GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders) {
   SealedUpload& upload = gathering->upload;
   for (const auto& [id, reply] : gathering->answers) {
-    if (!reply.entered) continue;
     // The log has decided what the id means.
+    if (reply.abandoned) {
+      return gathering->done(absl::AbortedError(
+          fmt::format("upload {} was abandoned after its time-to-live", upload.upload.ToHex())));
+    }
+    if (!reply.entered) continue;
     if (!gathering->sealed_known) upload.sealed = reply.sealed;
     gathering->sealed_known = true;
     if (Matches(reply.sealed, upload.sealed)) continue;

@@ -105,6 +105,7 @@ struct HaveReply {
   // The log has entered the upload as `sealed`, as far as this server has applied it; kSealed then means that
   // the bytes are here and are not known to be damaged.
   bool entered = false;
+  bool abandoned = false;  // the log says that it is never entered, as far as this server has applied it
 };
 
 // What is known of a resource that is being, or was, written through ByteStream.

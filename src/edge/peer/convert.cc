@@ -137,6 +137,7 @@ void ToProto(const node::HaveReply& reply, pb::HaveReply* out) {
   out->set_durable_length(reply.durable_length);
   if (reply.sealed.digest) SetId(reply.sealed.digest->AsBytes(), out->mutable_digest());
   out->set_entered(reply.entered);
+  out->set_abandoned(reply.abandoned);
 }
 
 absl::StatusOr<node::HaveReply> FromProto(const pb::HaveReply& reply) {
@@ -147,6 +148,7 @@ absl::StatusOr<node::HaveReply> FromProto(const pb::HaveReply& reply) {
   out.state = static_cast<node::HoldState>(reply.state());
   out.durable_length = reply.durable_length();
   out.entered = reply.entered();
+  out.abandoned = reply.abandoned();
   out.sealed.length = reply.length();
   out.sealed.checksum = reply.checksum();
   ASSIGN_OR_RETURN(out.sealed.digest, DigestFrom(reply.digest()));
