@@ -76,8 +76,11 @@ absl::Status InspectStages(env::Files& files, const std::string& dir, const Visi
   for (const std::string& name : names) {
     InspectedBlob blob{.path = fmt::format("{}/{}", stage_dir, name), .id = IdOf(name)};
     if (blob.id) {
-      const std::string side_path = std::exchange(
-          blob.path, fmt::format("{}/blobs/{}/{}{}", dir, ContentFolder(*blob.id), name, kStageSuffix));
+      const std::string content = fmt::format("{}/blobs/{}/{}", dir, ContentFolder(*blob.id), name);
+      const std::string side_path = std::exchange(blob.path, content + kStageSuffix);
+      ASSIGN_OR_RETURN(const bool staged, files.Exists(blob.path));
+      ASSIGN_OR_RETURN(const bool linked, files.Exists(content));
+      if (linked && !staged) continue;  // shown with the contents
       blob.kind = BlobKind::kOpenStage;
       blob.verified = VerifyStage(files, side_path, blob);
     }

@@ -69,6 +69,8 @@ class FolderStore final : public Store, public StagePlace {
   std::vector<std::shared_ptr<Upload>> Stages() override;
   absl::Status Link(const UploadId& id, const std::optional<Sealed>& wanted) override;
   absl::Status SyncLinks() override;
+  void LinksEntered(const GroupId& group) override;
+  std::vector<UploadId> LinksNotEntered(const GroupId& group) override;
   absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) override;
   absl::StatusOr<std::shared_ptr<Source>> OpenSource(const UploadId& id,
                                                      const std::optional<Sealed>& wanted) override;
@@ -142,6 +144,8 @@ class FolderStore final : public Store, public StagePlace {
   std::mutex links_mutex_;                                        // links and removals
   std::set<std::string> unsynced_ ABSL_GUARDED_BY(links_mutex_);  // content folders
   std::set<UploadId> old_sides_ ABSL_GUARDED_BY(links_mutex_);    // side files to remove after the next sync
+  // Contents whose side files stay until the index knows them.
+  std::map<UploadId, GroupId> linked_ ABSL_GUARDED_BY(links_mutex_);
   std::set<std::string> made_folders_ ABSL_GUARDED_BY(links_mutex_);
   absl::Status sync_failure_ ABSL_GUARDED_BY(links_mutex_);
   std::mutex mutex_;
@@ -234,10 +238,20 @@ absl::Status FolderStore::Recover() {
       RETURN_IF_ERROR(RecoverStage(*id));
       continue;
     }
-    // An interrupted link or removal: the side file goes after the content's folder is synced.
+    // A link that the index may not know, or an interrupted removal: then the side file goes after the
+    // content's folder is synced.
     ASSIGN_OR_RETURN(const bool has_folder, files_.Exists(ContentDir(*id)));
+    ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(*id)));
+    std::optional<GroupId> group;
+    if (linked) {
+      if (const auto footer = FooterAt(ContentPath(*id)); footer.ok()) group = footer->group;
+    }
     std::lock_guard lock(links_mutex_);
-    old_sides_.insert(*id);
+    if (group) {
+      linked_[*id] = *group;
+    } else {
+      old_sides_.insert(*id);
+    }
     if (has_folder) unsynced_.insert(ContentDir(*id));
   }
   return absl::OkStatus();
@@ -309,6 +323,7 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec, boo
       RETURN_IF_ERROR(files_.MakeDirs(ContentDir(id)));
       made_folders_.insert(ContentDir(id));
     }
+    if (linked_.erase(id) > 0) old_sides_.insert(id);  // a copy that is replaced
     old_side = old_sides_.contains(id);
   }
   // A link or a removal still depends on it.
@@ -482,10 +497,27 @@ absl::Status FolderStore::Link(const UploadId& id, const std::optional<Sealed>& 
     stages_.emplace(id, std::move(stage));
     return status;
   }
-  old_sides_.insert(id);
+  linked_[id] = stage->spec().group;
   unsynced_.insert(ContentDir(id));
   NoteReader(id, stage);  // who holds it may have the file open
   return absl::OkStatus();
+}
+
+void FolderStore::LinksEntered(const GroupId& group) {
+  std::lock_guard lock(links_mutex_);
+  std::erase_if(linked_, [&](const auto& link) {
+    if (link.second == group) old_sides_.insert(link.first);
+    return link.second == group;
+  });
+}
+
+std::vector<UploadId> FolderStore::LinksNotEntered(const GroupId& group) {
+  std::vector<UploadId> ids;
+  std::lock_guard lock(links_mutex_);
+  for (const auto& [id, of] : linked_) {
+    if (of == group) ids.push_back(id);
+  }
+  return ids;
 }
 
 absl::Status FolderStore::SyncLinks() {
@@ -582,6 +614,7 @@ absl::Status FolderStore::Remove(const UploadId& id) {
   std::lock_guard lock(links_mutex_);
   const absl::Status removed = trash_->Take(ContentPath(id), id);
   if (removed.ok()) unsynced_.insert(ContentDir(id));
+  if (linked_.erase(id) > 0) old_sides_.insert(id);
   return IgnoreNotFound(removed);
 }
 

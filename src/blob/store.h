@@ -64,6 +64,11 @@ class Store {
   // Makes all links and removals so far durable. Call it before the index entry
   // that relies on them is flushed.
   virtual absl::Status SyncLinks() = 0;
+  // The index knows all links of this group so far, durably. Until then each of them is remembered through
+  // restarts: the entry that made it may never be applied again, because a snapshot stands for it (K14).
+  virtual void LinksEntered(const GroupId& group) = 0;
+  // The contents of this group that the index may not know.
+  virtual std::vector<UploadId> LinksNotEntered(const GroupId& group) = 0;
   // The state of the content, without one of the sealed stage; nullopt if there is neither.
   virtual absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) = 0;
   // Opens the content, without one the sealed stage. NOT_FOUND if there is neither, DATA_LOSS if its footer is

@@ -199,6 +199,7 @@ class StoreTest : public ::testing::Test {
     ASSERT_TRUE(Append(*upload, 0, text).ok());
     ASSERT_TRUE(Seal(*upload).ok());
     ASSERT_TRUE(store_->Link(Id(call)).ok());
+    store_->LinksEntered(kDefaultGroup);
     ASSERT_TRUE(store_->SyncLinks().ok());
   }
   std::string ReadAll(uint64_t call) {
@@ -251,6 +252,7 @@ TEST_F(StoreTest, D09_AppendSealLinkRead) {
 
   ASSERT_TRUE(store_->Link(Id(1)).ok());
   ASSERT_TRUE(store_->Link(Id(1)).ok());
+  store_->LinksEntered(kDefaultGroup);
   ASSERT_TRUE(store_->SyncLinks().ok());
   EXPECT_EQ(store_->Find(Id(1)), nullptr);
   EXPECT_THAT(StageFolder(), ElementsAre());
@@ -539,12 +541,40 @@ TEST_F(StoreTest, RestartBetweenLinkAndSyncKeepsTheContent) {
   ASSERT_TRUE(Append(*upload, 0, "hello").ok());
   ASSERT_TRUE(Seal(*upload).ok());
   ASSERT_TRUE(store_->Link(Id(1)).ok());
-  EXPECT_EQ(StageFolder().size(), 1u);  // the side file waits for the sync
   Open();
   ASSERT_TRUE(store_->Link(Id(1)).ok());
   ASSERT_TRUE(store_->SyncLinks().ok());
-  EXPECT_THAT(StageFolder(), ElementsAre());
   EXPECT_EQ(ReadAll(1), "hello");
+}
+
+// K14: the entry that made a link is perhaps never applied again, so the store itself remembers it.
+TEST_F(StoreTest, K14_LinksAreRememberedUntilTheIndexKnowsThem) {
+  const GroupId other{{7}};
+  for (const uint64_t call : {1u, 2u, 3u}) {
+    UploadSpec spec = Spec(call);
+    if (call == 3) spec.group = other;
+    auto upload = Create(spec);
+    ASSERT_TRUE(Append(*upload, 0, "hello").ok());
+    ASSERT_TRUE(Seal(*upload).ok());
+    ASSERT_TRUE(store_->Link(Id(call)).ok());
+  }
+  ASSERT_TRUE(store_->SyncLinks().ok());
+  EXPECT_THAT(store_->LinksNotEntered(kDefaultGroup), ElementsAre(Id(1), Id(2)));
+  Open();
+  EXPECT_THAT(store_->LinksNotEntered(kDefaultGroup), ElementsAre(Id(1), Id(2)));
+  EXPECT_THAT(store_->LinksNotEntered(other), ElementsAre(Id(3)));
+  EXPECT_EQ(store_->Stages().size(), 0u);
+  ASSERT_TRUE(store_->Remove(Id(1)).ok());
+  EXPECT_THAT(store_->LinksNotEntered(kDefaultGroup), ElementsAre(Id(2)));
+  store_->LinksEntered(kDefaultGroup);
+  EXPECT_THAT(store_->LinksNotEntered(kDefaultGroup), ElementsAre());
+  ASSERT_TRUE(store_->SyncLinks().ok());
+  EXPECT_THAT(StageFolder(), ElementsAre(Id(3).ToHex()));
+  Open();
+  EXPECT_THAT(store_->LinksNotEntered(kDefaultGroup), ElementsAre());
+  EXPECT_THAT(store_->LinksNotEntered(other), ElementsAre(Id(3)));
+  EXPECT_EQ(ReadAll(2), "hello");
+  EXPECT_EQ(ReadAll(3), "hello");
 }
 
 TEST_F(StoreTest, TornSideFileGoesBackToTheRecordBefore) {

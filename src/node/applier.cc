@@ -324,6 +324,7 @@ absl::StatusOr<TermIndex> Applier::Checkpoint() {
   RETURN_IF_ERROR(Whole());
   if (!dirty_) return applied_;
   RETURN_IF_ERROR(parts_.index->Flush());
+  if (parts_.store != nullptr) parts_.store->LinksEntered(parts_.spec.id);
   dirty_ = false;
   return applied_;
 }

@@ -89,9 +89,10 @@ absl::Status Applier::RemoveContentsNotIn(const std::string& path, const std::ve
   return absl::OkStatus();
 }
 
+// Also those of an earlier life that the index has forgotten.
 std::vector<UploadId> Applier::ContentIds() const {
-  std::vector<UploadId> ids;
-  if (blob_ == nullptr) return ids;
+  if (blob_ == nullptr) return {};
+  std::vector<UploadId> ids = parts_.store->LinksNotEntered(parts_.spec.id);
   BlobMachine::ForEachContent(state_, [&](const ContentRecord& content) { ids.push_back(content.id); });
   return ids;
 }
