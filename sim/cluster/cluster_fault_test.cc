@@ -206,6 +206,64 @@ TEST_F(ClusterFault, F12_FullDiskOfAFollowerHoldsNobodyUp) {
   ExpectWhole();
 }
 
+// K23: nothing has to be written before a server serves what it has.
+TEST_F(ClusterFault, K23_F12_AServerStartsAndServesReadsWithNoByteFree) {
+  Make();
+  const size_t leader = LeaderOf(kBlobs);
+  ASSERT_EQ(clients_->PutNow(
+                {.server = leader, .name = "a", .content = MakeContent(300'000, 1), .via = PutVia::kChain}),
+            Outcome::kAcknowledged);
+  ASSERT_EQ(clients_->IncrementNow(leader), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const size_t full = FollowerOf(kBlobs);
+  for (const bool power : {false, true}) {
+    FillDisk(full, 0);
+    power ? cluster_->PowerLoss(full) : cluster_->Kill(full);
+    FillDisk(full, 0);
+    Restart(full);
+    cluster_->RunFor(seconds(2));
+    const auto seen = clients_->GetNow(full, "a");
+    ASSERT_TRUE(seen.ok()) << seen.status() << cluster_->Describe();
+    EXPECT_NE(*seen, std::nullopt);
+    const auto count = clients_->CounterNow(full);
+    ASSERT_TRUE(count.ok()) << count.status() << cluster_->Describe();
+    EXPECT_EQ(*count, 1);
+  }
+  cluster_->disk(full).ClearFaults();
+  ExpectWhole();
+}
+
+// K23: it ended in the middle of an install, and there is no room to end that. It starts, the groups that are
+// whole serve, and the snapshot is taken up again when there is room.
+TEST_F(ClusterFault, K23_F29_ASnapshotThatFindsNoRoomAtTheStartWaits) {
+  ClusterOptions options;
+  options.host.compact_keep_entries = 5;
+  options.host.checkpoint_ms = 300;
+  Make(options);
+  const size_t there = LeaderOf(kCounter);
+  const size_t away = (there + 1) % 3;
+  ASSERT_EQ(clients_->PutNow({.server = there, .name = "a", .content = "small"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  cluster_->Kill(away);
+  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
+  cluster_->RunFor(seconds(1));
+  // Of all that it does, the install is the first that makes the index durable.
+  cluster_->disk(away).FailNextSync("/data/index");
+  Restart(away);
+  ASSERT_TRUE(cluster_->RunUntil([&] { return !Paths(away, "/data/snapshots", "in-").empty(); }, seconds(5)));
+  cluster_->Kill(away);
+  cluster_->disk(away).ClearFaults();
+  FillDisk(away, 0);
+  Restart(away);
+  cluster_->RunFor(seconds(3));
+  const auto seen = clients_->GetNow(away, "a");
+  EXPECT_TRUE(seen.ok() && *seen) << seen.status() << cluster_->Describe();
+  EXPECT_FALSE(Paths(away, "/data/snapshots", "in-").empty());
+  cluster_->disk(away).ClearFaults();
+  ExpectWhole();
+  EXPECT_EQ(Paths(away, "/data/snapshots", "in"), std::vector<std::string>());
+}
+
 TEST_F(ClusterFault, F20_WipedServerDoesNotVote) {
   Make();
   ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = "kept"}), Outcome::kAcknowledged);
@@ -404,26 +462,33 @@ TEST_F(ClusterFault, K29_ARestartedLeaderGetsEntriesAndNoSnapshot) {
   ExpectWhole();
 }
 
-// K3: in a group that is idle, a follower that came by a snapshot is a majority with the leader.
+// K3: in a group that is idle, a follower that came by a snapshot is a majority with the leader, which was elected
+// while it was away and has no acknowledgement of it.
 TEST_F(ClusterFault, K3_ReadsGoOnWithAFollowerThatCameBySnapshot) {
   ClusterOptions options;
   options.host.compact_keep_entries = 5;
   options.host.checkpoint_ms = 300;
   Make(options);
-  const size_t there = LeaderOf(kCounter);
-  const size_t away = (there + 1) % 3;
+  const size_t before = LeaderOf(kCounter);
+  const size_t away = (before + 1) % 3;
   cluster_->Kill(away);
+  cluster_->Kill(before);
+  Restart(before);
+  const size_t there = LeaderOf(kCounter);
+  const size_t third = 3 - there - away;
   for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
   cluster_->RunFor(seconds(1));
   Restart(away);
   ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
   ASSERT_TRUE(cluster_->status(away, kCounter)->snapshot.index.valid()) << "it was brought by the log";
   cluster_->RunFor(seconds(1));
-  cluster_->Kill((there + 2) % 3);
+  ASSERT_EQ(cluster_->Leader(kCounter), there) << "the next one would learn it by an entry";
+  cluster_->Kill(third);
   const auto count = clients_->CounterNow(there);
   ASSERT_TRUE(count.ok()) << count.status();
   EXPECT_EQ(*count, 60);
-  Restart((there + 2) % 3);
+  EXPECT_EQ(cluster_->Leader(kCounter), there);
+  Restart(third);
   ExpectWhole();
 }
 
@@ -544,6 +609,62 @@ TEST_F(ClusterFault, D14_SnapshotForgetsWhatWasRemovedMeanwhile) {
   EXPECT_TRUE(Contents(away).empty()) << "bytes that nothing names";
 }
 
+// K14: bytes were linked here by an entry whose effect on the index was lost, and that entry is not applied a
+// second time, because a snapshot that knows nothing of them stands for it.
+TEST_F(ClusterFault, K14_LinksThatTheIndexHasForgottenAreFreedByASnapshot) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.compact_keep_entries = 5;
+  options.host.checkpoint_ms = 2000;
+  for (const bool power : {false, true}) {
+    for (uint64_t seed = 1; seed <= 4; ++seed) {
+      Make(options, seed);
+      const size_t leader = LeaderOf(kBlobs);
+      const size_t away = (leader + 1) % 3;
+      const Put put{.server = leader, .name = "a", .content = MakeContent(300'000, 1), .via = PutVia::kChain};
+      ASSERT_EQ(clients_->PutNow(put), Outcome::kAcknowledged);
+      AwaitContent(away);
+      power ? cluster_->PowerLoss(away) : cluster_->Kill(away);
+      const size_t there = LeaderOf(kBlobs);
+      ASSERT_EQ(clients_->RemoveNow(there, "a"), Outcome::kAcknowledged);
+      for (int i = 0; i < 40; ++i) {
+        ASSERT_EQ(clients_->PutNow({.server = there, .name = fmt::format("b{}", i), .content = "small"}),
+                  Outcome::kAcknowledged);
+      }
+      cluster_->RunFor(seconds(5));
+      Restart(away);
+      ExpectWhole();
+      EXPECT_TRUE(cluster_->status(away, kBlobs)->snapshot.index.valid()) << "it was brought by the log";
+      EXPECT_TRUE(cluster_->AwaitNoStages()) << cluster_->Describe();
+      EXPECT_THAT(cluster_->LostSpace(away), testing::IsEmpty()) << "seed " << seed;
+    }
+  }
+}
+
+// F-33: the leader's log is compacted away under the reads for a follower whose answers are slow. That is no
+// damage: the leader stays, and the follower gets a snapshot.
+TEST_F(ClusterFault, F33_AFollowerWhoseEntriesAreCompactedUnderItsReadsGetsASnapshot) {
+  ClusterOptions options;
+  options.host.compact_keep_entries = 0;
+  options.host.checkpoint_ms = 100;
+  options.host.catch_up_log_bytes_max = 0;  // the log waits for nobody
+  options.host.log.cache_bytes_max = 0;     // every entry is read from the disk
+  Make(options);
+  const size_t there = LeaderOf(kCounter);
+  const size_t away = (there + 1) % 3;
+  const Term term = cluster_->status(there, kCounter)->term;
+  cluster_->SlowDown(there, "log-io", milliseconds(60));
+  cluster_->network().Cut(cluster_->id(away), cluster_->id(there));
+  for (int i = 0; i < 100; ++i) {
+    if (i == 50) cluster_->network().Heal();
+    ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged) << cluster_->Describe();
+  }
+  ExpectWhole();
+  EXPECT_TRUE(cluster_->status(away, kCounter)->snapshot.index.valid()) << "it was brought by the log";
+  EXPECT_EQ(cluster_->status(there, kCounter)->term, term);
+  EXPECT_EQ(cluster_->Leader(kCounter), there);
+}
+
 // --- Networks ----------------------------------------------------------------------------------------------
 
 TEST_F(ClusterFault, F43_F44_LeaderCutOffStepsDownAndAcknowledgesNothing) {
@@ -609,62 +730,6 @@ TEST_F(ClusterFault, F47_LossReorderingAndDuplicatesNeverApplyTwice) {
       {.loss = 0.1, .duplicate = 0.2, .reorder = 0.3, .delay_max = milliseconds(20)});
   for (int i = 0; i < 40; ++i) {
     clients_->Increment(static_cast<size_t>(i % 3));
-// K14: bytes were linked here by an entry whose effect on the index was lost, and that entry is not applied a
-// second time, because a snapshot that knows nothing of them stands for it.
-TEST_F(ClusterFault, K14_LinksThatTheIndexHasForgottenAreFreedByASnapshot) {
-  ClusterOptions options;
-  options.counter = false;
-  options.host.compact_keep_entries = 5;
-  options.host.checkpoint_ms = 2000;
-  for (const bool power : {false, true}) {
-    for (uint64_t seed = 1; seed <= 4; ++seed) {
-      Make(options, seed);
-      const size_t leader = LeaderOf(kBlobs);
-      const size_t away = (leader + 1) % 3;
-      const Put put{.server = leader, .name = "a", .content = MakeContent(300'000, 1), .via = PutVia::kChain};
-      ASSERT_EQ(clients_->PutNow(put), Outcome::kAcknowledged);
-      AwaitContent(away);
-      power ? cluster_->PowerLoss(away) : cluster_->Kill(away);
-      const size_t there = LeaderOf(kBlobs);
-      ASSERT_EQ(clients_->RemoveNow(there, "a"), Outcome::kAcknowledged);
-      for (int i = 0; i < 40; ++i) {
-        ASSERT_EQ(clients_->PutNow({.server = there, .name = fmt::format("b{}", i), .content = "small"}),
-                  Outcome::kAcknowledged);
-      }
-      cluster_->RunFor(seconds(5));
-      Restart(away);
-      ExpectWhole();
-      EXPECT_TRUE(cluster_->status(away, kBlobs)->snapshot.index.valid()) << "it was brought by the log";
-      EXPECT_TRUE(cluster_->AwaitNoStages()) << cluster_->Describe();
-      EXPECT_THAT(cluster_->LostSpace(away), testing::IsEmpty()) << "seed " << seed;
-    }
-  }
-}
-
-// F-33: the leader's log is compacted away under the reads for a follower whose answers are slow. That is no
-// damage: the leader stays, and the follower gets a snapshot.
-TEST_F(ClusterFault, F33_AFollowerWhoseEntriesAreCompactedUnderItsReadsGetsASnapshot) {
-  ClusterOptions options;
-  options.host.compact_keep_entries = 0;
-  options.host.checkpoint_ms = 100;
-  options.host.catch_up_log_bytes_max = 0;  // the log waits for nobody
-  options.host.log.cache_bytes_max = 0;     // every entry is read from the disk
-  Make(options);
-  const size_t there = LeaderOf(kCounter);
-  const size_t away = (there + 1) % 3;
-  const Term term = cluster_->status(there, kCounter)->term;
-  cluster_->SlowDown(there, "log-io", milliseconds(60));
-  cluster_->network().Cut(cluster_->id(away), cluster_->id(there));
-  for (int i = 0; i < 100; ++i) {
-    if (i == 50) cluster_->network().Heal();
-    ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged) << cluster_->Describe();
-  }
-  ExpectWhole();
-  EXPECT_TRUE(cluster_->status(away, kCounter)->snapshot.index.valid()) << "it was brought by the log";
-  EXPECT_EQ(cluster_->status(there, kCounter)->term, term);
-  EXPECT_EQ(cluster_->Leader(kCounter), there);
-}
-
     if (i % 4 == 0) {
       clients_->Put({.server = static_cast<size_t>(i % 3),
                      .name = fmt::format("a{}", i),

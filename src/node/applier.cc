@@ -78,33 +78,33 @@ absl::StatusOr<std::unique_ptr<Applier>> Applier::Open(Parts parts, Start* start
                                                   applier->parts_.spec.machine));
   }
   applier->blob_ = dynamic_cast<BlobMachine*>(applier->machine_.get());
-  // A snapshot that was being installed when the server died: from the start again (it is whole, and loading
-  // it twice is the same as once).
-  ASSIGN_OR_RETURN(const bool waiting, applier->parts_.files->Exists(applier->parts_.snapshot_path));
-  if (waiting) {
-    const auto head = applier->CheckSnapshot(applier->parts_.snapshot_path);
-    RETURN_IF_ERROR(applier->Load(start));
-    if (!head.ok()) {
-      // It was whole when it was taken. The applied index goes first when a state is replaced: with it, the
-      // old one is still there.
-      if (!applier->applied_.index.valid()) {
-        return absl::DataLossError(
-            fmt::format("{}; the state that it replaces is gone: this server must be filled again from an "
-                        "empty folder",
-                        Message(head.status())));
-      }
-      LogError("{}; it is dropped, the state up to entry {} stays", Message(head.status()),
-               applier->applied_.index.value);
-    } else if (applier->applied_.index < head->at.index) {
-      // Never back: it may be one that was loaded, and whose removal was lost (F-32).
-      RETURN_IF_ERROR(applier->LoadSnapshotFile(applier->parts_.snapshot_path, applier->ContentIds()));
-    }
-    RETURN_IF_ERROR(applier->DropSnapshotFile());
-    *start = Start();
-  }
   RETURN_IF_ERROR(applier->Load(start));
-  start->installed_snapshot = waiting;
+  ASSIGN_OR_RETURN(const bool waiting, applier->parts_.files->Exists(applier->parts_.snapshot_path));
+  if (waiting) RETURN_IF_ERROR(applier->TakeUp(start));
   return applier;
+}
+
+// A snapshot that was being installed when the server died: from the start again (it is whole, and loading it
+// twice is the same as once), but not now, when it may take long, or find no room (K23).
+absl::Status Applier::TakeUp(Start* start) {
+  const auto head = CheckSnapshot(parts_.snapshot_path);
+  // Never back: it may be one that was loaded, and whose removal was lost (F-32).
+  if (head.ok() && applied_.index >= head->at.index) return DropSnapshotFile();
+  if (head.ok()) {
+    ASSIGN_OR_RETURN(std::vector<UploadId> missing, MissingIds());
+    replaced_ = Replaced{std::move(missing), ContentIds()};
+    replacing_ = start->interrupted = true;
+    return absl::OkStatus();
+  }
+  // It was whole when it was taken. The applied index goes first when a state is replaced: with it, the old
+  // one is still there.
+  if (!applied_.index.valid()) {
+    return absl::DataLossError(fmt::format(
+        "{}; the state that it replaces is gone: this server must be filled again from an empty folder",
+        Message(head.status())));
+  }
+  LogError("{}; it is dropped, the state up to entry {} stays", Message(head.status()), applied_.index.value);
+  return DropSnapshotFile();
 }
 
 absl::Status Applier::Load(Start* start) {
@@ -368,11 +368,11 @@ absl::Status Applier::CheckFree(const UploadId& upload) const {
   return state.status();
 }
 
-std::optional<ContentRecord> Applier::FindRival(const std::string& name, const blob::Sealed& sealed) const {
 bool Applier::WasAbandoned(const UploadId& upload) const {
   return BlobMachine::IsAbandoned(upload, MachineState(parts_.index, prefix_ + "s"));
 }
 
+std::optional<ContentRecord> Applier::FindRival(const std::string& name, const blob::Sealed& sealed) const {
   const MachineState state(parts_.index, prefix_ + "s");
   if (auto present = BlobMachine::FindName(name, state)) return std::move(present->content);
   if (!sealed.digest) return std::nullopt;

@@ -77,7 +77,8 @@ class Applier {
     bool facts_known = false;
     int64_t clock_ms = 0;
     ClusterId cluster;
-    bool installed_snapshot = false;  // the log may lie behind `applied` and must be restarted there
+    // A snapshot was being installed: the applier is replacing(), and Replace is to be called again.
+    bool interrupted = false;
   };
   static absl::StatusOr<std::unique_ptr<Applier>> Open(Parts parts, Start* start);
 
@@ -118,8 +119,8 @@ class Applier {
   std::optional<ContentRecord> FindEntered(const UploadId& upload) const;
   // Not ok if nothing may be sent under the id: it is a content's (ALREADY_EXISTS), or was abandoned (ABORTED).
   absl::Status CheckFree(const UploadId& upload) const;
-  // What a publish of these bytes under `name` will meet: the content of the name, else that of the digest.
   bool WasAbandoned(const UploadId& upload) const;
+  // What a publish of these bytes under `name` will meet: the content of the name, else that of the digest.
   std::optional<ContentRecord> FindRival(const std::string& name, const blob::Sealed& sealed) const;
   std::optional<std::string> InlineBytes(const UploadId& content) const;
 
@@ -143,6 +144,7 @@ class Applier {
   };
 
   absl::Status Load(Start* start);
+  absl::Status TakeUp(Start* start);
   absl::StatusOr<Unwritten> Execute(const std::vector<raft::Entry>& entries);
   absl::StatusOr<bool> LearnFacts(const Command& command);
   std::string ReplyKey(Index index) const;

@@ -196,15 +196,22 @@ TEST_F(ApplierTest, K5_RepliesAndTheLogsTimeTravelInSnapshots) {
   EXPECT_TRUE(start_.replies->Find(ClientId{{1}}, CallId{2}));
 }
 
-TEST_F(ApplierTest, F32_RestartGoesOnWithAHalfInstalledSnapshot) {
+TEST_F(ApplierTest, F29_K23_RestartGoesOnWithAHalfInstalledSnapshot) {
   SaveOne();
   index_->full_after = 1;
   index_->full = 1;
   ASSERT_TRUE(applier_->BeginReplacing().ok());
   ASSERT_FALSE(applier_->Replace("/data/out").ok());
-  Open();
-  EXPECT_TRUE(start_.installed_snapshot);
-  EXPECT_EQ(start_.applied.index, Index{2});
+  index_->full_after = 0;
+  index_->full = 1;
+  Open();  // on a disk that is still full (K23)
+  EXPECT_TRUE(start_.interrupted);
+  EXPECT_FALSE(applier_->Query(Bytes::Copy("GET")).ok()) << "neither the old state nor the new one";
+  EXPECT_TRUE(absl::IsResourceExhausted(applier_->Replace({}).status()));
+  const auto installed = applier_->Replace({});
+  ASSERT_TRUE(installed.ok()) << installed.status();
+  applier_->EndReplacing();
+  EXPECT_EQ(installed->applied.index, Index{2});
   EXPECT_EQ(Count(), kOne);
 }
 

@@ -61,6 +61,7 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
   applied_ = start.applied;
   facts_known_ = start.facts_known;
   checkpointed_ = start.applied.index;
+  interrupted_ = start.interrupted;
   const bool alone = state.configuration.voters.size() == 1;
   if (alone && state.promised_last) {
     LogWarn("group {}: the unreadable end of the log after entry {} was cut: there is no peer to ask",
@@ -107,7 +108,11 @@ void Group::Start(PeerTransport* peers, ByteTransport* bytes) {
   bytes_ = bytes;
   role_since_ = leader_heard_ = last_checkpoint_ = commit_moved_at_ = parts_.clock->MonotonicNow();
   const auto& voters = core_->configuration().voters;
-  if (voters.size() == 1 && voters[0].id == parts_.options->self.id) core_->Campaign();
+  if (interrupted_) {
+    GoOnInstalling();
+  } else if (voters.size() == 1 && voters[0].id == parts_.options->self.id) {
+    core_->Campaign();
+  }
   Pump();
   FindCluster();
 }

@@ -250,6 +250,8 @@ class Group {
   void OnStateReplaced(const InstalledState& start, bool begun,
                        const std::function<void(absl::Status)>& finished);
   void ReplaceState(const std::string& path, const StateReplaced& done);
+  void InstallEnded();
+  void GoOnInstalling();
 
   static constexpr auto kFullDiskRetry = std::chrono::seconds(1);
   static constexpr size_t kAskedMax = 64;
@@ -320,8 +322,9 @@ class Group {
   bool installing_ = false;  // a snapshot that came is being checked, waits, or replaces the state
   bool replacing_ = false;   // nothing new is applied or checkpointed until it has
   std::function<void()> when_idle_;
-  bool state_gone_ = false;  // a snapshot was begun and could not be ended: until a restart
-  bool core_rests_ = false;  // a snapshot replaces what the core stands on: messages and ticks are dropped
+  bool state_gone_ = false;   // a snapshot was begun and could not be ended: until a restart
+  bool core_rests_ = false;   // a snapshot replaces what the core stands on: messages and ticks are dropped
+  bool interrupted_ = false;  // such a replacement goes on at Start
   Index checkpointed_ = kNoIndex;
   uint64_t log_bytes_since_checkpoint_ = 0;
   env::Instant last_checkpoint_{};

@@ -232,10 +232,7 @@ void Group::InstallSnapshot(const std::string& path, env::Executor* reply_on,
   if (!failed_.ok()) return finish(failed_);
   installing_ = true;
   const std::function<void(absl::Status)> finished = [this, alive = alive_, finish](absl::Status status) {
-    if (*alive && !state_gone_) {
-      installing_ = replacing_ = core_rests_ = false;
-      MaybeApply();
-    }
+    if (*alive) InstallEnded();
     finish(std::move(status));
   };
   // Whole, or nothing that it replaces is touched.
@@ -251,6 +248,23 @@ void Group::InstallSnapshot(const std::string& path, env::Executor* reply_on,
       replacing_ = true;
       when_idle_ = [this, path, at = (*head)->at, finished] { BeginInstall(at, path, finished); };
     });
+  });
+}
+
+void Group::InstallEnded() {
+  if (state_gone_) return;
+  installing_ = replacing_ = core_rests_ = false;
+  MaybeApply();
+}
+
+// The last life of this server ended in the middle of it: between the old state and the new one there is
+// nothing to serve. The log follows when the new one is there, as always.
+void Group::GoOnInstalling() {
+  installing_ = replacing_ = core_rests_ = true;
+  LogInfo("group {}: goes on with the snapshot that was being installed", parts_.spec.id.ToString());
+  ReplaceState({}, [this, alive = alive_](const InstalledState& start, bool begun) {
+    if (!*alive || stopped_) return;
+    OnStateReplaced(start, begun, [this](const absl::Status&) { InstallEnded(); });
   });
 }
 

@@ -5,13 +5,13 @@
 namespace sluice::node {
 namespace {
 
-constexpr uint64_t kFormatVersion = 2;
+constexpr uint64_t kFormatVersion = 3;
 constexpr size_t kIdentityBytesMax = 64u << 10;
 
 }  // namespace
 
 absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir, const PeerId& server,
-                                      bool bootstrap, env::Random& random) {
+                                      bool bootstrap) {
   const std::string path = dir + "/identity";
   Identity identity;
   ASSIGN_OR_RETURN(const bool exists, files.Exists(path));
@@ -22,8 +22,6 @@ absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir,
     while (in.Next()) {
       if (in.tag() == 1) version = in.varint();
       if (in.tag() == 2) identity.server = {std::string(in.text())};
-      if (in.tag() == 3) identity.lane = ClientId::FromBytes(in.text()).value_or(ClientId{});
-      if (in.tag() == 4) identity.incarnation = in.varint();
       if (in.tag() == 5) identity.may_vote = in.varint() != 0;
       if (in.tag() == 6) identity.cluster = ClusterId::FromBytes(in.text()).value_or(ClusterId{});
     }
@@ -38,12 +36,10 @@ absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir,
           fmt::format("{} belongs to server {}, not to {}: start with --id {} or with another --data folder",
                       dir, identity.server.value, server.value, identity.server.value));
     }
-  } else {
-    identity.server = server;
-    identity.may_vote = bootstrap;
-    for (uint8_t& byte : identity.lane.bytes) byte = static_cast<uint8_t>(random.Next64());
+    return identity;
   }
-  identity.incarnation += 1;
+  identity.server = server;
+  identity.may_vote = bootstrap;
   RETURN_IF_ERROR(SaveIdentity(files, dir, identity));
   return identity;
 }
@@ -52,8 +48,6 @@ absl::Status SaveIdentity(env::Files& files, const std::string& dir, const Ident
   FieldWriter out;
   out.PutVarint(1, kFormatVersion);
   out.PutText(2, identity.server.value);
-  out.PutText(3, identity.lane.AsBytes());
-  out.PutVarint(4, identity.incarnation);
   out.PutVarint(5, identity.may_vote ? 1 : 0);
   if (!identity.cluster.IsZero()) out.PutText(6, identity.cluster.AsBytes());
   return WriteFileDurably(files, dir + "/identity", Bytes::Take(out.Take()));

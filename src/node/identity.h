@@ -1,8 +1,9 @@
-// Whose folder this is: server id, cluster, format, and how often it was opened (F-19, F-20).
+// Whose folder this is: server id, cluster, format (F-19, F-20).
 //
-//   ASSIGN_OR_RETURN(Identity identity, OpenIdentity(files, dir, "n0", bootstrap, random));
+//   ASSIGN_OR_RETURN(Identity identity, OpenIdentity(files, dir, "n0", bootstrap));
 //
-// Written whole and durably before anything else in the folder; format: docs/formats/identity.md.
+// Written whole and durably before anything else in an empty folder, and when the cluster is learned. A later
+// start writes nothing, so that a full disk does not prevent it (K23). Format: docs/formats/identity.md.
 // Threading: plain values.
 #pragma once
 
@@ -13,22 +14,19 @@
 #include "base/ids.h"
 #include "base/status.h"
 #include "env/files.h"
-#include "env/random.h"
 
 namespace sluice::node {
 
 struct Identity {
   PeerId server;
-  ClientId lane;             // the client id of uploads that this server opens itself
-  uint64_t incarnation = 0;  // raised at every start
-  bool may_vote = false;     // the folder was made by a bootstrap, or has voted since
-  ClusterId cluster;         // zero: not learned yet
+  bool may_vote = false;  // the folder was made by a bootstrap
+  ClusterId cluster;      // zero: not learned yet
 };
 
-// Reads the identity of `dir`, or makes one in an empty folder; raises the incarnation. FAILED_PRECONDITION
-// if the folder belongs to another server or is of another format.
+// Reads the identity of `dir`, or makes one in an empty folder. FAILED_PRECONDITION if the folder belongs to
+// another server or is of another format.
 absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir, const PeerId& server,
-                                      bool bootstrap, env::Random& random);
+                                      bool bootstrap);
 // Replaces it, durably: a server has learned its cluster.
 absl::Status SaveIdentity(env::Files& files, const std::string& dir, const Identity& identity);
 

@@ -43,10 +43,6 @@ StageContext DecodeStageContext(std::string_view context) {
 }
 
 Lane::Lane(Parts parts) : parts_(std::move(parts)) {
-  // The store keeps the stages of all groups, and each lane counts its calls by itself.
-  for (size_t i = 0; i < client_.bytes.size(); ++i) {
-    client_.bytes[i] = static_cast<uint8_t>(parts_.identity.lane.bytes[i] ^ parts_.id.bytes[i]);
-  }
   for (const MissingContent& content : parts_.missing) SetMissing(content);
   // Uploads by name that outlived a restart can be taken up again (D-20).
   for (const auto& stage : parts_.store->Stages()) {
@@ -80,8 +76,7 @@ void Lane::Stop() {
   }
 }
 
-// Incarnation above, counter below: never the same twice, whatever happens to the folder's clock.
-CallId Lane::NextCall() { return CallId{parts_.identity.incarnation << 32 | next_call_++}; }
+CallId Lane::NextCall() { return CallId{next_call_++}; }
 
 Index Lane::bytes_complete() const {
   Index complete = parts_.group->applied();
@@ -454,13 +449,13 @@ void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply>
   parts_.shard->Post([this, upload, reply_on, done = std::move(done)]() mutable {
     parts_.disk->Post(
         [this, lacking = missing_.contains(upload), upload, reply_on, done = std::move(done)]() mutable {
-          } else {
-            reply.abandoned = parts_.group->applier().WasAbandoned(upload);
           HaveReply reply;
           const auto entered = parts_.group->applier().FindEntered(upload);
           if (entered) {
             reply.entered = true;
             reply.sealed = entered->sealed;
+          } else {
+            reply.abandoned = parts_.group->applier().WasAbandoned(upload);
           }
           const auto here = parts_.store->SealedState(upload);
           if (const bool held = here.ok() && *here && (!entered || Matches(**here, entered->sealed)); !held) {

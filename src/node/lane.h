@@ -28,7 +28,6 @@
 #include "blob/store.h"
 #include "node/blob_command.h"
 #include "node/group.h"
-#include "node/identity.h"
 #include "node/relay_upload.h"
 
 namespace sluice::node {
@@ -40,7 +39,7 @@ class Lane {
   struct Parts {
     GroupId id;
     const HostOptions* options = nullptr;
-    Identity identity;
+    ClientId client;  // of the uploads and calls that this lane begins itself: its own, and of this life
     Group* group = nullptr;
     env::Executor* shard = nullptr;
     env::Executor* apply = nullptr;
@@ -95,7 +94,7 @@ class Lane {
   Index bytes_complete() const;
   bool IsMissing(const UploadId& upload) const { return missing_.contains(upload); }
   CallId NextCall();
-  const ClientId& client() const { return client_; }
+  const ClientId& client() const { return parts_.client; }
 
  private:
   struct Missing {
@@ -153,8 +152,7 @@ class Lane {
   Parts parts_;
   ByteTransport* bytes_ = nullptr;
   bool stopped_ = false;
-  ClientId client_;  // of the uploads and calls that this lane begins itself
-  uint64_t next_call_ = 1;
+  uint64_t next_call_ = 1;  // of the uploads and calls that this lane begins itself
   absl::flat_hash_map<UploadId, SealedUpload> sealed_;  // the leader's: who holds what
   std::deque<UploadId> sealed_order_;
   // Ordered where they are iterated, so that a simulated run depends on its seed alone.

@@ -64,6 +64,14 @@ ClusterId NewCluster(env::Random& random) {
   return id;
 }
 
+// Of uploads that this server opens itself. Drawn anew for each group and each life, so that no id comes a
+// second time, and nothing has to be written at a start (K23).
+ClientId NewClient(env::Random& random) {
+  ClientId id;
+  for (uint8_t& byte : id.bytes) byte = static_cast<uint8_t>(random.Next64());
+  return id;
+}
+
 // Snapshots that were on their way to or from another server. What is being installed (`in-`) stays.
 absl::Status RemoveTransfers(env::Files& files, const std::string& dir) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(dir));
@@ -91,8 +99,7 @@ absl::Status NodeHost::Open() {
   }
   RETURN_IF_ERROR(seams_.files->MakeDirs(dir));
   ASSIGN_OR_RETURN(lock_, seams_.files->LockFile(dir + "/LOCK"));
-  ASSIGN_OR_RETURN(identity_,
-                   OpenIdentity(*seams_.files, dir, options_.self.id, options_.bootstrap, *seams_.random));
+  ASSIGN_OR_RETURN(identity_, OpenIdentity(*seams_.files, dir, options_.self.id, options_.bootstrap));
   cluster_ = std::make_unique<Cluster>(options_.self.id, seams_.clock, identity_.cluster);
   RETURN_IF_ERROR(seams_.files->MakeDirs(snapshot_dir()));
   RETURN_IF_ERROR(RemoveTransfers(*seams_.files, snapshot_dir()));
@@ -149,7 +156,7 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard, const Clus
   ASSIGN_OR_RETURN(auto applier, Applier::Open(std::move(applier_parts), &start));
   const bool is_blob = applier->is_blob();
   if (!start.cluster.IsZero()) LearnCluster(start.cluster);
-  if (start.applied.index < recovered.compacted.index) {
+  if (!start.interrupted && start.applied.index < recovered.compacted.index) {
     return absl::FailedPreconditionError(
         fmt::format("group {}: {}/index has applied up to entry {}, {}/log begins after entry {}: {} (F-09)",
                     spec.id.ToString(), options_.data_dir, start.applied.index.value, options_.data_dir,
@@ -188,7 +195,7 @@ absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard, const Clus
     Lane::Parts lane;
     lane.id = spec.id;
     lane.options = &options_;
-    lane.identity = identity_;
+    lane.client = NewClient(*seams_.random);
     lane.group = slot->group.get();
     lane.shard = slot->shard;
     lane.apply = apply_.get();

@@ -135,7 +135,6 @@ absl::StatusOr<Applier::Start> Applier::Replace(const std::string& path) {
   RETURN_IF_ERROR(DropSnapshotFile());  // loaded again by a later start it would take the state back (F-32)
   Start start;
   RETURN_IF_ERROR(Load(&start));
-  start.installed_snapshot = true;
   std::set<UploadId> missing;
   for (const MissingContent& each : start.missing) missing.insert(each.upload.upload);
   for (const UploadId& id : replaced_->missing) {
