@@ -77,6 +77,12 @@ struct SimFiles::Disk {
     return false;
   }
 
+  bool TakeDeviceFault(std::vector<CountedFault>& faults, const std::string& path) {
+    const bool taken = TakeFault(faults, path);
+    if (taken) ++counts.device_errors;
+    return taken;
+  }
+
   void StartProcess() {
     ++epoch;
     halted = false;
@@ -87,10 +93,10 @@ struct SimFiles::Disk {
     const Gate gate = Enter();
     if (gate == Gate::kShut) return PowerLost("write", path);
     durably ? ++counts.durable_writes : ++counts.writes;
-    if (TakeFault(write_faults, path)) return DeviceError("write", path);
+    if (TakeDeviceFault(write_faults, path)) return DeviceError("write", path);
     Persistence persistence =
         durably && gate == Gate::kOpen && !lose_syncs ? Persistence::kDurable : Persistence::kUnsynced;
-    const bool sync_fails = durably && TakeFault(sync_faults, path);
+    const bool sync_fails = durably && TakeDeviceFault(sync_faults, path);
     if (sync_fails) persistence = Persistence::kLost;
 
     std::string flat = data.ToString();
@@ -111,7 +117,7 @@ struct SimFiles::Disk {
     const Gate gate = Enter();
     if (gate != Gate::kOpen) return PowerLost("sync", path);
     ++counts.syncs;
-    if (TakeFault(sync_faults, path)) {
+    if (TakeDeviceFault(sync_faults, path)) {
       node.content.Settle(Persistence::kLost);
       return DeviceError("sync", path);
     }
@@ -122,7 +128,7 @@ struct SimFiles::Disk {
   absl::Status Truncate(Node& node, const std::string& path, uint64_t size) {
     const Gate gate = Enter();
     if (gate == Gate::kShut) return PowerLost("truncate", path);
-    if (TakeFault(write_faults, path)) return DeviceError("truncate", path);
+    if (TakeDeviceFault(write_faults, path)) return DeviceError("truncate", path);
     node.content.Resize(size);
     return gate == Gate::kOpen ? absl::OkStatus() : PowerLost("truncate", path);
   }
@@ -447,7 +453,7 @@ absl::Status SimFiles::SyncDir(const std::string& path) {
   if (!place.node->is_folder) return Refused("sync folder", path, "Not a directory");
   if (disk_->Enter() != Gate::kOpen) return PowerLost("sync folder", path);
   ++disk_->counts.folder_syncs;
-  if (Disk::TakeFault(disk_->sync_faults, path)) return DeviceError("sync folder", path);
+  if (disk_->TakeDeviceFault(disk_->sync_faults, path)) return DeviceError("sync folder", path);
   if (!disk_->lose_syncs) place.node->changes.clear();
   return absl::OkStatus();
 }

@@ -38,6 +38,7 @@ class SimFiles final : public env::Files {
     uint64_t durable_writes = 0;  // WriteDurably
     uint64_t syncs = 0;           // File::Sync
     uint64_t folder_syncs = 0;    // SyncDir
+    uint64_t device_errors = 0;   // planned failures of syncs and writes that have come
   };
 
   // What a disk holds on which SetCapacity was never called.

@@ -6,8 +6,10 @@
 namespace sluice::sim {
 
 void VolatileContent::Put(uint64_t offset, std::string_view data) {
-  if (bytes_.size() < offset + data.size()) bytes_.resize(offset + data.size());
-  std::copy(data.begin(), data.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
+  if (bytes_.size() < offset) bytes_.resize(offset);
+  const std::string_view over = data.substr(0, bytes_.size() - offset);
+  std::copy(over.begin(), over.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
+  bytes_.append(data.substr(over.size()));
 }
 
 void VolatileContent::Write(uint64_t offset, std::string_view data, Persistence persistence) {

@@ -4,18 +4,17 @@
 //   SLUICE_SEED=17 ...                          one of them
 //   SLUICE_HISTORIES=folder ...                 what the clients saw goes into folder/SEED.jsonl, for
 //                                               tests/linearizability
-//   SLUICE_DRAWS=few-kept,... ...               faults that are drawn only when they are asked for (kDraws)
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
-#include "absl/strings/str_split.h"
 #include "base/log.h"
 #include "sim/cluster/clients.h"
 
@@ -31,28 +30,6 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-// Faults that the servers are not yet expected to survive, each with what is missing. One that is mended loses
-// its line here and is drawn always.
-struct Draw {
-  const char* name;
-  const char* why;
-};
-constexpr Draw kDraws[] = {
-    {"failed-log-sync",
-     "K15: what a failed sync of the log left behind is believed after a restart (seed 44)"},
-    {"few-kept", "K14: after snapshots that many groups take, stages may stay for ever (seeds 3, 110)"},
-    {"start-when-full", "K23: a server whose disk is full may not start"},
-};
-bool Drawn(const char* name) {
-  static const std::vector<std::string> asked = [] {
-    const char* text = std::getenv("SLUICE_DRAWS");
-    return std::vector<std::string>(absl::StrSplit(text == nullptr ? "" : text, ','));
-  }();
-  const bool known = std::any_of(std::begin(kDraws), std::end(kDraws),
-                                 [&](const Draw& draw) { return std::string_view(draw.name) == name; });
-  return !known || std::find(asked.begin(), asked.end(), name) != asked.end();
-}
-
 template <typename T, size_t n>
 T OneOf(SeededRandom& random, const T (&values)[n]) {
   return values[random.Below(n)];
@@ -66,7 +43,7 @@ class RandomRun {
         random_(seed * 0x9e3779b97f4a7c15 + 1),
         cluster_(seed, OptionsOf(random_)),
         clients_(cluster_),
-        sick_(cluster_.size(), false) {
+        errors_at_start_(cluster_.size(), 0) {
     victim_ = random_.Below(cluster_.size());
     may_lose_ = cluster_.size() >= 3 && random_.Chance(0.15) ? (cluster_.size() - 1) / 2 : 0;
   }
@@ -93,8 +70,7 @@ class RandomRun {
     if (random.Chance(0.2)) options.more_blob_groups = 1;
     node::HostOptions& host = options.host;
     host.shards = static_cast<uint32_t>(random.Between(1, 2));
-    host.compact_keep_entries = Drawn("few-kept") ? OneOf<uint64_t>(random, {0, 5, 30, 30, 1000})
-                                                  : OneOf<uint64_t>(random, {30, 30, 1000});
+    host.compact_keep_entries = OneOf<uint64_t>(random, {0, 5, 30, 30, 1000});
     host.checkpoint_ms = OneOf<uint32_t>(random, {200, 1000, 1000, 4000});
     host.log_bytes_checkpoint = OneOf<uint64_t>(random, {64u << 10, 256u << 20});
     host.inflight_appends_max = OneOf<uint32_t>(random, {1, 8, 128});
@@ -259,14 +235,14 @@ class RandomRun {
     }
   }
   void Kill(size_t server) {
-    if (!cluster_.up(server)) return;
-    if (sick_[server] && !Drawn("failed-log-sync")) return PowerLoss(server);
-    cluster_.Kill(server);
-    sick_[server] = false;
+    if (cluster_.up(server)) cluster_.Kill(server);
   }
   void PowerLoss(size_t server) {
     if (cluster_.up(server)) cluster_.PowerLoss(server);
-    sick_[server] = false;
+  }
+  // A sync or a write has failed in this life: what it made of that is final (F-10).
+  bool Sick(size_t server) {
+    return cluster_.up(server) && cluster_.disk(server).counts().device_errors > errors_at_start_[server];
   }
   // Power fails in the middle of a file operation.
   void TearSoon(size_t server) {
@@ -279,7 +255,6 @@ class RandomRun {
       if (cluster_.up(i) && !cluster_.disk(i).halted()) running.push_back(i);
     }
     cluster_.PowerLossInWrite(running);
-    for (const size_t i : running) sick_[i] = false;
   }
   // For good, and never a majority together.
   void Lose(size_t server) {
@@ -314,10 +289,8 @@ class RandomRun {
     if (!cluster_.up(server)) return;
     SimFiles& disk = cluster_.disk(server);
     const uint64_t kind = random_.Below(5);
-    const bool of_the_log = kind > 0 || Drawn("failed-log-sync");
-    const std::string where = of_the_log ? OneOf<const char*>(random_, {"", "/log/", "/blobs/"}) : "/blobs/";
+    const std::string where = OneOf<const char*>(random_, {"", "/log/", "/blobs/"});
     LogInfo("{}: fault {} of its disk, in '{}'", cluster_.id(server).value, kind, where);
-    sick_[server] = sick_[server] || kind <= 1;
     if (kind == 0) disk.FailNextSync(where);
     if (kind == 1) disk.FailNextWrite(where);
     if (kind == 2) FillUp(disk, random_.Below(300'000));
@@ -371,13 +344,15 @@ class RandomRun {
   void Revive() {
     for (size_t i = 0; i < cluster_.size(); ++i) {
       if (cluster_.up(i) && cluster_.disk(i).halted()) PowerLoss(i);
-      if (cluster_.up(i) && sick_[i] && random_.Chance(0.02)) Kill(i);
+      if (Sick(i) && random_.Chance(0.02)) Kill(i);
       if (!cluster_.up(i) && !cluster_.lost(i) && random_.Chance(0.15)) MustStart(i);
     }
   }
   void MustStart(size_t server) {
-    if (!Drawn("start-when-full")) cluster_.disk(server).ClearFaults();
+    errors_at_start_[server] = cluster_.disk(server).counts().device_errors;
     const absl::Status started = cluster_.Start(server);
+    // A device that fails during a start ends it; a full one does not (K23).
+    if (cluster_.disk(server).counts().device_errors > errors_at_start_[server]) return;
     EXPECT_TRUE(started.ok()) << cluster_.id(server).value << ": " << started;
   }
 
@@ -388,7 +363,7 @@ class RandomRun {
       cluster_.disk(i).HaltAt(0);
       cluster_.disk(i).ClearFaults();
       cluster_.Resume(i);
-      if (sick_[i]) Kill(i);
+      if (Sick(i)) Kill(i);
       if (!cluster_.lost(i)) MustStart(i);
     }
     ASSERT_TRUE(clients_.Drain()) << "operations that never end\n" << cluster_.Describe();
@@ -437,14 +412,22 @@ class RandomRun {
   SeededRandom random_;
   Cluster cluster_;
   Clients clients_;
-  std::vector<bool> sick_;  // a sync or write failed, or will
+  std::vector<uint64_t> errors_at_start_;  // of the device, before the life of each server
   size_t victim_ = 0;
   size_t may_lose_ = 0;
   bool lost_some_ = false;
   uint64_t last_name_ = 0;
 };
 
-class ClusterRandom : public testing::TestWithParam<uint64_t> {};
+class ClusterRandom : public testing::TestWithParam<uint64_t> {
+ protected:
+  // Simulated files come and go by the megabyte: their memory is kept, or a sixth of the time goes to the kernel.
+  static void SetUpTestSuite() {
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_TOP_PAD, 64 << 20);
+  }
+};
 
 TEST_P(ClusterRandom, HoldsEveryAcknowledgedWriteThroughFaults) {
   spdlog::set_level(std::getenv("SLUICE_LOG") != nullptr ? spdlog::level::debug : spdlog::level::off);

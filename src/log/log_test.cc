@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "absl/strings/match.h"
 #include "absl/synchronization/notification.h"
 #include "log/log_test_support.h"
 
@@ -172,7 +173,7 @@ TEST(Log, FullQueueRefuses) {
   EXPECT_TRUE(log.Read(kGroup, 0, 33).ok());
 }
 
-TEST(Log, CompactionFreesSegmentsAndIsRemembered) {
+TEST(Log, F33_CompactionFreesSegmentsIsRememberedAndToldToReaders) {
   sim::SimFiles disk;
   {
     SimLog log(disk);
@@ -184,6 +185,8 @@ TEST(Log, CompactionFreesSegmentsAndIsRemembered) {
     EXPECT_LE(log->stats().segments, 6u);
     const auto read = log.Read(kGroup, 5, 10);
     EXPECT_EQ(read.status().code(), absl::StatusCode::kOutOfRange);
+    EXPECT_TRUE(absl::StrContains(read.status().message(), "the first that is left is 397")) << read.status();
+    EXPECT_TRUE(log.Read(kGroup, 397, 400).ok());
   }
   SimLog log(disk);
   const GroupState state = log->TakeRecovered(kGroup);
