@@ -583,6 +583,21 @@ TEST_F(FullDisk, K23_AnIndexOpensWithNoByteFree) {
   EXPECT_TRUE(Has("b"));
 }
 
+// Whatever was given up while it ran, and whoever takes every byte between two starts.
+TEST_F(FullDisk, K23_AnIndexOpensWithNoByteFreeAgainAndAgain) {
+  Open();
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_TRUE(Put(fmt::format("k{}", i)).ok());
+    Leave(100'000);
+    if (i == 0) {
+      ASSERT_TRUE(index_->Flush().ok()) << "in the room of the ballast";
+    }
+    Leave(0);
+    Open();
+    EXPECT_TRUE(Has("k0"));
+  }
+}
+
 // Tables of the first level wait for a compaction that has no room.
 TEST_F(FullDisk, K23_WritesAndFlushesDoNotWaitForCompactions) {
   Open();

@@ -25,6 +25,8 @@ namespace {
 // Few and large: a shard must keep several filters beside the blocks of keys.
 constexpr int kCacheShardBits = 2;
 constexpr uint64_t kOpenFilesMax = 256;
+constexpr uint64_t kPlenty = 4;               // ballasts free before one is taken
+constexpr uint64_t kOpeningBytes = 1u << 20;  // more than RocksDB writes when it opens
 constexpr int kNoTrigger = 1 << 30;
 
 absl::Status FromRocks(const rocksdb::Status& status, const char* operation, const std::string& dir) {
@@ -89,22 +91,22 @@ rocksdb::Options MakeOptions(rocksdb::Env* env, const IndexOptions& sizes) {
   return options;
 }
 
-// A file whose room is given up when nothing else is left, and taken again when there is plenty.
+// A file whose room is given up when nothing else is left. It is taken again when there is `plenty` times as
+// much; with 0, when there is anything, and as far as that goes.
 class Ballast {
  public:
-  Ballast(env::Files& files, const std::string& dir, uint64_t bytes)
-      : files_(files), path_(dir + "/ballast"), bytes_(bytes) {}
+  Ballast(env::Files& files, const std::string& dir, const char* name, uint64_t bytes, uint64_t plenty)
+      : files_(files), dir_(dir), path_(fmt::format("{}/{}", dir, name)), bytes_(bytes), plenty_(plenty) {}
 
   void Take() {
     if (held_ || bytes_ == 0) return;
-    const auto free = files_.FreeBytes(path_.substr(0, path_.rfind('/')));
-    if (!free.ok() || *free < kPlenty * bytes_) return;
-    if (absl::Status written = Write(); !written.ok()) {
-      LogWarn("no ballast: {}", Message(written));
-      (void)files_.Remove(path_);
-      return;
-    }
-    held_ = true;
+    const auto free = files_.FreeBytes(dir_);
+    if (!free.ok() || *free < plenty_ * bytes_) return;
+    const absl::Status written = Write();
+    held_ = written.ok() || (plenty_ == 0 && absl::IsResourceExhausted(written));
+    if (held_) return;
+    LogWarn("no ballast: {}", Message(written));
+    (void)files_.Remove(path_);
   }
   // True if there is more room now.
   bool GiveUp() {
@@ -113,8 +115,7 @@ class Ballast {
   }
 
  private:
-  static constexpr uint64_t kPlenty = 4;
-  static constexpr uint64_t kStepBytes = 1u << 20;
+  static constexpr uint64_t kStepBytes = 64u << 10;
 
   absl::Status Write() {
     ASSIGN_OR_RETURN(auto file, files_.Open(path_, {.create = true}));
@@ -128,8 +129,10 @@ class Ballast {
   }
 
   env::Files& files_;
+  const std::string dir_;
   const std::string path_;
   const uint64_t bytes_;
+  const uint64_t plenty_;
   bool held_ = false;
 };
 
@@ -171,17 +174,22 @@ class RocksIndex final : public Index {
       : files_(files),
         dir_(std::move(dir)),
         sizes_(sizes),
-        ballast_(files, dir_, sizes.ballast_bytes),
+        ballast_(files, dir_, "ballast", sizes.ballast_bytes, kPlenty),
+        opening_(files, dir_, "opening", sizes.ballast_bytes == 0 ? 0 : kOpeningBytes, 0),
         env_(rocksdb::NewCompositeEnv(NewRocksFiles(files, std::move(before_durable)))) {
     write_options_.disableWAL = true;
   }
 
   absl::Status Open() {
-    // RocksDB writes a few files to open.
+    // RocksDB writes a few small files to open, and removes as many. Their room goes to nobody else
+    // meanwhile, so that the next start finds it, too.
+    if (const auto free = files_.FreeBytes(dir_); free.ok() && *free < kOpeningBytes) opening_.GiveUp();
     absl::Status status = OpenOnce();
     if (absl::IsResourceExhausted(status) && ballast_.GiveUp()) status = OpenOnce();
-    if (status.ok()) ballast_.Take();
-    return status;
+    if (!status.ok()) return status;
+    opening_.Take();
+    ballast_.Take();
+    return absl::OkStatus();
   }
 
   absl::StatusOr<std::optional<std::string>> Get(std::string_view key) override {
@@ -276,6 +284,7 @@ class RocksIndex final : public Index {
   const IndexOptions sizes_;
   std::mutex flush_mutex_;
   Ballast ballast_ ABSL_GUARDED_BY(flush_mutex_);
+  Ballast opening_;                          // of Open alone
   const std::unique_ptr<rocksdb::Env> env_;  // outlives db_
   rocksdb::WriteOptions write_options_;
   std::unique_ptr<rocksdb::DB> db_;
