@@ -34,6 +34,7 @@ GroupView FromProto(const pb::Group& group) {
   view.term = group.term();
   view.leader = group.leader();
   view.ready = group.ready();
+  view.first = group.first_index();
   view.last = group.last_index();
   view.commit = group.commit();
   view.applied = group.applied();

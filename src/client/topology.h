@@ -44,6 +44,7 @@ struct GroupView {
   uint64_t term = 0;
   std::string leader;  // empty: unknown
   bool ready = false;
+  int64_t first = -1;  // of the log; who lacks an earlier entry needs a snapshot
   int64_t last = -1;
   int64_t commit = -1;
   int64_t applied = -1;

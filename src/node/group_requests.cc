@@ -486,6 +486,7 @@ GroupStatus Group::Status() const {
   status.leader = core_->leader();
   status.serving = Serving();
   status.ready = ready() || (!leads() && !core_->leader().empty() && !core_rests_);
+  status.first = core_->first_index();
   status.last = core_->last();
   status.commit = core_->commit();
   status.applied = applied_.index;

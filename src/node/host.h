@@ -93,6 +93,7 @@ struct GroupStatus {
   Term term;
   PeerId leader;
   bool ready = false;
+  Index first = kNoIndex;  // of the log; who lacks an earlier entry needs a snapshot
   TermIndex last;
   Index commit = kNoIndex;
   Index applied = kNoIndex;

@@ -75,6 +75,7 @@ void FillGroup(const node::GroupStatus& group, pb::Group* out) {
   out->set_term(group.term.value);
   out->set_leader(group.leader.value);
   out->set_ready(group.ready);
+  out->set_first_index(group.first.value);
   out->set_last_term(group.last.term.value);
   out->set_last_index(group.last.index.value);
   out->set_commit(group.commit.value);
