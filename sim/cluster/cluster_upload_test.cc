@@ -116,6 +116,52 @@ TEST_F(StreamByHand, F26_TheLogAbandonsASealedStageAlthoughItsClientHoldsOn) {
   ExpectWhole();
 }
 
+// What its client waits for is not given up by the server that received it, however short the time-to-live.
+TEST_F(StreamByHand, F26_K22_NobodyAbandonsWhatItWaitsForItself) {
+  ClusterOptions options;
+  options.host.upload_idle_ttl_ms = 1000;
+  options.host.successor_silence_ms = 4000;
+  Make(options);
+  node::StreamHeader header = HeaderAt(1, upload_);
+  header.route.successors = {{cluster_->id(1), {cluster_->id(2)}}, {cluster_->id(2), {cluster_->id(0)}}};
+  ASSERT_TRUE(Open(1, header).ok());
+  cluster_->network().Isolate(cluster_->id(2));
+  const absl::Status closed = StreamAndClose(MakeContent(100'000, 3));
+  EXPECT_TRUE(closed.ok()) << closed;
+  LetGo();
+  cluster_->network().Heal();
+  ExpectWhole();
+}
+
+// A server that was frozen beyond the time-to-live finds its client there, and its upload abandoned.
+TEST_F(StreamByHand, F26_K22_WhoWaitsForAMajorityIsToldAtOnceThatTheUploadWasAbandoned) {
+  Make();
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t apart = FollowerOf(kBlobs);
+  ASSERT_TRUE(Open(apart, HeaderAt(apart, upload_)).ok());
+  cluster_->network().Isolate(cluster_->id(apart));
+  std::optional<absl::Status> closed;
+  relay_->home()->Post([&] {
+    relay_->Append(0, Bytes::Copy(MakeContent(100'000, 3)), [](const absl::Status&) {});
+    relay_->Close([&](const absl::StatusOr<blob::Sealed>& sealed) { closed = sealed.status(); });
+  });
+  cluster_->RunFor(seconds(1));
+  std::optional<node::ReplyCode> abandoned;
+  node::PublishRequest abandon;
+  abandon.group = kBlobs;
+  abandon.upload.upload = upload_;
+  abandon.abandon = true;
+  cluster_->host(leader).Publish(abandon, [&](node::ClientReply reply) { abandoned = reply.code; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return abandoned.has_value(); }, seconds(5)));
+  ASSERT_EQ(abandoned, node::ReplyCode::kOk);
+  ASSERT_EQ(closed, std::nullopt) << *closed;
+  cluster_->network().Heal();
+  ASSERT_TRUE(cluster_->RunUntil([&] { return closed.has_value(); }, seconds(15)));
+  EXPECT_TRUE(absl::IsAborted(*closed)) << *closed;
+  LetGo();
+  ExpectWhole();
+}
+
 TEST_F(ClusterFault, F26_D10_NoServerReclaimsASealedStageByItsOwnClock) {
   ClusterOptions options;
   options.counter = false;

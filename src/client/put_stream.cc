@@ -65,14 +65,16 @@ absl::Status SendContent(StreamConnection& stream, const UploadId& id, BlobConte
 }
 
 // After CLOSE a majority holds the bytes: only their entering is tried again, not the upload. Servers know a
-// stream by the ids in its header, and give the first result to each repetition.
+// stream by the ids in its header, and give the first result to each repetition. ABORTED says that these bytes
+// are not entered any more: only another upload helps.
 absl::StatusOr<RatisClient::Reply> Enter(RatisClient& raft, const PutStreamRequest& request,
                                          const Bytes& header) {
   const Clock::time_point end = Clock::now() + request.stream.silence;
   for (Duration pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
     absl::StatusOr<RatisClient::Reply> reply =
         raft.SendAndWait({.kind = RatisCall::Kind::kForward, .message = header});
-    if (reply.ok() || IsFinal(reply.status()) || Clock::now() + pause >= end) return reply;
+    const bool over = reply.ok() || IsFinal(reply.status()) || absl::IsAborted(reply.status());
+    if (over || Clock::now() + pause >= end) return reply;
     if (request.options->on_retry) request.options->on_retry(reply.status());
     std::this_thread::sleep_for(pause);
   }

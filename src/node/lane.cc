@@ -615,7 +615,11 @@ void Lane::Reclaim() {
       dropped.insert(id);
       continue;
     }
-    // Sealed: only the log may say that it will never be entered (D-10).
+    // Sealed: only the log may say that it will never be entered (D-10), and nobody asks it to while a client
+    // waits for a majority here: for servers that are silent, longer than the stage lives.
+    if (const auto it = relays_.find(id); it != relays_.end()) {
+      if (const auto relay = it->second.lock(); relay != nullptr && relay->awaited()) continue;
+    }
     const auto asked = abandoning_.find(id);
     if (missing_.contains(id) || (asked != abandoning_.end() && now - asked->second < ttl)) continue;
     abandoning_[id] = now;

@@ -204,6 +204,8 @@ void Lane::ConfirmWrite(SealedUpload upload, absl::AnyInvocable<void(absl::Statu
   Gather(std::move(upload), true,
          [this, alive = alive_, name, id,
           done = std::move(done)](absl::StatusOr<SealedUpload> gathered) mutable {
+           if (*alive && absl::IsAborted(gathered.status()))
+             FinishedWrite(name, id);  // the next one is another
            if (!gathered.ok()) return done(gathered.status());
            if (!*alive || stopped_) return done(absl::UnavailableError("the server is stopping"));
            PublishRequest request;

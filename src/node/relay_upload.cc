@@ -282,6 +282,7 @@ void RelayUpload::Enqueue(Call call) {
   if (!idle) call.waits = 1;  // until it was started
   const bool first_close = call.kind == CallKind::kClose && !closing_ && !idle;
   if (call.kind == CallKind::kClose && !first_close) call.waits = 0;  // gets the first one's result
+  if (call.kind == CallKind::kClose) ++closes_;
   const uint32_t waits = call.waits;
   calls_.push_back(std::move(call));
   if (first_close) closing_ = true;
@@ -615,6 +616,7 @@ RelayUpload::Call RelayUpload::PopFront() {
   calls_.pop_front();
   ++first_number_;
   unanswered_bytes_ -= call.window_bytes;
+  if (call.kind == CallKind::kClose) --closes_;
   return call;
 }
 

@@ -102,6 +102,8 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   // Sealed on this server, whoever else holds it; sealed_state() only then.
   bool sealed() const { return sealed_; }
   const blob::Sealed& sealed_state() const { return sealed_state_; }
+  // Somebody waits for the answer to a Close.
+  bool awaited() const { return closes_ > 0; }
   // When the stage last made progress; nullopt before it is open.
   std::optional<env::Instant> last_progress() const;
 
@@ -180,8 +182,9 @@ class RelayUpload final : public Relay, public std::enable_shared_from_this<Rela
   std::atomic<uint64_t> length_ = 0;
   std::atomic<bool> failed_ = false;
   std::atomic<bool> sealed_ = false;
-  std::atomic<bool> open_ = false;  // upload_ is set
-  blob::Sealed sealed_state_;       // written before sealed_ is set
+  std::atomic<bool> open_ = false;    // upload_ is set
+  std::atomic<uint64_t> closes_ = 0;  // among calls_
+  blob::Sealed sealed_state_;         // written before sealed_ is set
 
   std::shared_ptr<blob::Upload> upload_;
   std::vector<Downstream> to_open_;
