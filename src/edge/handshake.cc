@@ -41,23 +41,32 @@ bool JavaMayCall(const node::Host& host, const GroupId& group) {
 
 }  // namespace
 
-void SayCluster(const node::Cluster& cluster, grpc::ClientContext* context) {
+CallerSays SayTo(const node::Cluster& cluster, const PeerId& to) {
+  CallerSays says{.cluster = {}, .target = to.value};
   const ClusterId said = cluster.said();
-  if (!said.IsZero()) context->AddMetadata(wire::kClusterKey, std::string(said.AsBytes()));
+  if (!said.IsZero()) says.cluster = std::string(said.AsBytes());
+  return says;
 }
 
-absl::Status CheckServer(const grpc::CallbackServerContext& context, const node::Host& host,
-                         const ServerCall& call) {
-  const auto cluster = Metadata(context, wire::kClusterKey);
-  if (!cluster && JavaMayCall(host, call.group)) return absl::OkStatus();
+void Say(const CallerSays& says, grpc::ClientContext* context) {
+  if (says.cluster) context->AddMetadata(wire::kClusterKey, *says.cluster);
+  if (says.target) context->AddMetadata(wire::kTargetKey, *says.target);
+}
+
+CallerSays SaidIn(const grpc::CallbackServerContext& context) {
+  return {Metadata(context, wire::kClusterKey), Metadata(context, wire::kTargetKey)};
+}
+
+absl::Status CheckServer(const CallerSays& says, const node::Host& host, const ServerCall& call) {
+  if (!says.cluster && JavaMayCall(host, call.group)) return absl::OkStatus();
   const std::string who =
       call.from.empty() ? "a server" : fmt::format("server {}", Printable(call.from.value));
-  if (cluster) {
-    RETURN_IF_ERROR(CheckCluster(who, *cluster, host));
+  if (says.cluster) {
+    RETURN_IF_ERROR(CheckCluster(who, *says.cluster, host));
   } else {
     RETURN_IF_ERROR(host.cluster().Check(who, ClusterId{}));
   }
-  if (const auto target = Metadata(context, wire::kTargetKey)) return CheckTarget(*target, host);
+  if (says.target) return CheckTarget(*says.target, host);
   return call.target.empty() ? absl::OkStatus() : CheckTarget(call.target.value, host);
 }
 

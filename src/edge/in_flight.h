@@ -1,6 +1,6 @@
 // Outgoing calls under way: counted, bounded, and cancelled together when the server stops.
 //
-//   auto context = in_flight.Begin();   // says which cluster this server is of
+//   auto context = in_flight.Begin(peer);   // says which cluster this server is of, and whom it means
 //   if (context == nullptr) return;   // stopping, or too many
 //   stub->async()->requestVote(context.get(), &q, &r, [&, context](grpc::Status s) {
 //     ...
@@ -26,11 +26,11 @@ class InFlight {
  public:
   InFlight(size_t calls_max, const node::Cluster* cluster) : calls_max_(calls_max), cluster_(cluster) {}
 
-  std::shared_ptr<grpc::ClientContext> Begin() {
+  std::shared_ptr<grpc::ClientContext> Begin(const PeerId& to) {
     std::lock_guard lock(mutex_);
     if (stopping_ || calls_.size() >= calls_max_) return nullptr;
     auto context = std::make_shared<grpc::ClientContext>();
-    SayCluster(*cluster_, context.get());
+    Say(SayTo(*cluster_, to), context.get());
     calls_.emplace(context.get(), context);
     return context;
   }

@@ -20,9 +20,6 @@
 namespace sluice::edge {
 namespace {
 
-constexpr size_t kWaitingRepliesMax = 65'536;
-constexpr env::Duration kReplyLifetime = std::chrono::seconds(10);
-
 // Process-wide and only effective before the first server is built.
 void TurnOnPluginsOnce() {
   static std::once_flag once;
@@ -64,9 +61,18 @@ Server::Server(node::Host* host, ServerOptions options)
       options_(std::move(options)),
       disk_(env::RealExecutors().NewExecutor("snapshots")),
       links_(options_.message_bytes_max, &host->cluster()),
-      replies_(kWaitingRepliesMax, kReplyLifetime, env::RealClock()),
-      peer_calls_(&links_),
-      peers_(host, &links_, &peer_calls_, &replies_, disk_.get(), options_.files),
+      replies_(ratis::kWaitingRepliesMax, ratis::kReplyLifetime, env::RealClock()),
+      peer_wire_(&links_, peer::kCallsMax),
+      raft_calls_(&links_, ratis::kCallsMax),
+      raft_streams_(&links_, ratis::kSendersMax),
+      peer_calls_(&peer_wire_),
+      peers_(host, {.calls = &raft_calls_,
+                    .streams = &raft_streams_,
+                    .peer_calls = &peer_calls_,
+                    .replies = &replies_,
+                    .disk = disk_.get(),
+                    .files = options_.files,
+                    .time = {&env::RealClock(), &env::RealRandom()}}),
       byte_lane_(&peer_calls_, host->options().self.id) {
   for (uint32_t i = 0; i < options_.lane_loops; ++i)
     lanes_.push_back(env::NewLoop(fmt::format("lane-{}", i)));

@@ -21,6 +21,7 @@
 
 #include "edge/byte_lane.h"
 #include "edge/grpc_listener.h"
+#include "edge/grpc_wire.h"
 #include "edge/health.h"
 #include "edge/peer/peer_calls.h"
 #include "edge/peer_links.h"
@@ -95,6 +96,7 @@ class Server {
   std::unique_ptr<env::Executor> disk_;  // snapshots: may block
   PeerLinks links_;
   ratis::ReplyTable replies_;
+  GrpcWire peer_wire_, raft_calls_, raft_streams_;
   peer::PeerCalls peer_calls_;
   ratis::PeerTransport peers_;
   ByteLane byte_lane_;

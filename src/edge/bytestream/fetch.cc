@@ -82,7 +82,7 @@ void ByteStreamFetcher::Fetch(const raft::Peer& to, const node::FetchWanted& wan
     return Post(reply_on, std::move(done),
                 absl::InvalidArgumentError(fmt::format("fetch of {} bytes", count)));
   if (count == 0) return Post(reply_on, std::move(done), Bytes());
-  auto context = in_flight_.Begin();
+  auto context = in_flight_.Begin(to.id);
   if (context == nullptr)
     return Post(reply_on, std::move(done), absl::UnavailableError("too many fetches, or stopping"));
   context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(kDeadlineMs));

@@ -129,7 +129,8 @@ class ByteStreamPart::Service final : public Base {
     RETURN_IF_ERROR(CheckRead(request));
     ASSIGN_OR_RETURN(const auto fetch, FetchTargetOf(context));
     if (fetch) {
-      RETURN_IF_ERROR(CheckServer(context, *host_, {.group = fetch->group, .from = {}, .target = {}}));
+      RETURN_IF_ERROR(
+          CheckServer(SaidIn(context), *host_, {.group = fetch->group, .from = {}, .target = {}}));
       host_->OpenUploadRead(*fetch, call->lane(), [call](auto source) { call->OnSource(std::move(source)); });
       return absl::OkStatus();
     }

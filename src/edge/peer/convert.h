@@ -11,6 +11,7 @@ namespace sluice::edge::peer {
 
 namespace pb = ::sluice::peer;
 
+inline constexpr uint32_t kFormatVersion = 1;
 inline constexpr int kHoldersMax = 256;
 inline constexpr size_t kInlineBytesMax = 1u << 20;
 

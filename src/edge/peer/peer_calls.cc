@@ -1,14 +1,10 @@
 #include "edge/peer/peer_calls.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "edge/peer/convert.h"
-#include "edge/peer/peer_service.h"
-#include "edge/status.h"
-#include "sluice/peer.grpc.pb.h"
-#include "wire/handshake.h"
+#include "edge/peer/methods.h"
 
 namespace sluice::edge::peer {
 namespace {
@@ -32,37 +28,14 @@ auto Outcome(absl::AnyInvocable<void(node::ClientReply)> done) {
 
 }  // namespace
 
-template <typename Request, typename Reply, typename Start, typename Then>
-void PeerCalls::Call(const raft::Peer& to, int deadline_ms, Request request, Start start,
-                     env::Executor* reply_on, Then then) {
-  struct State {
-    std::unique_ptr<pb::Peer::Stub> stub;
-    std::shared_ptr<grpc::ClientContext> context;
-    Request request;
-    Reply reply;
-    Then then;
-  };
-  auto state =
-      std::shared_ptr<State>(new State{nullptr, in_flight_.Begin(), std::move(request), {}, std::move(then)});
-  if (state->context == nullptr) {
-    reply_on->Post(
-        [state] { state->then(absl::UnavailableError("too many calls to other servers, or stopping")); });
-    return;
-  }
-  state->context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(deadline_ms));
-  state->context->AddMetadata(wire::kTargetKey, to.id.value);
-  state->stub = pb::Peer::NewStub(links_->Get(to.address, PeerLinks::kRequests));
-  start(*state->stub->async(), state->context.get(), &state->request, &state->reply,
-        [this, state, reply_on](const grpc::Status& status) {
-          reply_on->Post([state, status] {
-            if (status.ok()) {
-              state->then(std::move(state->reply));
-            } else {
-              state->then(FromGrpc(status));
-            }
-          });
-          in_flight_.End(state->context.get());
-        });
+template <typename Request, typename Reply, typename Then>
+void PeerCalls::Call(const raft::Peer& to, const Method<Request, Reply>& method, int deadline_ms,
+                     Request request, env::Executor* reply_on, Then then) {
+  wire_->Call({to.id, to.address}, method, deadline_ms, std::move(request),
+              [reply_on, then = std::move(then)](absl::StatusOr<Reply> reply) mutable {
+                reply_on->Post(
+                    [then = std::move(then), reply = std::move(reply)]() mutable { then(std::move(reply)); });
+              });
 }
 
 void PeerCalls::Hello(const raft::Peer& to, const PeerId& self, const ClusterId& cluster,
@@ -79,9 +52,7 @@ void PeerCalls::Hello(const raft::Peer& to, const PeerId& self, const ClusterId&
     if (!absl::IsUnimplemented(reply.status())) return done(reply.status());
     done(absl::FailedPreconditionError("it has no peer service, so it is no sluice server"));
   };
-  Call<pb::HelloRequest, pb::HelloReply>(
-      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Hello(a...); }, reply_on,
-      std::move(then));
+  Call(to, kHello, kShortDeadlineMs, std::move(request), reply_on, std::move(then));
 }
 
 void PeerCalls::Have(const raft::Peer& to, const GroupId& group, const UploadId& upload,
@@ -93,9 +64,7 @@ void PeerCalls::Have(const raft::Peer& to, const GroupId& group, const UploadId&
     if (!reply.ok()) return done(reply.status());
     done(FromProto(*reply));
   };
-  Call<pb::HaveRequest, pb::HaveReply>(
-      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Have(a...); }, reply_on,
-      std::move(then));
+  Call(to, kHave, kShortDeadlineMs, std::move(request), reply_on, std::move(then));
 }
 
 void PeerCalls::TellSealed(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
@@ -106,9 +75,7 @@ void PeerCalls::TellSealed(const raft::Peer& to, const GroupId& group, const nod
   auto then = [done = std::move(done)](absl::StatusOr<pb::SealedReply> reply) mutable {
     done(reply.status());
   };
-  Call<pb::SealedRequest, pb::SealedReply>(
-      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Sealed(a...); }, reply_on,
-      std::move(then));
+  Call(to, kSealed, kShortDeadlineMs, std::move(request), reply_on, std::move(then));
 }
 
 void PeerCalls::OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
@@ -123,9 +90,7 @@ void PeerCalls::OrderFetch(const raft::Peer& to, const GroupId& group, const nod
   // As long as the bytes need, at a megabyte a second.
   const auto deadline_ms =
       static_cast<int>(kLongDeadlineMs + std::min<uint64_t>(upload.sealed.length >> 10, 3'600'000));
-  Call<pb::OrderFetchRequest, pb::HaveReply>(
-      to, deadline_ms, std::move(request), [](auto& async, auto... a) { async.OrderFetch(a...); }, reply_on,
-      std::move(then));
+  Call(to, kOrderFetch, deadline_ms, std::move(request), reply_on, std::move(then));
 }
 
 void PeerCalls::QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
@@ -137,9 +102,7 @@ void PeerCalls::QueryWrite(const raft::Peer& to, const GroupId& group, const std
     if (!reply.ok()) return done(reply.status());
     done(FromProto(*reply));
   };
-  Call<pb::QueryWriteRequest, pb::QueryWriteReply>(
-      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.QueryWrite(a...); },
-      reply_on, std::move(then));
+  Call(to, kQueryWrite, kShortDeadlineMs, std::move(request), reply_on, std::move(then));
 }
 
 void PeerCalls::Recall(const raft::Peer& to, const GroupId& group, const PeerId& self,
@@ -154,27 +117,21 @@ void PeerCalls::Recall(const raft::Peer& to, const GroupId& group, const PeerId&
     if (!reply.ok()) return done(reply.status());
     done(FromProto(*reply));
   };
-  Call<pb::RecallRequest, pb::RecallReply>(
-      to, kShortDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Recall(a...); }, reply_on,
-      std::move(then));
+  Call(to, kRecall, kShortDeadlineMs, std::move(request), reply_on, std::move(then));
 }
 
 void PeerCalls::Publish(const raft::Peer& to, const node::PublishRequest& publish, env::Executor* reply_on,
                         absl::AnyInvocable<void(node::ClientReply)> done) {
   pb::PublishRequest request;
   ToProto(publish, &request);
-  Call<pb::PublishRequest, pb::Outcome>(
-      to, kLongDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Publish(a...); }, reply_on,
-      Outcome(std::move(done)));
+  Call(to, kPublish, kLongDeadlineMs, std::move(request), reply_on, Outcome(std::move(done)));
 }
 
 void PeerCalls::Remove(const raft::Peer& to, const node::RemoveRequest& remove, env::Executor* reply_on,
                        absl::AnyInvocable<void(node::ClientReply)> done) {
   pb::RemoveRequest request;
   ToProto(remove, &request);
-  Call<pb::RemoveRequest, pb::Outcome>(
-      to, kLongDeadlineMs, std::move(request), [](auto& async, auto... a) { async.Remove(a...); }, reply_on,
-      Outcome(std::move(done)));
+  Call(to, kRemove, kLongDeadlineMs, std::move(request), reply_on, Outcome(std::move(done)));
 }
 
 }  // namespace sluice::edge::peer

@@ -1,15 +1,14 @@
 // Calls of sluice's own peer service to other servers:
 // everything of node::ByteTransport that carries no payload.
 //
-//   PeerCalls calls(&links);  calls.Have(peer, group, upload, &executor, done);  calls.Stop();
+//   PeerCalls calls(&wire);  calls.Have(peer, group, upload, &executor, done);  calls.Stop();
 //
 // Threading: any thread; results are posted to the executor that the caller names, exactly once each.
-// Bounded: beyond kCallsMax calls under way, and after Stop, UNAVAILABLE at once. Failure: a status after the
+// Bounded: beyond the wire's kCallsMax calls under way, and after Stop, UNAVAILABLE at once. Failure: a status after the
 // deadline at the latest.
 #pragma once
 
-#include "edge/in_flight.h"
-#include "edge/peer_links.h"
+#include "edge/peer_wire.h"
 #include "env/executor.h"
 #include "node/host.h"
 #include "node/transports.h"
@@ -23,7 +22,7 @@ class PeerCalls {
   template <typename T>
   using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
-  explicit PeerCalls(PeerLinks* links) : links_(links) {}
+  explicit PeerCalls(PeerWire* wire) : wire_(wire) {}
   ~PeerCalls() { Stop(); }
 
   // Whether `to` is a sluice server, and the one that is meant: FAILED_PRECONDITION if it answers and is not.
@@ -45,16 +44,15 @@ class PeerCalls {
   void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,
               absl::AnyInvocable<void(node::ClientReply)> done);
   // Cancels what is under way and waits for it.
-  void Stop() { in_flight_.Stop(); }
+  void Stop() { wire_->Stop(); }
 
  private:
-  // Starts `method` of the peer's service; `then` gets the reply or an error, on `reply_on`.
-  template <typename Request, typename Reply, typename Start, typename Then>
-  void Call(const raft::Peer& to, int deadline_ms, Request request, Start start, env::Executor* reply_on,
-            Then then);
+  // `then` gets the reply or an error, on `reply_on`.
+  template <typename Request, typename Reply, typename Then>
+  void Call(const raft::Peer& to, const Method<Request, Reply>& method, int deadline_ms, Request request,
+            env::Executor* reply_on, Then then);
 
-  PeerLinks* const links_;
-  InFlight in_flight_{kCallsMax, links_->cluster()};
+  PeerWire* const wire_;
 };
 
 }  // namespace sluice::edge::peer

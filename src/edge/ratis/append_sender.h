@@ -3,30 +3,33 @@
 //
 //   sender->Send(append);        // false: dropped; the core must probe
 //
-// Threading: any thread; replies step the host from gRPC's threads. Ownership: shared by
-// the table of senders and the call that is open. Failure: a broken or silent stream loses what it carried,
+// Threading: any thread; replies step the host from threads of the wire. Ownership: shared by
+// the table of senders and the stream that is open. Failure: a broken or silent stream loses what it carried,
 // says Unreachable once, and is not reopened before its pause is over.
 #pragma once
 
 #include <memory>
 #include <mutex>
 
-#include "edge/in_flight.h"
+#include "edge/peer_wire.h"
 #include "edge/ratis/convert.h"
 #include "env/clock.h"
 #include "env/random.h"
 #include "node/host.h"
-#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
 inline constexpr uint64_t kAppendQueueBytesMax = 32u << 20;
 
+// Time and chance: the real ones, or the simulator's.
+struct TimeSeams {
+  const env::Clock* clock;
+  env::Random* random;
+};
+
 class AppendSender : public std::enable_shared_from_this<AppendSender> {
  public:
-  using Stub = ::sluice::ratis::grpc::RaftServerProtocolService::Stub;
-
-  AppendSender(node::Host* host, GroupId group, PeerId peer, std::shared_ptr<Stub> stub, InFlight* in_flight);
+  AppendSender(node::Host* host, GroupId group, WireTo to, PeerWire* wire, TimeSeams time);
   ~AppendSender();
 
   bool Send(const raft::AppendRequest& append);
@@ -36,23 +39,23 @@ class AppendSender : public std::enable_shared_from_this<AppendSender> {
   void Close();
 
  private:
-  class Call;
   // With the lock held; nullptr while the pause after a failure lasts, or when the server is stopping.
-  std::shared_ptr<Call> OpenCall();
+  std::shared_ptr<OutgoingStream> OpenStream();
   // A stream that was opened before this server's cluster was known, to be cancelled without the lock.
-  std::shared_ptr<Call> TakeStale();
+  std::shared_ptr<OutgoingStream> TakeStale();
   void OnReply(const pb::AppendEntriesReplyProto& reply);
-  void OnCallEnded(const Call* call, const grpc::Status& status);
+  void OnStreamEnded(uint64_t number, const absl::Status& status);
 
   node::Host* const host_;
   const GroupId group_;
-  const PeerId peer_;
-  const std::shared_ptr<Stub> stub_;  // shared with all senders to the peer
-  InFlight* const in_flight_;
+  const WireTo to_;
+  PeerWire* const wire_;
+  const TimeSeams time_;
 
-  std::mutex mutex_;  // guards all below
-  std::shared_ptr<Call> call_;
-  ClusterId said_;  // when the call was opened
+  std::mutex mutex_;                        // guards all below
+  std::shared_ptr<OutgoingStream> stream_;  // shared with the wire
+  uint64_t streams_ = 0;                    // opened so far: the number of the last one
+  ClusterId said_;                          // when the stream was opened
   env::Instant retry_at_{};
   env::Duration pause_{};
   uint64_t unanswered_ = 0;

@@ -180,11 +180,17 @@ CallFailure Unsupported(std::string description) {
 CallFailure ResourceUnavailable(std::string description) {
   return WithClass(RATIS_EXCEPTION("ResourceUnavailableException"), std::move(description));
 }
+CallFailure Refused(const absl::Status& why) {
+  return {static_cast<grpc::StatusCode>(why.raw_code()), "", std::string(Message(why))};
+}
 CallFailure Stopping() { return {grpc::StatusCode::UNAVAILABLE, "", "the server is stopping"}; }
+
+grpc::Status StatusOf(const CallFailure& failure) { return {failure.code, Describe(failure.description)}; }
 
 grpc::Status EndCall(grpc::CallbackServerContext& context, const CallFailure& failure) {
   if (!failure.exception.empty()) context.AddTrailingMetadata("exception-type", failure.exception);
-  return {failure.code, Describe(failure.description)};
+  for (const auto& [key, value] : failure.trailers) context.AddTrailingMetadata(key, value);
+  return StatusOf(failure);
 }
 
 void FillHeader(const ReplyContext& context, bool success, pb::RaftRpcReplyProto* out) {

@@ -14,6 +14,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "edge/ratis/convert.h"
 #include "node/request.h"
@@ -56,14 +58,18 @@ struct CallFailure {
   grpc::StatusCode code = grpc::StatusCode::INTERNAL;
   std::string exception;  // Java class for the trailer; empty: none
   std::string description;
+  std::vector<std::pair<std::string, std::string>> trailers = {};  // further ones
 };
 CallFailure GroupMismatch(const PeerId& self, const GroupId& group);
 CallFailure IllegalState(std::string description);     // java.lang.IllegalStateException
 CallFailure IllegalArgument(std::string description);  // java.lang.IllegalArgumentException
 CallFailure Unsupported(std::string description);      // java.lang.UnsupportedOperationException
 CallFailure ResourceUnavailable(std::string description);
-CallFailure Stopping();  // UNAVAILABLE: the client goes to another server
+CallFailure Refused(
+    const absl::Status& why);  // with its own code, which a Java client takes for a broken call
+CallFailure Stopping();        // UNAVAILABLE: the client goes to another server
 
+grpc::Status StatusOf(const CallFailure& failure);
 // Adds the trailers and gives the status to finish with.
 grpc::Status EndCall(grpc::CallbackServerContext& context, const CallFailure& failure);
 

@@ -5,8 +5,8 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "edge/ratis/methods.h"
 #include "edge/ratis/snapshot_sender.h"
-#include "edge/status.h"
 
 namespace sluice::edge::ratis {
 namespace {
@@ -24,15 +24,13 @@ Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 }  // namespace
 
-PeerTransport::PeerTransport(node::Host* host, PeerLinks* links, peer::PeerCalls* calls, ReplyTable* replies,
-                             env::Executor* disk, env::Files* files)
-    : host_(host), links_(links), calls_(calls), replies_(replies), disk_(disk), files_(files) {}
+PeerTransport::PeerTransport(node::Host* host, Parts parts) : host_(host), parts_(parts) {}
 
 PeerTransport::~PeerTransport() { Stop(); }
 
 void PeerTransport::Stop() {
-  in_flight_.Stop();
-  streams_.Stop();
+  parts_.calls->Stop();
+  parts_.streams->Stop();
 }
 
 void PeerTransport::Send(const GroupId& group, const raft::Peer& to, raft::Message message) {
@@ -44,19 +42,15 @@ void PeerTransport::Send(const GroupId& group, const raft::Peer& to, raft::Messa
                  // A reply goes back the way its request came.
                  [&](auto& reply) {
                    const uint64_t token = reply.call;
-                   if (!replies_->Answer(token, std::move(reply)))
+                   if (!parts_.replies->Answer(token, std::move(reply)))
                      LogDebug("nobody waits for reply {}", token);
                  },
              },
              message);
 }
 
-std::unique_ptr<PeerTransport::Service::Stub> PeerTransport::Stub(const raft::Peer& to, PeerLinks::Use use) {
-  return Service::NewStub(links_->Get(to.address, use));
-}
-
 std::shared_ptr<AppendSender> PeerTransport::Sender(const GroupId& group, const raft::Peer& to,
-                                                    PeerLinks::Use use) {
+                                                    bool heartbeats) {
   static Counter& refused =
       NewCounter("sluice_peer_streams_refused_total", "Appends that found no room for one more stream");
   std::optional<std::shared_ptr<AppendSender>> let_go;
@@ -64,11 +58,12 @@ std::shared_ptr<AppendSender> PeerTransport::Sender(const GroupId& group, const 
   bool say_so = false;
   {
     std::lock_guard lock(mutex_);
-    const env::Instant now = env::RealClock().MonotonicNow();
+    const env::Instant now = parts_.time.clock->MonotonicNow();
     const auto make = [&] {
-      return std::make_shared<AppendSender>(host_, group, to.id, Stub(to, use), &streams_);
+      return std::make_shared<AppendSender>(host_, group, WireTo{to.id, to.address, heartbeats},
+                                            parts_.streams, parts_.time);
     };
-    if (auto* found = senders_.Get({group, to.id, to.address, use}, now, make, &let_go)) {
+    if (auto* found = senders_.Get({group, to.id, to.address, heartbeats}, now, make, &let_go)) {
       sender = *found;
     } else if (now >= next_refusal_log_) {
       next_refusal_log_ = now + kRefusalLogPause;
@@ -89,42 +84,25 @@ std::shared_ptr<AppendSender> PeerTransport::Sender(const GroupId& group, const 
 void PeerTransport::SendAppend(const GroupId& group, const raft::Peer& to,
                                const raft::AppendRequest& append) {
   const bool heartbeat = append.entries.empty();
-  const std::shared_ptr<AppendSender> sender =
-      Sender(group, to, heartbeat ? PeerLinks::kHeartbeats : PeerLinks::kRequests);
+  const std::shared_ptr<AppendSender> sender = Sender(group, to, heartbeat);
   if (heartbeat && sender != nullptr) {
     sender->CheckSilence();
-    if (const auto requests = Sender(group, to, PeerLinks::kRequests)) requests->CheckSilence();
+    if (const auto requests = Sender(group, to, false)) requests->CheckSilence();
   }
   if (sender == nullptr || !sender->Send(append)) host_->Unreachable(group, to.id);
 }
 
-template <typename Request, typename Reply, typename Start, typename Then>
-void PeerTransport::Call(const GroupId& group, const raft::Peer& to, int deadline_ms, Request request,
-                         Start start, Then then) {
-  struct State {
-    std::unique_ptr<Service::Stub> stub;
-    std::shared_ptr<grpc::ClientContext> context;
-    Request request;
-    Reply reply;
-  };
-  auto state = std::make_shared<State>();  // shared: the callback must be copyable
-  state->context = in_flight_.Begin();
-  if (state->context == nullptr) return host_->Unreachable(group, to.id);
-  state->context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(deadline_ms));
-  state->stub = Stub(to, PeerLinks::kRequests);
-  state->request = std::move(request);
-  ToProto(ServerHeader{host_->options().self.id, group, 0}, to.id, state->request.mutable_server_request());
-  start(*state->stub->async(), state->context.get(), &state->request, &state->reply,
-        [this, state, group, peer = to.id, then](const grpc::Status& status) {
-          if (status.ok()) {
-            Step(group, peer, then(state->reply));
-          } else {
-            LogDebug("call to {}: {}", peer.value, Printable(status.error_message()));
-            host_->cluster().TellRefused(peer, FromGrpc(status));
-            host_->Unreachable(group, peer);
-          }
-          in_flight_.End(state->context.get());
-        });
+template <typename Request, typename Reply, typename Then>
+void PeerTransport::Call(const GroupId& group, const raft::Peer& to, const Method<Request, Reply>& method,
+                         int deadline_ms, Request request, Then then) {
+  ToProto(ServerHeader{host_->options().self.id, group, 0}, to.id, request.mutable_server_request());
+  parts_.calls->Call({to.id, to.address}, method, deadline_ms, std::move(request),
+                     [this, group, peer = to.id, then](const absl::StatusOr<Reply>& reply) {
+                       if (reply.ok()) return Step(group, peer, then(*reply));
+                       LogDebug("call to {}: {}", peer.value, Printable(Message(reply.status())));
+                       host_->cluster().TellRefused(peer, reply.status());
+                       host_->Unreachable(group, peer);
+                     });
 }
 
 void PeerTransport::Step(const GroupId& group, const PeerId& from, absl::StatusOr<raft::Message> reply) {
@@ -136,13 +114,11 @@ void PeerTransport::Step(const GroupId& group, const PeerId& from, absl::StatusO
 void PeerTransport::SendVote(const GroupId& group, const raft::Peer& to, const raft::VoteRequest& vote) {
   pb::RequestVoteRequestProto request;
   ToProto(vote, &request);
-  Call<pb::RequestVoteRequestProto, pb::RequestVoteReplyProto>(
-      group, to, kVoteDeadlineMs, std::move(request),
-      [](auto& async, auto... arguments) { async.requestVote(arguments...); },
-      [vote](const pb::RequestVoteReplyProto& reply) -> absl::StatusOr<raft::Message> {
-        ASSIGN_OR_RETURN(raft::VoteReply voted, FromProto(reply, vote));
-        return raft::Message(voted);
-      });
+  Call(group, to, kRequestVote, kVoteDeadlineMs, std::move(request),
+       [vote](const pb::RequestVoteReplyProto& reply) -> absl::StatusOr<raft::Message> {
+         ASSIGN_OR_RETURN(raft::VoteReply voted, FromProto(reply, vote));
+         return raft::Message(voted);
+       });
 }
 
 void PeerTransport::SendReadIndex(const GroupId& group, const raft::Peer& to,
@@ -157,22 +133,19 @@ void PeerTransport::SendReadIndex(const GroupId& group, const raft::Peer& to,
   header->set_reply_id(to.id.value);
   header->mutable_raft_group_id()->set_id(id.data(), id.size());
   header->set_call_id(ask.call);
-  Call<pb::ReadIndexRequestProto, pb::ReadIndexReplyProto>(
-      group, to, kReadIndexDeadlineMs, std::move(request),
-      [](auto& async, auto... arguments) { async.readIndex(arguments...); },
-      [call = ask.call](const pb::ReadIndexReplyProto& reply) -> absl::StatusOr<raft::Message> {
-        ASSIGN_OR_RETURN(raft::ReadIndexReply read, FromProto(reply, call));
-        return raft::Message(read);
-      });
+  Call(group, to, kReadIndex, kReadIndexDeadlineMs, std::move(request),
+       [call = ask.call](const pb::ReadIndexReplyProto& reply) -> absl::StatusOr<raft::Message> {
+         ASSIGN_OR_RETURN(raft::ReadIndexReply read, FromProto(reply, call));
+         return raft::Message(read);
+       });
 }
 
 void PeerTransport::SendTimeoutNow(const GroupId& group, const raft::Peer& to,
                                    const raft::TimeoutNow& message) {
   pb::StartLeaderElectionRequestProto request;
   ToProto(message, &request);
-  Call<pb::StartLeaderElectionRequestProto, pb::StartLeaderElectionReplyProto>(
-      group, to, kVoteDeadlineMs, std::move(request),
-      [](auto& async, auto... arguments) { async.startLeaderElection(arguments...); },
+  Call(
+      group, to, kStartLeaderElection, kVoteDeadlineMs, std::move(request),
       [call = message.call](const pb::StartLeaderElectionReplyProto& reply) -> absl::StatusOr<raft::Message> {
         return raft::Message(raft::TimeoutNowReply{.call = call, .accepted = reply.server_reply().success()});
       });
@@ -190,11 +163,17 @@ void PeerTransport::SendSnapshot(const node::SnapshotOffer& offer, const raft::P
                                                            Printable(Message(known)))));
     }
     StartSnapshotSender({.self = host_->options().self.id, .to = to.id, .offer = offer},
-                        Stub(to, PeerLinks::kRequests), &in_flight_, disk_, files_, std::move(finish));
+                        {.wire = parts_.calls,
+                         .to = {to.id, to.address},
+                         .disk = parts_.disk,
+                         .files = parts_.files,
+                         .clock = parts_.time.clock},
+                        std::move(finish));
   };
   // A Java server takes any snapshot whose MD5 is right, and reads ours as its machine's state.
   if (offer.foreign_members) {
-    return calls_->Hello(to, host_->options().self.id, host_->cluster().said(), disk_, std::move(start));
+    return parts_.peer_calls->Hello(to, host_->options().self.id, host_->cluster().said(), parts_.disk,
+                                    std::move(start));
   }
   start(absl::OkStatus());
 }

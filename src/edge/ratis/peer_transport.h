@@ -1,9 +1,9 @@
 // node::PeerTransport over Ratis' server protocol: append streams, unary votes, snapshots in chunks.
 //
-//   PeerTransport peers(host, &links, &calls, &replies, disk, files);   host->Start(&peers, ...);   peers.Stop();
+//   PeerTransport peers(host, {.calls = &wire, ...});   host->Start(&peers, ...);   peers.Stop();
 //
-// Threading: Send from any thread, never blocks. Ownership: links, calls, replies, disk and files must outlive
-// Stop(), which cancels every call under way and waits for its end. Failure: what cannot be sent is dropped
+// Threading: Send from any thread, never blocks. Ownership: the parts must outlive Stop(), which cancels every
+// call under way and waits for its end. Failure: what cannot be sent is dropped
 // and reported by Host::Unreachable, so that the core probes.
 #pragma once
 
@@ -11,9 +11,8 @@
 #include <mutex>
 #include <tuple>
 
-#include "edge/in_flight.h"
 #include "edge/peer/peer_calls.h"
-#include "edge/peer_links.h"
+#include "edge/peer_wire.h"
 #include "edge/ratis/append_sender.h"
 #include "edge/ratis/reply_table.h"
 #include "edge/recent_table.h"
@@ -31,8 +30,16 @@ inline constexpr env::Duration kSenderKept = std::chrono::seconds(30);
 
 class PeerTransport final : public node::PeerTransport {
  public:
-  PeerTransport(node::Host* host, PeerLinks* links, peer::PeerCalls* calls, ReplyTable* replies,
-                env::Executor* disk, env::Files* files);
+  struct Parts {
+    PeerWire* calls;    // at most kCallsMax at a time
+    PeerWire* streams;  // at most kSendersMax; apart: votes do not wait for streams, nor the other way round
+    peer::PeerCalls* peer_calls;
+    ReplyTable* replies;
+    env::Executor* disk;  // may block
+    env::Files* files;
+    TimeSeams time;
+  };
+  PeerTransport(node::Host* host, Parts parts);
   ~PeerTransport() override;
 
   void Send(const GroupId& group, const raft::Peer& to, raft::Message message) override;
@@ -41,35 +48,25 @@ class PeerTransport final : public node::PeerTransport {
   void Stop();
 
  private:
-  using Service = ::sluice::ratis::grpc::RaftServerProtocolService;
-
   void SendAppend(const GroupId& group, const raft::Peer& to, const raft::AppendRequest& append);
   void SendVote(const GroupId& group, const raft::Peer& to, const raft::VoteRequest& vote);
   void SendReadIndex(const GroupId& group, const raft::Peer& to, const raft::ReadIndexRequest& request);
   void SendTimeoutNow(const GroupId& group, const raft::Peer& to, const raft::TimeoutNow& request);
   void Step(const GroupId& group, const PeerId& from, absl::StatusOr<raft::Message> reply);
   // Null if there are too many.
-  std::shared_ptr<AppendSender> Sender(const GroupId& group, const raft::Peer& to, PeerLinks::Use use);
-  std::unique_ptr<Service::Stub> Stub(const raft::Peer& to, PeerLinks::Use use);
-  // A unary call in an object of its own, which dies with its answer.
-  template <typename Request, typename Reply, typename Start, typename Then>
-  void Call(const GroupId& group, const raft::Peer& to, int deadline_ms, Request request, Start start,
-            Then then);
+  std::shared_ptr<AppendSender> Sender(const GroupId& group, const raft::Peer& to, bool heartbeats);
+  // A unary call; `then` makes the message of the reply.
+  template <typename Request, typename Reply, typename Then>
+  void Call(const GroupId& group, const raft::Peer& to, const Method<Request, Reply>& method, int deadline_ms,
+            Request request, Then then);
 
   node::Host* const host_;
-  PeerLinks* const links_;
-  peer::PeerCalls* const calls_;
-  ReplyTable* const replies_;
-  env::Executor* const disk_;
-  env::Files* const files_;
-  InFlight in_flight_{kCallsMax, &host_->cluster()};
-  // Apart: votes do not wait for streams, nor the other way round.
-  InFlight streams_{kSendersMax, &host_->cluster()};
+  const Parts parts_;
   std::mutex mutex_;  // guards the next
   env::Instant next_refusal_log_{};
-  // By address too: a peer that moved gets new streams. Shared with the calls that are open.
-  RecentTable<std::tuple<GroupId, PeerId, std::string, PeerLinks::Use>, std::shared_ptr<AppendSender>>
-      senders_{kSendersMax, kSenderKept};
+  // By address too: a peer that moved gets new streams. Shared with the streams that are open.
+  RecentTable<std::tuple<GroupId, PeerId, std::string, bool>, std::shared_ptr<AppendSender>> senders_{
+      kSendersMax, kSenderKept};
 };
 
 }  // namespace sluice::edge::ratis

@@ -10,6 +10,7 @@
 // Bounded: Add gives 0 beyond `waiting_max`, after it has forgotten what is too old.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -22,6 +23,9 @@
 #include "raft/types.h"
 
 namespace sluice::edge::ratis {
+
+inline constexpr size_t kWaitingRepliesMax = 65'536;
+inline constexpr env::Duration kReplyLifetime = std::chrono::seconds(10);
 
 class ReplyTable {
  public:

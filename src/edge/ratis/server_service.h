@@ -1,12 +1,10 @@
-// RaftServerProtocolService: what other servers of a group ask of this one.
+// RaftServerProtocolService over gRPC: carries what ServerHandlers, AppendIntake and SnapshotSink say.
 //
 //   ServerService service(host, &replies, &disk, files);  builder.RegisterService(&service);
 //   replies.Answer(token, message);   // the core's answers, which come through PeerTransport::Send
 //
 // Threading: gRPC's threads parse and step; answers are written from the group's shard. Ownership: calls own
-// themselves through OpenCalls; the service must live until the grpc::Server is shut down. Whatever cannot be
-// right ends the call with a status and trailers and reaches no group. Bounds: kAppendsMax unanswered
-// requests per call (reading pauses).
+// themselves through OpenCalls; the service must live until the grpc::Server is shut down.
 #pragma once
 
 #include <memory>
@@ -14,6 +12,7 @@
 #include "edge/open_calls.h"
 #include "edge/ratis/errors.h"
 #include "edge/ratis/reply_table.h"
+#include "edge/ratis/server_handlers.h"
 #include "edge/ratis/snapshot_receiver.h"
 #include "env/executor.h"
 #include "env/files.h"
@@ -22,7 +21,6 @@
 
 namespace sluice::edge::ratis {
 
-inline constexpr size_t kAppendsMax = 256;
 inline constexpr size_t kServerCallsMax = 16'384;  // append streams: two of each group that follows
 
 class AppendCall;
@@ -53,6 +51,7 @@ class ServerService final : public ::sluice::ratis::grpc::RaftServerProtocolServ
  private:
   node::Host* const host_;
   ReplyTable* const replies_;
+  ServerHandlers handlers_;
   env::Executor* const disk_;
   env::Files* const files_;
   const std::shared_ptr<OpenCalls<AppendCall>> appends_;          // shared with the calls

@@ -104,8 +104,16 @@ void SnapshotSource::OnReply(const pb::InstallSnapshotReplyProto& reply) {
 
 // --- Receiving ---------------------------------------------------------------------------------------------
 
-SnapshotSink::SnapshotSink(node::Host* host, env::Executor* disk, env::Files* files, std::string path)
-    : host_(host), disk_(disk), files_(files), path_(std::move(path)) {}
+SnapshotSink::SnapshotSink(node::Host* host, env::Executor* disk, env::Files* files, std::string path,
+                           CallerSays says)
+    : host_(host), disk_(disk), files_(files), path_(std::move(path)), says_(std::move(says)) {}
+
+CallFailure SnapshotSink::FailureOf(const absl::Status& status) const {
+  if (absl::IsNotFound(status)) return GroupMismatch(host_->options().self.id, header_.group);
+  if (absl::IsInvalidArgument(status)) return IllegalArgument(std::string(Message(status)));
+  if (absl::IsUnavailable(status)) return Refused(status);
+  return IllegalState(std::string(Message(status)));
+}
 
 void SnapshotSink::DropFile() {
   file_.reset();
@@ -129,6 +137,11 @@ void SnapshotSink::Fail(const absl::Status& status, Reply reply) {
 void SnapshotSink::OnChunk(Chunk chunk, Reply reply) {
   auto header = FromProto(chunk.server_request());
   if (!header.ok()) return Fail(header.status(), std::move(reply));
+  const absl::Status same = CheckServer(
+      says_, *host_,
+      {.group = header->group, .from = header->from, .target = {chunk.server_request().reply_id()}});
+  if (!same.ok()) return Fail(same, std::move(reply));
+  if (next_chunk_ == 0) header_.group = header->group;
   if (!host_->HasGroup(header->group)) {
     return Fail(absl::NotFoundError(header->group.ToString()), std::move(reply));
   }

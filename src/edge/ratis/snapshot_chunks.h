@@ -4,7 +4,7 @@
 //   SnapshotSource source(plan, &files);
 //   while (chunk = source.Next()) send(*chunk);      source.OnReply(reply);     source.outcome()
 //
-//   auto sink = std::make_shared<SnapshotSink>(&host, &disk, &files, path);
+//   auto sink = std::make_shared<SnapshotSink>(&host, &disk, &files, path, says);
 //   sink->OnChunk(chunk, [](absl::StatusOr<pb::InstallSnapshotReplyProto> reply, bool last) { ... });
 //
 // Chunks are at most kChunkBytes, kUnansweredChunks of them unanswered, MD5 with the last one. The receiver asks
@@ -19,7 +19,9 @@
 
 #include "absl/functional/any_invocable.h"
 #include "base/digest.h"
+#include "edge/handshake.h"
 #include "edge/ratis/convert.h"
+#include "edge/ratis/errors.h"
 #include "env/executor.h"
 #include "env/files.h"
 #include "node/host.h"
@@ -70,16 +72,17 @@ class SnapshotSource {
 
 class SnapshotSink : public std::enable_shared_from_this<SnapshotSink> {
  public:
-  // The answer to a chunk, on `disk`; with `last` nothing more is taken. A status: the call ends with it.
-  // NOT_FOUND: the group is not here. UNAVAILABLE: not now, and nothing is wrong with the snapshot.
+  // The answer to a chunk, on `disk`; with `last` nothing more is taken. A status: the call ends with its
+  // FailureOf. NOT_FOUND: the group is not here. UNAVAILABLE: not now, and nothing is wrong with the snapshot.
   using Reply = absl::AnyInvocable<void(absl::StatusOr<pb::InstallSnapshotReplyProto> reply, bool last)>;
 
   // What comes is written to `path`, a file of our own naming in the host's folder: names that the peer gives
   // are compared, never opened.
-  SnapshotSink(node::Host* host, env::Executor* disk, env::Files* files, std::string path);
+  SnapshotSink(node::Host* host, env::Executor* disk, env::Files* files, std::string path, CallerSays says);
 
   // One after another: the next after the answer.
   void OnChunk(pb::InstallSnapshotRequestProto chunk, Reply reply);
+  CallFailure FailureOf(const absl::Status& status) const;
   // The peer is gone. A snapshot that came whole is installed all the same.
   void Drop();
 
@@ -99,6 +102,7 @@ class SnapshotSink : public std::enable_shared_from_this<SnapshotSink> {
   env::Executor* const disk_;
   env::Files* const files_;
   const std::string path_;
+  const CallerSays says_;
   ServerHeader header_;
   Term leader_term_;
   std::string request_id_;

@@ -3,9 +3,6 @@
 #include <atomic>
 #include <utility>
 
-#include "edge/handshake.h"
-#include "edge/status.h"
-
 namespace sluice::edge::ratis {
 namespace {
 
@@ -20,10 +17,10 @@ SnapshotReceiver::SnapshotReceiver(grpc::CallbackServerContext* context, node::H
                                    env::Executor* disk, env::Files* files,
                                    std::shared_ptr<OpenCalls<SnapshotReceiver>> calls)
     : BidiCall(context, 1u << 20),
-      host_(host),
       disk_(disk),
       calls_(std::move(calls)),
-      sink_(std::make_shared<SnapshotSink>(host, disk, files, NewPath(host->snapshot_dir()))) {}
+      sink_(std::make_shared<SnapshotSink>(host, disk, files, NewPath(host->snapshot_dir()),
+                                           SaidIn(*context))) {}
 
 SnapshotReceiver::~SnapshotReceiver() = default;
 
@@ -35,17 +32,6 @@ void SnapshotReceiver::OnReadDone(bool ok) {
     }
     if (self->ending()) return;
     self->answering_ = true;
-    if (const auto header = FromProto(self->request_.server_request()); header.ok()) {
-      self->group_ = header->group;
-      const absl::Status same = CheckServer(*self->context_, *self->host_,
-                                            {.group = header->group,
-                                             .from = header->from,
-                                             .target = {self->request_.server_request().reply_id()}});
-      if (!same.ok()) {
-        self->answering_ = false;
-        return self->End([same] { return ToGrpc(same); });
-      }
-    }
     self->sink_->OnChunk(std::move(self->request_),
                          [self](absl::StatusOr<pb::InstallSnapshotReplyProto> reply, bool last) {
                            self->OnAnswer(std::move(reply), last);
@@ -56,12 +42,7 @@ void SnapshotReceiver::OnReadDone(bool ok) {
 void SnapshotReceiver::OnAnswer(absl::StatusOr<pb::InstallSnapshotReplyProto> reply, bool last) {
   answering_ = false;
   const absl::Status& status = reply.status();
-  if (absl::IsNotFound(status)) return Fail(GroupMismatch(host_->options().self.id, group_));
-  if (absl::IsInvalidArgument(status)) return Fail(IllegalArgument(std::string(Message(status))));
-  if (absl::IsUnavailable(status)) {
-    return Fail({grpc::StatusCode::UNAVAILABLE, "", std::string(Message(status))});
-  }
-  if (!status.ok()) return Fail(IllegalState(std::string(Message(status))));
+  if (!status.ok()) return Fail(sink_->FailureOf(status));
   Write(*std::move(reply));
   if (last) return End([] { return grpc::Status::OK; });
   Read();

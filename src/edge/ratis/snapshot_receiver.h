@@ -34,11 +34,9 @@ class SnapshotReceiver final
   void OnAnswer(absl::StatusOr<pb::InstallSnapshotReplyProto> reply, bool last);
   void Fail(CallFailure failure);
 
-  node::Host* const host_;
   env::Executor* const disk_;
   const std::shared_ptr<OpenCalls<SnapshotReceiver>> calls_;
   const std::shared_ptr<SnapshotSink> sink_;  // used on `disk`; what the host owes an answer to holds it, too
-  GroupId group_;                             // of the last chunk
   bool answering_ = false;                    // used on `disk`
 };
 

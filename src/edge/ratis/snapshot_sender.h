@@ -1,6 +1,6 @@
 // Brings one snapshot file to a follower: a call of installSnapshot that carries what a SnapshotSource says.
 //
-//   StartSnapshotSender(plan, std::move(stub), &in_flight, &disk, &files, [](absl::Status done) { ... });
+//   StartSnapshotSender(plan, {.wire = &wire, ...}, [](absl::Status done) { ... });
 //
 // Threading: files are read, and everything is decided, on `disk`, which may block. The object owns itself and
 // dies after `done`, which is called exactly once, on `disk` or in the call: ok when the follower has installed
@@ -12,18 +12,22 @@
 #include <chrono>
 #include <memory>
 
-#include "edge/in_flight.h"
+#include "edge/peer_wire.h"
 #include "edge/ratis/snapshot_chunks.h"
-#include "sluice/ratis/grpc.grpc.pb.h"
 
 namespace sluice::edge::ratis {
 
 // The last answer comes when the snapshot is installed: it may take as long again for each MiB.
 inline constexpr std::chrono::seconds kSnapshotSilence{60};
 
-void StartSnapshotSender(SnapshotPlan plan,
-                         std::unique_ptr<::sluice::ratis::grpc::RaftServerProtocolService::Stub> stub,
-                         InFlight* in_flight, env::Executor* disk, env::Files* files,
-                         absl::AnyInvocable<void(absl::Status)> done);
+struct SnapshotWay {
+  PeerWire* wire;
+  WireTo to;
+  env::Executor* disk;
+  env::Files* files;
+  const env::Clock* clock;
+};
+
+void StartSnapshotSender(SnapshotPlan plan, SnapshotWay way, absl::AnyInvocable<void(absl::Status)> done);
 
 }  // namespace sluice::edge::ratis
