@@ -114,6 +114,9 @@ void Connection::Send(Side from, PacketNetwork::Deliver deliver) {
   const LinkOptions& link = network_.Link(peer(from), peer(to));
   env::Duration delay = network_.DelayOn(link);
   while (network_.random_.Chance(std::min(link.loss, kRetransmitChanceMax))) delay += kRetryAfter;
+  if (network_.random_.Chance(link.reorder)) {
+    delay += env::Duration(network_.random_.Between(0, static_cast<uint64_t>(link.reorder_by.count())));
+  }
   lane.last_arrival = std::max(lane.last_arrival, network_.world_.MonotonicNow() + delay);
   network_.world_.At(lane.last_arrival, [weak = weak_from_this(), from] {
     const auto self = weak.lock();
@@ -128,8 +131,9 @@ void Connection::Deliver(Side from) {
   Lane& lane = lanes_[static_cast<size_t>(from)];
   const Side to = from == Side::kOpener ? Side::kAcceptor : Side::kOpener;
   while (lane.arrived > 0 && !broken_) {
-    // An acknowledgement has to come back, so a cut in either direction stops a lane.
-    if (!network_.CanReach(peer(from), peer(to)) || !network_.CanReach(peer(to), peer(from))) {
+    const bool forth = network_.CanReach(peer(from), peer(to));
+    const bool back = network_.CanReach(peer(to), peer(from));
+    if (!forth || (!back && !established_)) {
       const env::Instant now = network_.world_.MonotonicNow();
       if (!std::exchange(lane.stuck, true)) lane.stuck_since = now;
       if (now - lane.stuck_since >= PacketNetwork::kConnectionTimeout) return BreakNow();
@@ -138,12 +142,38 @@ void Connection::Deliver(Side from) {
       });
       return;
     }
+    established_ = true;
     lane.stuck = false;
     --lane.arrived;
+    if (!back) AwaitAcknowledgement(from);
     const auto deliver = std::move(lane.waiting.front());
     lane.waiting.pop_front();
     deliver();
   }
+}
+
+// It arrived, and the sender does not hear of it: for so long only.
+void Connection::AwaitAcknowledgement(Side from) {
+  Lane& lane = lanes_[static_cast<size_t>(from)];
+  if (lane.unacknowledged) return;
+  lane.unacknowledged = true;
+  lane.unacknowledged_since = network_.world_.MonotonicNow();
+  network_.world_.After(kRetryAfter, [weak = weak_from_this(), from] {
+    if (const auto self = weak.lock()) self->Retransmit(from);
+  });
+}
+
+void Connection::Retransmit(Side from) {
+  if (broken_) return;
+  Lane& lane = lanes_[static_cast<size_t>(from)];
+  const Side to = from == Side::kOpener ? Side::kAcceptor : Side::kOpener;
+  lane.unacknowledged = !network_.CanReach(peer(from), peer(to)) || !network_.CanReach(peer(to), peer(from));
+  if (!lane.unacknowledged) return;
+  const env::Instant now = network_.world_.MonotonicNow();
+  if (now - lane.unacknowledged_since >= PacketNetwork::kConnectionTimeout) return BreakNow();
+  network_.world_.After(kRetryAfter, [weak = weak_from_this(), from] {
+    if (const auto self = weak.lock()) self->Retransmit(from);
+  });
 }
 
 void Connection::BreakNow() {

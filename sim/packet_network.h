@@ -30,7 +30,8 @@ namespace sluice::sim {
 struct LinkOptions {
   double loss = 0;       // of packets; connections are delayed instead, as by a retransmission
   double duplicate = 0;  // of packets
-  double reorder = 0;    // share of packets held back by up to `reorder_by`
+  double reorder =
+      0;  // share of packets held back by up to `reorder_by`; on a connection others wait behind them
   env::Duration delay_min = std::chrono::microseconds(100);
   env::Duration delay_max = std::chrono::microseconds(500);
   env::Duration reorder_by = std::chrono::milliseconds(10);
@@ -107,7 +108,9 @@ class PacketNetwork {
 };
 
 // An ordered byte lane between two servers, as a TCP connection: what one side sends arrives in order, once,
-// or the connection breaks. Kept alive by its users; dropping the last reference closes it silently.
+// or the connection breaks. Where one direction is cut, what goes the other way arrives until the sender has
+// waited too long for an acknowledgement; a new connection needs both. Kept alive by its users; dropping the last
+// reference closes it silently.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   enum class Side : uint8_t { kOpener = 0, kAcceptor = 1 };
@@ -131,9 +134,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
     env::Instant last_arrival{};  // nothing overtakes
     bool stuck = false;
     env::Instant stuck_since{};
+    bool unacknowledged = false;  // something arrived while the way back is cut
+    env::Instant unacknowledged_since{};
   };
   const PeerId& peer(Side side) const { return side == Side::kOpener ? opener_ : acceptor_; }
   void Deliver(Side from);
+  void AwaitAcknowledgement(Side from);
+  void Retransmit(Side from);
   void LearnOfBreak(Side side);
 
   PacketNetwork& network_;
@@ -142,6 +149,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   uint64_t lives_[2];
   Lane lanes_[2];  // by sending side
   PacketNetwork::Break on_break_[2];
+  bool established_ = false;
   bool broken_ = false;
   bool knows_[2] = {false, false};
 };

@@ -152,10 +152,16 @@ absl::Status Cluster::Start(size_t index) {
   }
   server.host = std::move(*host);
   server.lane = server.executors->NewExecutor("lane");
-  server.transports = std::make_unique<SimTransports>(
-      switch_, SimTransports::Parts{server.peer.id, server.host.get(), server.lane.get(), server.disk.get()});
+  server.snapshots = server.executors->NewExecutor("snapshots");
+  server.transports =
+      std::make_unique<SimTransports>(switch_, SimTransports::Parts{.self = server.peer,
+                                                                    .host = server.host.get(),
+                                                                    .lane = server.lane.get(),
+                                                                    .disk = server.snapshots.get(),
+                                                                    .files = server.disk.get(),
+                                                                    .random = server.random.get()});
   network_.Up(server.peer.id);
-  server.host->Start(server.transports.get(), server.transports.get());
+  server.host->Start(&server.transports->peers(), &server.transports->bytes());
   return absl::OkStatus();
 }
 
@@ -175,6 +181,7 @@ void Cluster::EndProcess(Server& server) {
   server.host.reset();
   server.transports.reset();
   server.lane.reset();
+  server.snapshots.reset();
   server.executors.reset();
   server.process.reset();
   server.status.reset();

@@ -139,6 +139,7 @@ class Cluster {
     std::unique_ptr<SimExecutors> executors;
     std::unique_ptr<SeededRandom> random;
     std::unique_ptr<env::Executor> lane;
+    std::unique_ptr<env::Executor> snapshots;
     std::unique_ptr<node::Host> host;
     std::unique_ptr<SimTransports> transports;
     std::optional<node::HostStatus> status;

@@ -7,17 +7,9 @@ namespace sluice::sim {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr env::Duration kShortDeadline = milliseconds(1000);
 constexpr env::Duration kLongDeadline = milliseconds(5000);  // bytes move, or a log entry is awaited
 constexpr env::Duration kRefusedAfter = milliseconds(1);     // the port of a dead process answers at once
 constexpr size_t kOwnedPruneAt = 256;
-
-node::ClientReply Failed(const absl::Status& status) {
-  node::ClientReply reply;
-  reply.code = node::ReplyCode::kUnavailable;
-  reply.error = status;
-  return reply;
-}
 
 // One call under way at its caller.
 template <typename Reply>
@@ -198,13 +190,35 @@ struct SourceReader final : OwnedByLife, std::enable_shared_from_this<SourceRead
 
 }  // namespace
 
-SimTransports::SimTransports(SimSwitch& all, Parts parts) : all_(all), parts_(std::move(parts)) {
-  all_.living[parts_.self] = this;
+SimTransports::SimTransports(SimSwitch& all, Parts parts)
+    : all_(all),
+      parts_(std::move(parts)),
+      wire_(all_, parts_.self.id, &parts_.host->cluster()),
+      replies_(edge::ratis::kWaitingRepliesMax, edge::ratis::kReplyLifetime, all_.world),
+      calls_(&wire_),
+      peers_(parts_.host, {.calls = &wire_,
+                           .streams = &wire_,
+                           .peer_calls = &calls_,
+                           .replies = &replies_,
+                           .disk = parts_.disk,
+                           .files = parts_.files,
+                           .time = {&all_.world, parts_.random}}),
+      bytes_(&calls_, parts_.self.id),
+      server_({.host = parts_.host,
+               .replies = &replies_,
+               .lane = parts_.lane,
+               .disk = parts_.disk,
+               .files = parts_.files,
+               .world = &all_.world}) {
+  bytes_.Plug(this, this);
+  all_.living[parts_.self.address] = this;
 }
 
 void SimTransports::Drop() {
   if (std::exchange(dropped_, true)) return;
-  all_.living.erase(parts_.self);
+  all_.living.erase(parts_.self.address);
+  wire_.Drop();
+  server_.Drop();
   const auto owned = std::exchange(owned_, {});
   for (const auto& weak : owned) {
     if (const auto held = weak.lock()) held->Drop();
@@ -216,158 +230,31 @@ void SimTransports::Own(std::weak_ptr<OwnedByLife> owned) {
   owned_.push_back(std::move(owned));
 }
 
-// --- Order lane --------------------------------------------------------------------------------------------
-
-void SimTransports::Send(const GroupId& group, const raft::Peer& to, raft::Message message) {
-  if (all_.Find(to.id) == nullptr) {
-    all_.world.After(kRefusedAfter, [&all = all_, self = parts_.self, life = this, group, to = to.id] {
-      if (all.Find(self) == life) life->parts_.host->Unreachable(group, to);
-    });
-    return;
-  }
-  // `call` stays the sender's own number: an answer names its request by (receiver, call).
-  all_.network.Send(parts_.self, to.id,
-                    [&all = all_, from = parts_.self, to = to.id, group, message = std::move(message)] {
-                      if (SimTransports* there = all.Find(to))
-                        (void)there->parts_.host->Step(group, from, message);
-                    });
-}
-
-void SimTransports::SendSnapshot(const node::SnapshotOffer& offer, const raft::Peer& to,
-                                 env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) {
-  constexpr size_t kSnapshotBytesMax = 64u << 20;
-  auto content = env::ReadWholeFile(*parts_.files, offer.path, kSnapshotBytesMax);
-  if (!content.ok()) {
-    return reply_on->Post([done = std::move(done), status = content.status()]() mutable { done(status); });
-  }
-  Call<bool>(
-      to.id, kLongDeadline, reply_on,
-      [offer, content = std::move(*content)](SimTransports& there, Answer<bool> answer) {
-        there.ReceiveSnapshot(offer, content, std::move(answer));
-      },
-      [done = std::move(done)](absl::StatusOr<bool> installed) mutable { done(installed.status()); });
-}
-
-void SimTransports::ReceiveSnapshot(const node::SnapshotOffer& offer, const std::string& content,
-                                    Answer<bool> answer) {
-  const std::string path = fmt::format("{}/received-{}", parts_.host->snapshot_dir(), ++snapshots_);
-  auto file = parts_.files->Open(path, {.create = true});
-  absl::Status status = file.status();
-  if (status.ok()) status = (*file)->WriteAt(0, Bytes::Copy(content));
-  if (status.ok()) status = (*file)->Sync();
-  if (status.ok()) status = parts_.files->SyncDir(parts_.host->snapshot_dir());
-  if (!status.ok()) return answer(status);
-  parts_.host->InstallSnapshot(offer.group, path, parts_.lane,
-                               [files = parts_.files, path, answer](absl::Status installed) {
-                                 const auto left = files->Exists(path);
-                                 if (left.ok() && *left) (void)files->Remove(path);
-                                 if (!installed.ok()) return answer(installed);
-                                 answer(true);
-                               });
-}
-
 // --- Byte lane: calls --------------------------------------------------------------------------------------
 
 template <typename Reply>
-void SimTransports::Call(const PeerId& to, env::Duration deadline, env::Executor* reply_on,
+void SimTransports::Call(const raft::Peer& to, env::Duration deadline, env::Executor* reply_on,
                          std::function<void(SimTransports&, Answer<Reply>)> ask, Done<Reply> done) {
   auto pending = std::make_shared<PendingCall<Reply>>();
   pending->reply_on = reply_on;
   pending->done = std::move(done);
   Own(pending);
-  if (all_.Find(to) == nullptr) {
-    all_.world.After(kRefusedAfter, [pending, to] {
+  if (all_.Find(to.address) == nullptr) {
+    all_.world.After(kRefusedAfter, [pending, to = to.id] {
       pending->Finish(absl::UnavailableError(fmt::format("server {} refuses connections", to.value)));
     });
     return;
   }
-  all_.world.After(deadline, [pending, to] {
+  all_.world.After(deadline, [pending, to = to.id] {
     pending->Finish(absl::DeadlineExceededError(fmt::format("server {} did not answer", to.value)));
   });
-  all_.network.Send(parts_.self, to, [&all = all_, self = parts_.self, to, ask = std::move(ask), pending] {
-    SimTransports* there = all.Find(to);
-    if (there == nullptr) return;
-    ask(*there, [&all, self, to, pending](absl::StatusOr<Reply> reply) {
-      all.network.Send(to, self, [pending, reply = std::move(reply)] { pending->Finish(reply); });
-    });
-  });
-}
-
-void SimTransports::Have(const raft::Peer& to, const GroupId& group, const UploadId& upload,
-                         env::Executor* reply_on, Done<node::HaveReply> done) {
-  Call<node::HaveReply>(
-      to.id, kShortDeadline, reply_on,
-      [group, upload](SimTransports& there, Answer<node::HaveReply> answer) {
-        there.parts_.host->Have(group, upload, there.parts_.lane, std::move(answer));
-      },
-      std::move(done));
-}
-
-void SimTransports::TellSealed(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
-                               env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) {
-  Call<bool>(
-      to.id, kShortDeadline, reply_on,
-      [group, upload](SimTransports& there, Answer<bool> answer) {
-        there.parts_.host->OnSealed(group, upload, there.parts_.lane, [answer](absl::Status told) {
-          if (!told.ok()) return answer(told);
-          answer(true);
+  all_.network.Send(
+      parts_.self.id, to.id, [&all = all_, self = parts_.self.id, to, ask = std::move(ask), pending] {
+        SimTransports* there = all.Find(to.address);
+        if (there == nullptr) return;
+        ask(*there, [&all, self, to = to.id, pending](absl::StatusOr<Reply> reply) {
+          all.network.Send(to, self, [pending, reply = std::move(reply)] { pending->Finish(reply); });
         });
-      },
-      [done = std::move(done)](absl::StatusOr<bool> told) mutable { done(told.status()); });
-}
-
-void SimTransports::OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
-                               env::Executor* reply_on, Done<node::HaveReply> done) {
-  ++ordered_fetches_;
-  Call<node::HaveReply>(
-      to.id, kLongDeadline, reply_on,
-      [group, upload](SimTransports& there, Answer<node::HaveReply> answer) {
-        there.parts_.host->FetchSealed(group, upload, there.parts_.lane, std::move(answer));
-      },
-      std::move(done));
-}
-
-void SimTransports::Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,
-                           env::Executor* reply_on, Done<raft::RecallReply> done) {
-  Call<raft::RecallReply>(
-      to.id, kShortDeadline, reply_on,
-      [group, request, self = parts_.self](SimTransports& there, Answer<raft::RecallReply> answer) {
-        there.parts_.host->Recall(group, self, request, there.parts_.lane, std::move(answer));
-      },
-      std::move(done));
-}
-
-void SimTransports::QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
-                               env::Executor* reply_on, Done<node::WriteStatus> done) {
-  Call<node::WriteStatus>(
-      to.id, kShortDeadline, reply_on,
-      [group, name](SimTransports& there, Answer<node::WriteStatus> answer) {
-        there.parts_.host->QueryWrite(group, name, false, there.parts_.lane, std::move(answer));
-      },
-      std::move(done));
-}
-
-void SimTransports::Publish(const raft::Peer& to, const node::PublishRequest& request,
-                            env::Executor* reply_on, absl::AnyInvocable<void(node::ClientReply)> done) {
-  Call<node::ClientReply>(
-      to.id, kLongDeadline, reply_on,
-      [request](SimTransports& there, Answer<node::ClientReply> answer) {
-        there.parts_.host->Publish(request, [answer](node::ClientReply reply) { answer(std::move(reply)); });
-      },
-      [done = std::move(done)](absl::StatusOr<node::ClientReply> reply) mutable {
-        done(reply.ok() ? *std::move(reply) : Failed(reply.status()));
-      });
-}
-
-void SimTransports::Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,
-                           absl::AnyInvocable<void(node::ClientReply)> done) {
-  Call<node::ClientReply>(
-      to.id, kLongDeadline, reply_on,
-      [request](SimTransports& there, Answer<node::ClientReply> answer) {
-        there.parts_.host->Remove(request, [answer](node::ClientReply reply) { answer(std::move(reply)); });
-      },
-      [done = std::move(done)](absl::StatusOr<node::ClientReply> reply) mutable {
-        done(reply.ok() ? *std::move(reply) : Failed(reply.status()));
       });
 }
 
@@ -375,7 +262,7 @@ void SimTransports::Fetch(const raft::Peer& to, const node::FetchWanted& wanted,
                           uint64_t count, env::Executor* reply_on, Done<Bytes> done) {
   ++fetches_;
   Call<Bytes>(
-      to.id, kLongDeadline, reply_on,
+      to, kLongDeadline, reply_on,
       [wanted, offset, count](SimTransports& there, Answer<Bytes> answer) {
         env::Executor* lane = there.parts_.lane;
         const auto reader = std::make_shared<SourceReader>();
@@ -402,16 +289,16 @@ std::unique_ptr<node::ByteSink> SimTransports::Open(env::Executor* home, const r
   auto state = std::make_shared<SinkState>();
   state->opened = std::move(opened);
   state->home = home;
-  state->connection = all_.network.Connect(parts_.self, to.id);
+  state->connection = all_.network.Connect(parts_.self.id, to.id);
   Own(state);
   const auto lost = [state, to = to.id] {
     state->Fail(absl::UnavailableError(fmt::format("the connection to server {} broke", to.value)));
   };
   state->connection->OnBreak(Connection::Side::kOpener, lost);
-  if (all_.Find(to.id) == nullptr) all_.world.After(kRefusedAfter, lost);
+  if (all_.Find(to.address) == nullptr) all_.world.After(kRefusedAfter, lost);
   auto receiver = std::make_shared<std::shared_ptr<StreamReceiver>>();
   // Both ends and the connection keep each other until it breaks, or one of the two lives ends.
-  state->connection->Send(Connection::Side::kOpener, [&all = all_, to = to.id, header, state, receiver] {
+  state->connection->Send(Connection::Side::kOpener, [&all = all_, to = to.address, header, state, receiver] {
     SimTransports* there = all.Find(to);
     if (there == nullptr || state->connection == nullptr) return;
     auto accepted = std::make_shared<StreamReceiver>();

@@ -1,13 +1,13 @@
-// node::PeerTransport and node::ByteTransport of one simulated server, over sim::PacketNetwork.
+// What one simulated server says to others and hears of them: the edge's own transports over a simulated network.
 //
 //   SimSwitch all(world, network);
-//   SimTransports transports(all, {.self = id, .host = host, .lane = lane, .files = &disk});
-//   host->Start(&transports, &transports);
+//   SimTransports transports(all, {.self = id, .host = host, .lane = lane, ...});
+//   host->Start(&transports.peers(), &transports.bytes());
 //   ... transports.Drop();        // the process is dead: before its host is destroyed
 //
-// Raft messages are packets: lost, doubled, reordered. Calls (Have, Publish, Fetch, ...) are a packet each
-// way and a deadline. Streams of uploads are connections. Threading: the world's thread. Ownership: parts
-// outlive Drop(). Failure: callbacks run once, on the executor that the caller named, and never after Drop().
+// Messages, calls and snapshots: edge::ratis::PeerTransport and edge::peer::PeerCalls over a SimWire, answered by a
+// SimServer. Streams of uploads are connections. Threading: the world's thread. Ownership: parts outlive Drop().
+// Failure: callbacks run once, on the executor that the caller named, and never after Drop().
 #pragma once
 
 #include <functional>
@@ -15,14 +15,13 @@
 #include <memory>
 #include <vector>
 
-#include "env/files.h"
+#include "edge/byte_lane.h"
+#include "edge/ratis/peer_transport.h"
 #include "node/host.h"
-#include "node/transports.h"
-#include "sim/packet_network.h"
+#include "sim/cluster/sim_server.h"
+#include "sim/cluster/sim_wire.h"
 
 namespace sluice::sim {
-
-class SimTransports;
 
 // Something that belongs to one life of a server and must let go of its objects when that life ends.
 class OwnedByLife {
@@ -31,25 +30,15 @@ class OwnedByLife {
   virtual void Drop() = 0;
 };
 
-// Who lives on the network.
-struct SimSwitch {
-  World& world;
-  PacketNetwork& network;
-  std::map<PeerId, SimTransports*> living = {};
-
-  SimTransports* Find(const PeerId& id) const {
-    const auto it = living.find(id);
-    return it == living.end() ? nullptr : it->second;
-  }
-};
-
-class SimTransports final : public node::PeerTransport, public node::ByteTransport {
+class SimTransports final : public edge::SinkFactory, public edge::Fetcher {
  public:
   struct Parts {
-    PeerId self;
+    raft::Peer self;
     node::Host* host = nullptr;
     env::Executor* lane = nullptr;  // where incoming streams and calls live
+    env::Executor* disk = nullptr;  // where snapshots are read and written
     env::Files* files = nullptr;
+    env::Random* random = nullptr;
   };
   template <typename T>
   using Answer = std::function<void(absl::StatusOr<T>)>;
@@ -58,39 +47,24 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
   ~SimTransports() override { Drop(); }
   void Drop();
 
+  node::PeerTransport& peers() { return peers_; }
+  node::ByteTransport& bytes() { return bytes_; }
+  SimServer& server() { return server_; }
+
   // `owned` is told to let go when this life ends.
   void Own(std::weak_ptr<OwnedByLife> owned);
   const Parts& parts() const { return parts_; }
   // Calls made since this life began.
   uint64_t fetches() const { return fetches_; }
-  uint64_t ordered_fetches() const { return ordered_fetches_; }
+  uint64_t ordered_fetches() const { return wire_.calls(edge::peer::kOrderFetch.path); }
   SimSwitch& all() { return all_; }
 
-  // --- node::PeerTransport
-  void Send(const GroupId& group, const raft::Peer& to, raft::Message message) override;
-  void SendSnapshot(const node::SnapshotOffer& offer, const raft::Peer& to, env::Executor* reply_on,
-                    absl::AnyInvocable<void(absl::Status)> done) override;
-
-  // --- node::ByteTransport
+  // --- edge::SinkFactory, edge::Fetcher
   template <typename T>
   using Done = node::ByteTransport::Done<T>;
   std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
                                        const node::StreamHeader& header,
                                        node::ByteSink::Opened opened) override;
-  void Have(const raft::Peer& to, const GroupId& group, const UploadId& upload, env::Executor* reply_on,
-            Done<node::HaveReply> done) override;
-  void TellSealed(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
-                  env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done) override;
-  void OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
-                  env::Executor* reply_on, Done<node::HaveReply> done) override;
-  void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
-                  env::Executor* reply_on, Done<node::WriteStatus> done) override;
-  void Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,
-              env::Executor* reply_on, Done<raft::RecallReply> done) override;
-  void Publish(const raft::Peer& to, const node::PublishRequest& request, env::Executor* reply_on,
-               absl::AnyInvocable<void(node::ClientReply)> done) override;
-  void Remove(const raft::Peer& to, const node::RemoveRequest& request, env::Executor* reply_on,
-              absl::AnyInvocable<void(node::ClientReply)> done) override;
   void Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,
              env::Executor* reply_on, Done<Bytes> done) override;
 
@@ -98,16 +72,19 @@ class SimTransports final : public node::PeerTransport, public node::ByteTranspo
   // Runs `ask` at `to` with a function that carries the answer back;
   // the first answer, or the deadline, ends it.
   template <typename Reply>
-  void Call(const PeerId& to, env::Duration deadline, env::Executor* reply_on,
+  void Call(const raft::Peer& to, env::Duration deadline, env::Executor* reply_on,
             std::function<void(SimTransports& there, Answer<Reply>)> ask, Done<Reply> done);
-  void ReceiveSnapshot(const node::SnapshotOffer& offer, const std::string& content, Answer<bool> answer);
 
   SimSwitch& all_;
   const Parts parts_;
+  SimWire wire_;
+  edge::ratis::ReplyTable replies_;
+  edge::peer::PeerCalls calls_;
+  edge::ratis::PeerTransport peers_;
+  edge::ByteLane bytes_;
+  SimServer server_;
   std::vector<std::weak_ptr<OwnedByLife>> owned_;
-  uint64_t snapshots_ = 0;
   uint64_t fetches_ = 0;
-  uint64_t ordered_fetches_ = 0;
   bool dropped_ = false;
 };
 

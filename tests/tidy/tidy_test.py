@@ -29,7 +29,9 @@ ARROWS = {
     "sluice": ["base/"],  # include/sluice, the public headers
 }
 # inspect and repair look at a data folder offline
-EXTRA_ARROWS = [("src/app/inspect", ["log/", "blob/"]), ("src/app/repair", ["log/"])]
+EXTRA_ARROWS = [("src/app/inspect", ["log/", "blob/"]), ("src/app/repair", ["log/"]),
+                # simulated servers talk by the edge's own transports
+                ("sim/cluster/", ["edge/", "wire/"])]
 
 # --- Third-party headers: which paths may include them. "" is everywhere.
 THIRD_PARTY = [
