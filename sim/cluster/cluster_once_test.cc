@@ -159,6 +159,26 @@ TEST_F(ClusterOnce, F66_SameIdsWithOtherContentAreRefused) {
   EXPECT_TRUE(Remove(2, "a", 1).ok()) << "the first one's retry is still answered";
 }
 
+TEST_F(ClusterOnce, F66_K5_AForwardForSomethingElseDoesNotGetTheFirstReply) {
+  Make();
+  const std::string content = MakeContent(200'000, 2);
+  ASSERT_EQ(clients_->PutNow({.name = "a", .content = MakeContent(200'000, 1), .via = PutVia::kChain}),
+            Outcome::kAcknowledged);
+  const UploadId upload = SealOnly(0, "a", content);
+  const auto forward = [&](const std::string& name) {
+    std::optional<absl::Status> ended;
+    clients_->Forward(upload, name, content, [&](Outcome, const absl::Status& status) { ended = status; });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return ended.has_value(); }, seconds(20)));
+    return ended.value_or(absl::OkStatus());
+  };
+  const absl::Status first = forward("a");
+  EXPECT_TRUE(absl::IsAlreadyExists(first)) << first;
+  EXPECT_EQ(forward("a").ToString(), first.ToString()) << "a retry gets what the first call got";
+  const absl::Status other = forward("b");
+  EXPECT_TRUE(absl::IsFailedPrecondition(other)) << other << ": the reply is that of another call";
+  EXPECT_THAT(other.ToString(), testing::HasSubstr("cannot be used again"));
+}
+
 // A counter that throws at one of its commands.
 class Thrower final : public StateMachine {
  public:

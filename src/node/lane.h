@@ -124,7 +124,7 @@ class Lane {
   void Reclaim();
   void SetMissing(const MissingContent& content);
   bool StillArriving(const Missing& missing, env::Instant now) const;
-  absl::Status CheckForward(const ClientRequest& request, const BlobReply& first) const;
+  absl::Status CheckForward(const ClientRequest& request, const StoredReply& first) const;
   // What a publish meets is found out before it is proposed.
   void Enter(BlobCommand command, bool data_stream, ReplyFn reply);
   void EndUnder(const std::string& name);

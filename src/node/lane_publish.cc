@@ -271,30 +271,41 @@ void Lane::ProposePublish(SealedUpload upload, bool data_stream, ReplyFn reply) 
 // --- Requests of clients and of other servers ---------------------------------------------------------------
 
 // The first answer goes to whoever asks for the same again, not to another upload under its id (F-66).
-absl::Status Lane::CheckForward(const ClientRequest& request, const BlobReply& first) const {
+// Whoever was told what is sealed compares it whole; what the reply says is compared by everybody.
+absl::Status Lane::CheckForward(const ClientRequest& request, const StoredReply& first) const {
   const BlobHeader& header = request.header;
-  const bool other = (!header.name.empty() && header.name != first.name) ||
-                     (header.expected_length && *header.expected_length != first.length) ||
-                     (header.expected_digest && first.digest && *header.expected_digest != *first.digest);
-  const auto told = sealed_.find(request.upload);
-  if (!other && (told == sealed_.end() || told->second.sealed.length == first.length))
-    return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      fmt::format("upload {} was entered already as {} with {} bytes: its id cannot be used again",
-                  request.upload.ToHex(), Printable(first.name), first.length));
+  bool other = false;
+  std::string as = "and refused";
+  if (first.reply.ok()) {
+    ASSIGN_OR_RETURN(const BlobReply entered, DecodeBlobReply(*first.reply));
+    other = (!header.name.empty() && header.name != entered.name) ||
+            (header.expected_length && *header.expected_length != entered.length) ||
+            (header.expected_digest && entered.digest && *header.expected_digest != *entered.digest);
+    as = fmt::format("as {} with {} bytes", Printable(entered.name), entered.length);
+  }
+  if (const auto told = sealed_.find(request.upload); told != sealed_.end()) {
+    BlobCommand asked;
+    asked.op = BlobOp::kPublish;
+    asked.name = header.name;
+    asked.upload = request.upload;
+    asked.sealed = told->second.sealed;
+    other = other || BlobCommandContent(EncodeBlobCommand(asked)) != first.content;
+  }
+  if (!other) return absl::OkStatus();
+  return absl::FailedPreconditionError(fmt::format(
+      "upload {} was entered already {}: its id cannot be used again", request.upload.ToHex(), as));
 }
 
 void Lane::Forward(ClientRequest request, ReplyFn reply) {
   if (!parts_.group->leads()) return reply(parts_.group->NotLeader());
   const UploadId id = request.upload;
   if (const auto stored = parts_.group->FindReply(id.client, id.call)) {
+    if (absl::Status same = CheckForward(request, *stored); !same.ok()) {
+      return reply(Failure(ReplyCode::kDataStream, std::move(same)));
+    }
     ClientReply first;
     first.log_index = stored->index;
     if (stored->reply.ok()) {
-      const auto entered = DecodeBlobReply(*stored->reply);
-      if (absl::Status same = entered.ok() ? CheckForward(request, *entered) : entered.status(); !same.ok()) {
-        return reply(Failure(ReplyCode::kDataStream, std::move(same)));
-      }
       first.message = *stored->reply;
     } else {
       first.code = ReplyCode::kStateMachine;
