@@ -99,6 +99,11 @@ TEST_F(ClusterFault, F06_K9_EntryThatAMajorityMayHaveHadIsNotCut) {
   Restart(leader);
   Restart(without);
   EXPECT_FALSE(cluster_->AwaitLeader(kBlobs, seconds(20)).has_value()) << cluster_->Describe();
+  // It says for whom it waits (P7).
+  const auto lacking = cluster_->status(leader, kBlobs);
+  EXPECT_THAT(lacking->waits_for, testing::ElementsAre(cluster_->id(with)));
+  EXPECT_THAT(lacking->serving.ToString(),
+              testing::HasSubstr(fmt::format("waits for {}", cluster_->id(with).value)));
   Restart(with);  // it has the entry
   ExpectWhole();
   EXPECT_TRUE(clients_->GetNow(leader, "b").ok());
@@ -119,6 +124,7 @@ TEST_F(ClusterFault, F08_K11_ALostHardStateIsNotForgottenByTheSecondStart) {
     Restart(1);
     EXPECT_FALSE(cluster_->AwaitLeader(kBlobs, seconds(5)).has_value()) << start << cluster_->Describe();
     EXPECT_FALSE(cluster_->status(1, kBlobs)->voting);
+    EXPECT_THAT(cluster_->status(1, kBlobs)->waits_for, testing::ElementsAre(cluster_->id(2)));
     start % 2 == 0 ? cluster_->Kill(1) : cluster_->PowerLoss(1);
   }
   Restart(1);

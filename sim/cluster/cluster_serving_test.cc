@@ -57,6 +57,43 @@ TEST_F(ClusterServing, K12_F11_ALeaderWhoseIndexHangsLetsAnotherOneLead) {
   ExpectWhole();
 }
 
+// It leads on, because nobody else can; it keeps nobody waiting.
+TEST_F(ClusterServing, K12_F11_AGroupOfOneWhoseIndexHangsSaysSo) {
+  ClusterOptions options;
+  options.servers = 1;
+  Make(options);
+  ASSERT_EQ(clients_->IncrementNow(0), Outcome::kAcknowledged);
+  cluster_->SlowDown(0, "apply", seconds(20));
+  node::ClientRequest request;
+  request.group = kCounter;
+  request.client = ClientId{{7}};
+  request.call = CallId{1};
+  request.message = Bytes::Copy("INCREMENT");
+  std::optional<node::ClientReply> answer;
+  const auto ask = [&] {
+    answer.reset();
+    return Timed([&] {
+      cluster_->host(0).Submit(request, [&](node::ClientReply reply) { answer = std::move(reply); });
+      EXPECT_TRUE(cluster_->RunUntil([&] { return answer.has_value(); }, seconds(10)));
+    });
+  };
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_LT(ask(), seconds(2)) << "what waits is told, and a retry of it, too";
+    EXPECT_TRUE(absl::IsUnavailable(answer->error)) << answer->error;
+    EXPECT_THAT(answer->error.ToString(), testing::HasSubstr("cannot apply"));
+  }
+  request.call = CallId{2};
+  EXPECT_LT(ask(), milliseconds(100)) << "nothing new is taken";
+  EXPECT_TRUE(absl::IsUnavailable(answer->error)) << answer->error;
+  EXPECT_FALSE(Serving(0).ok());
+  cluster_->SlowDown(0, "apply", {});
+  EXPECT_TRUE(cluster_->RunUntil([&] { return Serving(0).ok(); }, seconds(60)));
+  request.call = CallId{1};
+  ask();
+  EXPECT_EQ(answer->code, node::ReplyCode::kOk) << answer->error;
+  EXPECT_EQ(answer->message, std::string_view("\0\0\0\2", 4)) << "the retry gets what the first call did";
+}
+
 TEST_F(ClusterServing, K12_AReadThatHangsWithTheIndexIsRefused) {
   Make();
   const size_t leader = LeaderOf(kBlobs);

@@ -1,5 +1,6 @@
 // `sluice status`: servers, groups, leader, lag, streams under way, disk.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -99,7 +100,12 @@ std::vector<std::string> Answers::Problems() const {
     }
     for (const client::GroupView& group : server.groups) {
       if (!group.voting) problems.push_back(fmt::format("group {}: {} does not vote", group.id, id));
-      if (group.repairing) problems.push_back(fmt::format("group {}: {} repairs its log", group.id, id));
+      if (!group.waits_for.empty()) {
+        problems.push_back(fmt::format("group {}: {} waits for what {} know of something that it lost",
+                                       group.id, id, fmt::join(group.waits_for, ", ")));
+      } else if (group.repairing) {
+        problems.push_back(fmt::format("group {}: {} repairs its log", group.id, id));
+      }
       if (group.missing > 0) {
         problems.push_back(
             fmt::format("group {}: {} lacks the bytes of {} blobs", group.id, id, group.missing));
@@ -166,6 +172,7 @@ nlohmann::json ToJson(const Answers& answers) {
                         {"missing", group.missing},
                         {"bytes_complete", group.bytes_complete},
                         {"repairing", group.repairing},
+                        {"waits_for", group.waits_for},
                         {"voting", group.voting},
                         {"not_serving", group.not_serving},
                         {"installing", group.installing},
@@ -254,9 +261,11 @@ void PrintTable(const Answers& answers) {
         const std::string note = !view.storage_error.empty() ? view.storage_error
                                  : view.unreadable >= 0 ? fmt::format("log unreadable at {}", view.unreadable)
                                  : !catching_up.empty() ? catching_up
-                                 : view.repairing       ? "repairing"
-                                 : !view.voting         ? "does not vote"
-                                                        : "";
+                                 : !view.waits_for.empty()
+                                     ? fmt::format("waits for {}", fmt::join(view.waits_for, ", "))
+                                 : view.repairing ? "repairing"
+                                 : !view.voting   ? "does not vote"
+                                                  : "";
         Print("  {:<8}{:<11}{:>10}{:>10}{:>8}{:>9}  {}\n", server.self.id, view.role, view.applied, view.last,
               std::max<int64_t>(group.last - view.last, 0), view.missing, note);
       }

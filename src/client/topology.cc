@@ -43,6 +43,7 @@ GroupView FromProto(const pb::Group& group) {
   view.snapshot = group.snapshot_index();
   view.voting = group.voting();
   view.repairing = group.repairing();
+  view.waits_for.assign(group.waits_for().begin(), group.waits_for().end());
   view.storage_error = group.storage_error();
   view.not_serving = group.not_serving();
   view.installing = group.installing();

@@ -53,6 +53,7 @@ struct GroupView {
   int64_t snapshot = -1;
   bool voting = true;
   bool repairing = false;
+  std::vector<std::string> waits_for;  // servers that may know of what was lost there
   std::string storage_error;
   std::string not_serving;  // why the server serves nobody in the group; empty: it does
   bool installing = false;  // a snapshot

@@ -144,6 +144,7 @@ void Group::Tick() {
   Pump();
   if (log_full_) WriteOut();
   CheckFitness();
+  if (apply_hangs_) AnswerInDoubt(ReplyCode::kUnavailable, unfit_);  // a group of one: nobody else leads
   CheckCommit();
   const env::Instant now = parts_.clock->MonotonicNow();
   for (auto it = reads_.begin(); it != reads_.end();) {
@@ -585,13 +586,17 @@ void Group::CheckCommit() {
   if (!std::exchange(commit_stalls_, true)) {
     LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(NotTaken()));
   }
-  // They stay in the log, and may be committed yet: the pending call stays too, for its retries.
+  AnswerInDoubt(ReplyCode::kNotReplicated, absl::UnavailableError(NotTaken().message()));
+}
+
+// They stay in the log, and may be executed yet: the pending calls stay too, for their retries.
+void Group::AnswerInDoubt(ReplyCode code, const absl::Status& why) {
   for (auto& [key, waiting] : waiting_) {
     auto replies = std::exchange(waiting.replies, {});
     for (auto& [done, replication] : replies) {
       ClientReply reply;
-      reply.code = ReplyCode::kNotReplicated;
-      reply.error = absl::UnavailableError(NotTaken().message());
+      reply.code = code;
+      reply.error = why;
       reply.log_index = waiting.index;
       done(std::move(reply));
     }
@@ -621,7 +626,10 @@ absl::Status Group::Serving() const {
   if (leads() && !ready()) {
     return absl::UnavailableError(fmt::format("server {} was elected, and has not applied all yet", self));
   }
-  if (core_->leader().empty()) return absl::UnavailableError("there is no leader, or none that is heard");
+  if (core_->leader().empty()) {
+    const absl::Status waits = Waits();
+    return waits.ok() ? absl::UnavailableError("there is no leader, or none that is heard") : waits;
+  }
   if (auto room = parts_.log->HasRoom(0); !room.ok()) return room;
   return absl::OkStatus();
 }

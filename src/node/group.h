@@ -192,6 +192,8 @@ class Group {
   void MaybeRecall();
   void OnRecalled(const PeerId& peer, raft::RecallReply reply);
   void OnAllTold();
+  void TellWaits();
+  absl::Status Waits() const;
   void ConcludeRecall();
   void OnMended(const absl::Status& status);
   void AnswerAsked();
@@ -208,6 +210,7 @@ class Group {
   absl::Status Fit() const;
   void CheckFitness();
   void CheckCommit();
+  void AnswerInDoubt(ReplyCode code, const absl::Status& why);
   absl::Status ApplyBlocked() const;
   absl::Status NotTaken() const;
   void OnApplied(absl::StatusOr<Applied> applied);

@@ -28,6 +28,7 @@ void Group::MaybeRecall() {
     return;
   const env::Instant now = parts_.clock->MonotonicNow();
   if (now < next_recall_) return;
+  if (recall_round_ > 0) TellWaits();
   next_recall_ = now + std::chrono::milliseconds(parts_.options->election_timeout_min_ms);
   raft::RecallRequest request{core_->last().index.Next(), Term{0}};
   if (std::exchange(wants_fence_, false)) request.fence = damage_.acknowledged_in.Next();
@@ -95,12 +96,40 @@ void Group::ConcludeRecall() {
     return;
   }
   wants_fence_ = step.fence;
-  if (recalled_.size() + 1 < core_->configuration().AllPeers().size() || step.waits_for == waits_for_) return;
-  waits_for_ = std::move(step.waits_for);
+}
+
+// Once a round has had its time: whom it lacked.
+void Group::TellWaits() {
+  std::vector<PeerId> waits_for;
+  if (core_->forgetful()) {
+    for (const raft::Peer& peer : core_->configuration().AllPeers()) {
+      const auto reply = recalled_.find(peer.id);
+      const bool told = reply != recalled_.end() && reply->second.voting;
+      if (core_->configuration().IsVoter(peer.id) && peer.id != parts_.options->self.id && !told)
+        waits_for.push_back(peer.id);
+    }
+  } else {
+    waits_for =
+        raft::Conclude(core_->configuration(), parts_.options->self.id, CurrentDamage(), recalled_).waits_for;
+  }
+  if (waits_for == waits_for_) return;
+  waits_for_ = std::move(waits_for);
+  if (!waits_for_.empty()) LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(Waits()));
+}
+
+// Not ok while this server waits for what others know of something that was lost here.
+absl::Status Group::Waits() const {
+  const bool lost = core_->repairing() && !core_->HearsLeader();
+  if (waits_for_.empty() || !(lost || core_->forgetful())) return absl::OkStatus();
   std::string names;
   for (const PeerId& id : waits_for_) names += " " + Printable(id.value);
-  LogWarn("group {}: entry {} was lost here, it may be committed, and nobody who answers has it; waits for{}",
-          parts_.spec.id.ToString(), first.value, names);
+  if (core_->forgetful()) {
+    return absl::UnavailableError(fmt::format(
+        "the hard state was lost here; to vote again this server has to hear the terms of{}", names));
+  }
+  return absl::UnavailableError(
+      fmt::format("entry {} was lost here, it may be committed, and nobody who answers has it; waits for{}",
+                  core_->last().index.Next().value, names));
 }
 
 void Group::OnMended(const absl::Status& status) {

@@ -493,6 +493,7 @@ GroupStatus Group::Status() const {
   if (snapshot_) status.snapshot = *snapshot_;
   status.voting = core_->voting();
   status.repairing = core_->repairing();
+  if (!Waits().ok()) status.waits_for = waits_for_;
   status.storage = failed_;
   status.unreadable = core_->unreadable();
   status.installing = installing_;

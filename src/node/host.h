@@ -102,6 +102,7 @@ struct GroupStatus {
   TermIndex snapshot;
   bool voting = true;
   bool repairing = false;
+  std::vector<PeerId> waits_for;  // who may know what was lost here, and has not said it
   absl::Status storage;
   Index unreadable = kNoIndex;  // the highest entry that the log could not give (F-15)
   bool installing = false;      // a snapshot replaces the state

@@ -102,6 +102,7 @@ void FillGroup(const node::GroupStatus& group, pb::Group* out) {
   }
   out->set_installing(group.installing);
   out->set_unreadable(group.unreadable.value);
+  for (const PeerId& id : group.waits_for) out->add_waits_for(id.value);
   for (const node::CommitInfo& commit : group.commits) {
     pb::Commit* one = out->add_commits();
     one->set_id(commit.peer.id.value);
