@@ -79,8 +79,13 @@ absl::Status CheckClient(const grpc::CallbackServerContext& context, const node:
 }
 
 absl::Status CheckStream(const node::StreamHeader& header, const node::Host& host) {
-  if (!header.cluster.IsZero()) {
-    RETURN_IF_ERROR(host.cluster().Check("the sender of a stream", header.cluster));
+  // A client sends to the first server of the route; whoever is another one gets it from a server.
+  const bool of_server = header.route.primary != host.options().self.id;
+  if (!header.cluster.IsZero() || (of_server && !JavaMayCall(host, header.group))) {
+    RETURN_IF_ERROR(host.cluster().Check(of_server ? fmt::format("a server that passes on a stream of {}",
+                                                                 Printable(header.route.primary.value))
+                                                   : "the sender of a stream",
+                                         header.cluster));
   }
   return header.target.empty() ? absl::OkStatus() : CheckTarget(header.target.value, host);
 }

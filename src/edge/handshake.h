@@ -38,7 +38,8 @@ struct ServerCall {
 absl::Status CheckServer(const CallerSays& says, const node::Host& host, const ServerCall& call);
 // What a client says of cluster and server must be right; it need not say anything.
 absl::Status CheckClient(const grpc::CallbackServerContext& context, const node::Host& host);
-// The same for the header of a stream, whoever sends it.
+// The same for the header of a stream: as a server's where this server is not the first of the route, else as a
+// client's.
 absl::Status CheckStream(const node::StreamHeader& header, const node::Host& host);
 
 }  // namespace sluice::edge

@@ -336,6 +336,25 @@ TEST_F(DataStream, K7_K20_AStreamOfAnotherClusterOrForAnotherServerIsRefusedWith
   EXPECT_TRUE(client.NextSucceeds());
 }
 
+TEST_F(DataStream, F19_K7_AServerThatSaysNoClusterPassesNothingOn) {
+  node::StreamHeader header = Header(1);
+  header.route.primary = {"n7"};
+  Client client(server_->port());
+  client.Send(Packet(1, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_TRUE(client.NextSucceeds()) << "nobody knows yet which cluster this is";
+  host_.cluster_id.Learn(ClusterId{{1}});
+  header.upload.call = CallId{2};
+  client.Send(Packet(2, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_THAT(client.NextFailure(),
+              testing::AllOf(HasSubstr("stream of n7"), HasSubstr(ClusterId{{1}}.ToString())));
+  header.upload.call = CallId{3};
+  header.cluster = ClusterId{{1}};
+  client.Send(Packet(3, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_TRUE(client.NextSucceeds());
+  client.Send(Open(4));
+  EXPECT_TRUE(client.NextSucceeds()) << "a client need not know";
+}
+
 TEST_F(DataStream, AFullWindowStopsReading) {
   host_.hold_answers = true;
   const uint64_t window = host_.options().upload_window_bytes;
