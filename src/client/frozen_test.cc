@@ -7,6 +7,7 @@
 #include "client/server_for_test.h"
 #include "client/stream_connection.h"
 #include "sluice/blob.h"
+#include "sluice/client.h"
 
 namespace sluice::client {
 namespace {
@@ -72,6 +73,21 @@ TEST(WrongAddress, K20_NoByteGoesToAServerThatIsNotTheOneThatWasMeant) {
   EXPECT_FALSE(put.ok()) << "it went into the stranger's store";
   const auto theirs = *BlobClient::Create({.servers = {stranger.address()}});
   EXPECT_TRUE(theirs->List("", "", 0)->empty());
+}
+
+TEST(WrongAddress, K20_NeitherDoesAStreamThatAProgramWritesItself) {
+  const LiveServer stranger;
+  const LiveServer named({}, /*advertise=*/stranger.address());
+  const auto blobs = *BlobClient::Create({.servers = {named.address()}, .silence_ms = 1'000});
+  while (!blobs->PutBytes("small", Bytes::Copy("x")).ok()) {
+  }
+  const auto raft = *RaftClient::Create({.servers = {named.address()}});
+  const auto stream = raft->DataStream().Stream(EncodeBlobHeader("large", 1 << 20));
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  const auto written = (*stream)->WriteAsync(Bytes::Take(std::string(1 << 20, 'x')));
+  const absl::Status opened = (*stream)->HeaderFuture().Get().status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(opened)) << opened << ": it went into the stranger's store";
+  EXPECT_FALSE(written.Get().ok());
 }
 
 }  // namespace

@@ -146,6 +146,9 @@ absl::StatusOr<std::unique_ptr<DataStreamOutput>> OpenDataStream(Connection& con
   if (primary.data_stream_address.empty()) {
     return absl::FailedPreconditionError(fmt::format("{} takes no data streams", primary.id));
   }
+  if (view->machine == "blob") {
+    header_message = SayWhomWeMean(std::move(header_message), server.cluster, primary.id);
+  }
   const UploadId id{raft.id(), raft.NextCall()};
   auto header = StreamHeader(id, group, primary.id, std::move(header_message));
   *header.mutable_rpc_request()->mutable_routing_table() = RouteOf(route, primary.id, members);

@@ -20,12 +20,8 @@ constexpr Duration kFirstPause = std::chrono::milliseconds(100);
 constexpr Duration kLongestPause = std::chrono::seconds(1);
 constexpr Duration kAliveTimeout = std::chrono::seconds(2);
 
-std::string HeaderMessage(const PutStreamRequest& request, const BlobContent& content,
-                          const ServerStatus& server) {
+std::string HeaderMessage(const PutStreamRequest& request, const BlobContent& content) {
   ::sluice::BlobHeader message;
-  // Whoever listens at the address that was told must be of this cluster, and the server that was asked.
-  if (!server.cluster.IsZero()) message.set_cluster(std::string(server.cluster.AsBytes()));
-  message.set_target_id(server.self.id);
   message.set_name(request.name);
   message.set_expected_length(content.length());
   message.set_no_digest(!request.options->digest);
@@ -121,7 +117,8 @@ absl::StatusOr<BlobFacts> PutStream(std::shared_ptr<Connection> connection, cons
 
   RatisClient raft(connection, {.group = request.group});
   const UploadId id{raft.id(), raft.NextCall()};
-  auto header = StreamHeader(id, request.group, server.self.id, HeaderMessage(request, content, server));
+  auto header = StreamHeader(id, request.group, server.self.id,
+                             SayWhomWeMean(HeaderMessage(request, content), server.cluster, server.self.id));
   *header.mutable_rpc_request()->mutable_routing_table() =
       RouteOf(request.options->route, server.self.id, members);
   const Bytes first = Bytes::Take(header.SerializeAsString());

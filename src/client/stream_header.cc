@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "sluice/blob.pb.h"
 #include "wire/routing.h"
 
 namespace sluice::client {
@@ -31,6 +32,14 @@ namespace sluice::client {
     for (const PeerId& one : to) table.successors.try_emplace(one);
   }
   return wire::ToProto(table);
+}
+
+std::string SayWhomWeMean(std::string message, const ClusterId& cluster, const std::string& primary) {
+  ::sluice::BlobHeader header;
+  if (!header.ParseFromString(message)) return message;
+  if (!cluster.IsZero()) header.set_cluster(std::string(cluster.AsBytes()));
+  header.set_target_id(primary);
+  return header.SerializeAsString();
 }
 
 ::sluice::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,

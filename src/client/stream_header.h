@@ -25,6 +25,11 @@ namespace sluice::client {
 ::sluice::ratis::common::RoutingTableProto RouteOf(const RoutingTable& route, const std::string& primary,
                                                    const std::vector<Member>& members);
 
+// The message of a stream to a `blob` group, which is a sluice.BlobHeader, with the cluster and the server that the
+// client means (K20): whoever listens at the address that was told, and is another one, takes no byte. Any other
+// message stays as it is.
+std::string SayWhomWeMean(std::string message, const ClusterId& cluster, const std::string& primary);
+
 ::sluice::ratis::common::RaftClientRequestProto StreamHeader(const UploadId& stream, const GroupId& group,
                                                              const std::string& primary, std::string message);
 
