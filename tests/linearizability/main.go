@@ -38,6 +38,24 @@ type line struct {
 type history struct {
 	counter    bool
 	operations []porcupine.Operation
+	kinds      map[string]*kind // of calls without an answer
+	answered   int              // calls with one
+	values     map[string]bool  // that answered additions
+}
+
+type kind struct {
+	number, calls int
+}
+
+// What such a call is among the others (model.go). Histories are in the order of the calls' beginnings.
+func (h *history) place(op, arg string) input {
+	of := h.kinds[op+" "+arg]
+	if of == nil {
+		of = &kind{number: len(h.kinds)}
+		h.kinds[op+" "+arg] = of
+	}
+	of.calls++
+	return input{op: op, arg: arg, kind: of.number, nth: of.calls - 1}
 }
 
 // Operations by key. One that never ended ends after everything else.
@@ -67,14 +85,23 @@ func parse(in io.Reader) (map[string]*history, error) {
 		}
 		each := byKey[l.Key]
 		if each == nil {
-			each = &history{counter: counter}
+			each = &history{counter: counter, kinds: map[string]*kind{}, values: map[string]bool{}}
 			byKey[l.Key] = each
 		}
 		if each.counter != counter {
 			return nil, fmt.Errorf("line %d: %q is a name and a counter", number, l.Key)
 		}
+		asked := input{op: l.Op, arg: l.Arg}
+		if l.Outcome == "unknown" {
+			asked = each.place(l.Op, l.Arg)
+		} else {
+			each.answered++
+			if l.Op == "add" && l.Outcome == "ok" {
+				each.values[l.Reply] = true
+			}
+		}
 		each.operations = append(each.operations, porcupine.Operation{
-			ClientId: l.Client, Input: input{l.Op, l.Arg}, Call: l.Invoke,
+			ClientId: l.Client, Input: asked, Call: l.Invoke,
 			Output: output{l.Outcome, l.Reply}, Return: l.Return})
 	}
 	return byKey, lines.Err()
@@ -96,9 +123,9 @@ func check(byKey map[string]*history, patience time.Duration) result {
 	sort.Strings(keys)
 	for _, key := range keys {
 		each := byKey[key]
-		model := nameModel
+		model := nameModelOf(each.answered)
 		if each.counter {
-			model = counterModel
+			model = counterModelOf(each.answered, each.values)
 		}
 		found.keys++
 		found.operations += len(each.operations)

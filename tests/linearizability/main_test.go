@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,30 @@ func TestRightHistoriesPass(t *testing.T) {
 		if wrong := wrongKeys(t, text); len(wrong) != 0 {
 			t.Errorf("%s: found %v", what, wrong)
 		}
+	}
+}
+
+// Many calls without an answer beside others with one: else each choice among them would be tried.
+func TestManyCallsWithoutAnAnswerAreDecided(t *testing.T) {
+	var text strings.Builder
+	for i := 0; i < 40; i++ {
+		fmt.Fprintf(&text, `{"key":"c","op":"add","arg":"1","invoke":%d,"outcome":"unknown"}`+"\n", i)
+		op := []string{`"op":"rm"`, `"op":"put","arg":"x"`}[i%2]
+		fmt.Fprintf(&text, `{"key":"a",%s,"invoke":%d,"outcome":"unknown"}`+"\n", op, i)
+	}
+	for i := 0; i < 20; i++ {
+		reply := []string{`,"reply":"x"`, ""}[i%2]
+		fmt.Fprintf(&text, `{"key":"a","op":"get","invoke":%d,"return":%d,"outcome":"ok"%s}`+"\n", 100+2*i, 103+2*i, reply)
+		fmt.Fprintf(&text, `{"key":"c","op":"add","arg":"1","invoke":%d,"return":%d,"outcome":"ok","reply":"%d"}`+"\n",
+			100+i, 200+i, 1+i*7%20)
+	}
+	if wrong := wrongKeys(t, text.String()); len(wrong) != 0 {
+		t.Errorf("found %v", wrong)
+	}
+	// The same, and one answer too many.
+	text.WriteString(`{"key":"c","op":"add","arg":"1","invoke":300,"return":301,"outcome":"ok","reply":"20"}`)
+	if wrong := wrongKeys(t, text.String()); len(wrong) != 1 {
+		t.Errorf("found %v", wrong)
 	}
 }
 
