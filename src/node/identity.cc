@@ -36,6 +36,8 @@ absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir,
           fmt::format("{} belongs to server {}, not to {}: start with --id {} or with another --data folder",
                       dir, identity.server.value, server.value, identity.server.value));
     }
+    // A first start that was killed may have left its name in the cache only.
+    RETURN_IF_ERROR(files.SyncDir(dir));
     return identity;
   }
   identity.server = server;

@@ -3,7 +3,7 @@
 //   ASSIGN_OR_RETURN(Identity identity, OpenIdentity(files, dir, "n0", bootstrap));
 //
 // Written whole and durably before anything else in an empty folder, and when the cluster is learned. A later
-// start writes nothing, so that a full disk does not prevent it (K23). Format: docs/formats/identity.md.
+// start only reads it, so that a full disk does not prevent it (K23). Format: docs/formats/identity.md.
 // Threading: plain values.
 #pragma once
 

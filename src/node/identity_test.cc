@@ -18,17 +18,31 @@ class IdentityTest : public testing::Test {
   sim::SimFiles disk_;
 };
 
-TEST_F(IdentityTest, K23_OnlyTheFirstStartWrites) {
+TEST_F(IdentityTest, K23_OnlyTheFirstStartNeedsRoom) {
   const auto first = Open("n0", /*bootstrap=*/true);
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_TRUE(first->may_vote);
   disk_.Crash(1);  // written durably before anything else
   disk_.SetCapacity(0);
-  const uint64_t operations = disk_.operations();
   const auto second = Open("n0");
   ASSERT_TRUE(second.ok()) << second.status();
   EXPECT_TRUE(second->may_vote);
-  EXPECT_EQ(disk_.operations(), operations);
+}
+
+// A server that has voted under an identity must not find its folder empty later, and be a new one (F-20).
+TEST_F(IdentityTest, F20_K23_WhatAKilledFirstStartHasLeftIsMadeDurable) {
+  for (uint64_t step = 1; step <= 10; ++step) {
+    sim::SimFiles disk;
+    ASSERT_TRUE(disk.MakeDirs("/data").ok());
+    disk.HaltAt(disk.operations() + step);
+    (void)OpenIdentity(disk, "/data", {"n0"}, /*bootstrap=*/true);
+    disk.KillProcess();
+    const auto again = OpenIdentity(disk, "/data", {"n0"}, /*bootstrap=*/true);
+    ASSERT_TRUE(again.ok()) << again.status();
+    disk.Crash(1, sim::CrashPolicy::DropUnsynced());
+    const auto exists = disk.Exists("/data/identity");
+    EXPECT_TRUE(exists.ok() && *exists) << "step " << step;
+  }
 }
 
 TEST_F(IdentityTest, F19_AFolderOfAnotherServerIsRefusedAndLeftAlone) {
