@@ -146,6 +146,7 @@ class DurableLog final : public Log {
   void PostIo(env::Task task);  // under mutex_
   void WantSegments();          // under mutex_
   void PrepareStep();
+  void WakeWriterLater();  // under mutex_
   void ReadNow(ReadRequest request);
   absl::StatusOr<std::vector<raft::Entry>> ReadEntries(const ReadRequest& request);
   absl::StatusOr<Bytes> ReadRecord(const SegmentUse& segment, const GroupId& group, TermIndex at,
@@ -174,6 +175,7 @@ class DurableLog final : public Log {
   bool writer_posted_ = false;
   bool stopping_ = false;
   bool preparing_ = false;
+  bool wake_posted_ = false;
   bool no_space_ = false;
   uint64_t copying_ = 0;     // copies in the queue, + 1 while they are read
   uint64_t not_copied_ = 0;  // a segment that could not be read
@@ -185,7 +187,9 @@ class DurableLog final : public Log {
 
   // The writer's own.
   std::deque<Op> work_;
-  std::vector<Op> finished_;                        // by the current batch
+  std::vector<Op> finished_;  // by the current batch
+  std::vector<Op> waiting_;   // their hard states found no room
+  bool told_of_waiting_ = false;
   std::map<GroupId, raft::HardState> hard_states_;  // to store before the current batch
   std::map<GroupId, uint64_t> hard_states_taken_;   // their numbers
   std::vector<Landing> landings_;

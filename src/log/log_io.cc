@@ -49,6 +49,15 @@ void DurableLog::PrepareStep() {
   if (!std::exchange(writer_posted_, true)) writer_->Post([this] { WriteBatch(); });
 }
 
+void DurableLog::WakeWriterLater() {
+  if (stopping_ || std::exchange(wake_posted_, true)) return;
+  io_->PostAfter(kSpaceRetry, [this] {
+    std::lock_guard lock(mutex_);
+    wake_posted_ = false;
+    if (!std::exchange(writer_posted_, true)) writer_->Post([this] { WriteBatch(); });
+  });
+}
+
 void DurableLog::RecycleNow(uint64_t generation, const SegmentUse& segment) {
   const absl::Status status = pool_.Recycle(segment.path, generation, segment.file_bytes, segment.clean);
   if (status.ok()) return;

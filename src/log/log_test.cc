@@ -341,6 +341,36 @@ TEST(Log, F13_K15_AVoteDoesNotWaitForASegment) {
   EXPECT_EQ(again->TakeRecovered(kGroup).hard_state, (raft::HardState{Term{2}, PeerId{"n1"}}));
 }
 
+// The first one of a group needs a file. No room for it is not the end of the log, and holds nobody else up.
+TEST(Log, F12_K23_AFirstHardStateWaitsForRoom) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Store(kOther, 1, "n0").ok());
+    constexpr uint64_t kPlenty = uint64_t{1} << 40;
+    disk.SetCapacity(kPlenty);
+    disk.SetCapacity(kPlenty - *disk.FreeBytes(kDir));
+    std::vector<absl::Status> answers;
+    for (const uint64_t term : {2u, 3u}) {
+      log->Append({.group = kGroup, .hard_state = raft::HardState{Term{term}, PeerId{"n1"}}, .entries = {}},
+                  log.shard(), [&](absl::Status done) { answers.push_back(std::move(done)); });
+      log.world().RunFor(std::chrono::seconds(1));
+    }
+    EXPECT_EQ(answers.size(), 0u);
+    EXPECT_TRUE(log->stats().failed.ok()) << log->stats().failed;
+    EXPECT_TRUE(log.Store(kOther, 2, "n1").ok());
+    EXPECT_TRUE(log.Append(kOther, 0, 1).ok());
+    disk.ClearFaults();
+    log.world().RunFor(std::chrono::seconds(1));
+    ASSERT_EQ(answers.size(), 2u);
+    EXPECT_TRUE(answers[0].ok() && answers[1].ok()) << answers[0];
+    log.PowerOff();
+  }
+  disk.Crash(1, sim::CrashPolicy::DropUnsynced());
+  SimLog again(disk);
+  EXPECT_EQ(again->TakeRecovered(kGroup).hard_state, (raft::HardState{Term{3}, PeerId{"n1"}}));
+}
+
 TEST(Log, F15_DamagedEntryIsNotSent) {
   sim::SimFiles disk;
   LogOptions options = SmallOptions();

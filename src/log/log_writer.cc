@@ -1,5 +1,7 @@
 // DurableLog on its writer executor: requests in, one synced write out.
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -9,6 +11,7 @@ namespace sluice::log {
 
 void DurableLog::WriteBatch() {
   absl::Status failed;
+  for (Op& op : std::exchange(waiting_, {})) finished_.push_back(std::move(op));
   {
     std::lock_guard lock(mutex_);
     failed = stats_.failed;
@@ -36,6 +39,7 @@ void DurableLog::WriteBatch() {
       !hard_state_queue_.empty() || (has_room ? !work_.empty() || !queue_.empty() : !ready_.empty());
   writer_posted_ = more;  // when there is no segment, the next one wakes the writer
   if (more) writer_->Post([this] { WriteBatch(); });
+  if (!waiting_.empty()) WakeWriterLater();
 }
 
 void DurableLog::TakeHardState(Op& op) {
@@ -171,15 +175,22 @@ void DurableLog::AddStateMarks() {
   }
 }
 
+// A full disk is no broken one: a first hard state, whose file is still to be made, stays and waits (F-12).
 absl::Status DurableLog::StoreHardStates() {
-  for (const auto& [group, state] : hard_states_) {
+  for (auto next = hard_states_.begin(); next != hard_states_.end();) {
+    const auto& [group, state] = *next;
     std::unique_ptr<HardStateFile>& file = hard_state_files_[group];
     if (file == nullptr) {
       file = std::make_unique<HardStateFile>(files_, dir_, group, hard_state_sequences_[group]);
     }
-    RETURN_IF_ERROR(file->Store(state, next_sequence_));
+    const absl::Status stored = file->Store(state, next_sequence_);
+    if (absl::IsResourceExhausted(stored)) {
+      ++next;
+      continue;
+    }
+    RETURN_IF_ERROR(stored);
+    next = hard_states_.erase(next);
   }
-  hard_states_.clear();
   return absl::OkStatus();
 }
 
@@ -200,6 +211,15 @@ absl::Status DurableLog::WriteEncoded() {
 
 // The batch is durable: say so to memory, then to who asked.
 absl::Status DurableLog::FinishBatch() {
+  const auto waits = std::stable_partition(finished_.begin(), finished_.end(), [&](const Op& op) {
+    return op.hard_state_number == 0 || !hard_states_.contains(op.group);
+  });
+  std::move(waits, finished_.end(), std::back_inserter(waiting_));
+  finished_.erase(waits, finished_.end());
+  const bool told = std::exchange(told_of_waiting_, !waiting_.empty());
+  if (!told && !waiting_.empty()) {
+    LogError("log {}: no space for the first hard state of group {}", dir_, waiting_[0].group.ToString());
+  }
   for (const Op& op : finished_) {
     if (op.kind == RecordKind::kDrop) RETURN_IF_ERROR(RemoveHardState(op.group));
   }
@@ -228,6 +248,7 @@ absl::Status DurableLog::RemoveHardState(const GroupId& group) {
   hard_state_files_.erase(group);
   hard_state_sequences_.erase(group);
   hard_states_taken_.erase(group);
+  hard_states_.erase(group);
   const absl::Status removed = files_.Remove(dir_ + "/" + HardStateName(group));
   if (removed.code() == absl::StatusCode::kNotFound) return absl::OkStatus();
   RETURN_IF_ERROR(removed);
@@ -306,6 +327,7 @@ void DurableLog::Settle() {
 
 void DurableLog::FailAll(const absl::Status& status) {
   std::vector<Op> all = std::exchange(finished_, {});
+  for (Op& op : std::exchange(waiting_, {})) all.push_back(std::move(op));
   for (Op& op : work_) all.push_back(std::move(op));
   work_.clear();
   {
@@ -346,7 +368,7 @@ void DurableLog::Drain() {
     bool has_segment = true;
     {
       std::lock_guard lock(mutex_);
-      if (work_.empty() && queue_.empty() && hard_state_queue_.empty()) return;
+      if (work_.empty() && queue_.empty() && hard_state_queue_.empty()) break;
       has_segment = !ready_.empty() || begun_;
     }
     if (has_segment) continue;
@@ -359,6 +381,7 @@ void DurableLog::Drain() {
     std::lock_guard lock(mutex_);
     ready_.push_back(pool_.TakePrepared());
   }
+  ReplyAll(std::exchange(waiting_, {}), absl::ResourceExhaustedError("no room for a hard state"));
 }
 
 }  // namespace sluice::log
