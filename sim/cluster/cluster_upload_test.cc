@@ -34,31 +34,6 @@ TEST_F(ClusterFault, F26_D10_SealedButNeverEnteredIsAbandonedByTheLog) {
   ExpectWhole();
 }
 
-// K16: who waits for a majority to hold an upload hears that it never will be entered, and gives up its place.
-TEST_F(ClusterFault, K16_D10_AnUploadThatWasAbandonedIsWaitedForNoLonger) {
-  Make();
-  const size_t apart = FollowerOf(kBlobs);
-  cluster_->network().Isolate(cluster_->id(apart));
-  std::optional<Outcome> outcome;
-  absl::Status status;
-  clients_->Put({.server = apart, .name = "a", .content = MakeContent(100'000, 3), .via = PutVia::kStar},
-                [&](Outcome ended, const absl::Status& with) {
-                  outcome = ended;
-                  status = with;
-                });
-  cluster_->RunFor(milliseconds(3 * int64_t{cluster_->options().host.upload_idle_ttl_ms} / 2));
-  ASSERT_EQ(outcome, std::nullopt) << status;
-  // The others cannot fetch it when it is their turn to.
-  for (size_t i = 0; i < 3; ++i) {
-    if (i != apart) cluster_->Pause(i, "blob-", seconds(20));
-  }
-  cluster_->network().Heal();
-  EXPECT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(15))) << cluster_->Describe();
-  EXPECT_EQ(outcome, Outcome::kRefused) << status;
-  EXPECT_TRUE(absl::IsAborted(status)) << status;
-  ExpectWhole();
-}
-
 // A client that streams by hand, and holds on.
 class StreamByHand : public ClusterFault {
  protected:
