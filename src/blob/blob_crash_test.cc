@@ -298,6 +298,46 @@ TEST(BlobCrash, F24_AnUnreadableSectorIsDataLossAndListed) {
 
 std::vector<std::string> TrashOf(sim::SimFiles& disk) { return *disk.List("/data/blob/trash"); }
 
+// K14: the process that removed a content was killed before it made that durable. The next one does, before the
+// bytes are freed, and before an index that has forgotten the content gets durable.
+TEST(BlobCrash, K14_ARemovalOfAKilledProcessIsMadeDurable) {
+  for (const bool removed_again : {false, true}) {
+    sim::SimFiles disk;
+    {
+      Life life(disk);
+      auto upload = life.store().Create({.id = Id(1), .group = kDefaultGroup, .context = ""});
+      ASSERT_TRUE(upload.ok()) << upload.status();
+      ASSERT_TRUE(life.Append(**upload, Text()).ok());
+      ASSERT_TRUE(life.Seal(**upload).ok());
+      ASSERT_TRUE(life.store().Link(Id(1)).ok());
+      life.store().LinksEntered(kDefaultGroup);
+      ASSERT_TRUE(life.store().SyncLinks().ok());
+    }
+    {
+      Life life(disk);
+      ASSERT_TRUE(life.store().Remove(Id(1)).ok());
+      disk.Halt();
+    }
+    disk.KillProcess();
+    {
+      Life life(disk);
+      if (removed_again) {
+        ASSERT_TRUE(life.store().Remove(Id(1)).ok());
+        ASSERT_TRUE(life.store().SyncLinks().ok());
+      } else {
+        life.RunFor(std::chrono::minutes(1));
+        EXPECT_THAT(disk.List(std::string(kDir) + "/trash").value(), IsEmpty());
+      }
+      disk.Halt();
+    }
+    disk.Crash(1, sim::CrashPolicy::DropUnsynced());
+    Life life(disk);
+    const auto state = life.store().SealedState(Id(1));
+    ASSERT_TRUE(state.ok()) << state.status();
+    EXPECT_FALSE(state->has_value()) << "it is back, with bytes that were freed";
+  }
+}
+
 TEST(BlobCrash, K17_RemovalIsOneRenameAndReadersKeepTheirBytes) {
   sim::SimFiles disk;
   Life life(disk);

@@ -114,6 +114,8 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status RecoverStage(const UploadId& id);
   absl::Status RemoveDropped(const UploadId& id);
   absl::Status RemoveStageFiles(const UploadId& id);
+  // The name of a content or stage is away, and is to be so durably.
+  absl::Status NoteGone(const UploadId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status NoteSyncFailure(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status SyncFolders();
   // Calls `open` with the path of the content, else of the sealed stage: what the log has entered is not
@@ -222,7 +224,12 @@ absl::Status FolderStore::Recover() {
   RETURN_IF_ERROR(trash_->Recover([this](const UploadId& id) -> absl::StatusOr<bool> {
     ASSIGN_OR_RETURN(const bool linked, files_.Exists(ContentPath(id)));
     if (linked) return true;
-    return files_.Exists(PathsOf(id).data);
+    ASSIGN_OR_RETURN(const bool staged, files_.Exists(PathsOf(id).data));
+    if (staged) return true;
+    // It went into the trash in a life that may have ended before that was durable.
+    std::lock_guard lock(links_mutex_);
+    if (absl::Status noted = NoteGone(id); !noted.ok()) return noted;
+    return false;
   }));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files_.List(stage_dir_));
   // What a killed process left unsynced counts from now on, so it must not vanish any more.
@@ -612,10 +619,16 @@ absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& 
 
 absl::Status FolderStore::Remove(const UploadId& id) {
   std::lock_guard lock(links_mutex_);
-  const absl::Status removed = trash_->Take(ContentPath(id), id);
-  if (removed.ok()) unsynced_.insert(ContentDir(id));
+  // Also what is gone already: by a life that may have ended before that was durable.
+  RETURN_IF_ERROR(IgnoreNotFound(trash_->Take(ContentPath(id), id)));
   if (linked_.erase(id) > 0) old_sides_.insert(id);
-  return IgnoreNotFound(removed);
+  return NoteGone(id);
+}
+
+absl::Status FolderStore::NoteGone(const UploadId& id) {
+  ASSIGN_OR_RETURN(const bool has_folder, files_.Exists(ContentDir(id)));
+  if (has_folder) unsynced_.insert(ContentDir(id));
+  return absl::OkStatus();
 }
 
 void FolderStore::NoteReader(const UploadId& id, std::weak_ptr<const void> reader) {
