@@ -363,8 +363,7 @@ void Lane::Publish(PublishRequest request, ReplyFn reply) {
     command.op = BlobOp::kAbandon;
     command.upload = upload.upload;
     command.stamp_ms = parts_.clock->WallNowMs();
-    return parts_.group->Propose(kSystemClient, NextCall(), false, EncodeBlobCommand(command),
-                                 std::move(reply));
+    return parts_.group->Propose(client(), NextCall(), false, EncodeBlobCommand(command), std::move(reply));
   }
   if (request.inline_bytes) {
     BlobCommand command;
