@@ -68,12 +68,43 @@ TEST_F(ClusterOnce, K5_F68_ARetryIsAnsweredForAMinuteOfTheLog) {
   EXPECT_EQ(again.message, first.message);
   EXPECT_EQ(again.log_index, first.log_index);
   EXPECT_EQ(Count(), static_cast<int64_t>(call));
-  // After its time the same ids are a new call, as the documentation says.
-  cluster_->RunFor(seconds(20));
+  // After its time, which began anew, the same ids are a new call, as the documentation says.
+  cluster_->RunFor(seconds(70));
   ASSERT_EQ(Increment(++call).code, ReplyCode::kOk);
   cluster_->oracle().Forget(NameOf(kCounter), CallName(ClientId{{7}}, CallId{1}));
   EXPECT_EQ(Increment(1).code, ReplyCode::kOk);
   EXPECT_EQ(Count(), static_cast<int64_t>(call) + 1);
+}
+
+TEST_F(ClusterOnce, K5_F68_TheMinuteBeginsAgainWithEachRetry) {
+  Make();
+  const node::ClientReply first = Increment(1);
+  ASSERT_EQ(first.code, ReplyCode::kOk) << first.error;
+  uint64_t call = 1;
+  const auto retry = [&] {
+    const node::ClientReply again = Increment(1);
+    EXPECT_EQ(again.code, ReplyCode::kOk) << again.error;
+    EXPECT_EQ(again.message, first.message);
+    EXPECT_EQ(again.log_index, first.log_index);
+  };
+  for (int i = 0; i < 90; ++i) {
+    cluster_->RunFor(seconds(2));
+    ASSERT_EQ(Increment(++call).code, ReplyCode::kOk);
+    if (i % 20 == 19) retry();  // every 40 s, and the last 20 s before the end
+    if (i == 45) {
+      for (size_t server = 0; server < 3; ++server) cluster_->PowerLoss(server);
+      for (size_t server = 0; server < 3; ++server) Restart(server);
+    }
+    if (i == 65) cluster_->Kill(LeaderOf(kCounter));
+    if (i == 70) {
+      for (size_t server = 0; server < 3; ++server) {
+        if (!cluster_->up(server)) Restart(server);
+      }
+    }
+  }
+  retry();
+  EXPECT_EQ(Count(), static_cast<int64_t>(call));
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
 }
 
 TEST_F(ClusterOnce, K5_F38_AJumpOfTheWallClockForgetsNothing) {

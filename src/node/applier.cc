@@ -157,7 +157,7 @@ absl::Status Applier::LoadReplies(Start* start) {
     malformed = reply.status();
     if (!reply.ok()) return false;
     start->replies->Record(reply->key, reply->stored);
-    ages_.Clock(reply->since_ms);
+    ages_.Clock(reply->stored.since_ms);
     ages_.Add(index, Sessions::BytesOf(reply->stored));
     return true;
   }));
@@ -200,11 +200,34 @@ absl::StatusOr<bool> Applier::LearnFacts(const Command& command) {
   return facts.has_value();
 }
 
-void Applier::Remember(const Outcome& outcome, blob::IndexBatch& batch) {
-  const StoredReply stored{outcome.index, outcome.reply, outcome.content};
-  batch.Put(ReplyKey(outcome.index),
-            EncodeReply({outcome.client, outcome.call}, stored, facts_ ? facts_->clock_ms : 0));
-  ages_.Add(outcome.index, Sessions::BytesOf(stored));
+void Applier::Remember(Outcome outcome, Unwritten& unwritten) {
+  outcome.stored.since_ms = facts_ ? facts_->clock_ms : 0;
+  unwritten.batch.Put(ReplyKey(outcome.stored.index), EncodeReply(outcome.key, outcome.stored));
+  ages_.Add(outcome.stored.index, Sessions::BytesOf(outcome.stored));
+  unwritten.applied.outcomes.push_back(std::move(outcome));
+}
+
+// A reply that was asked for again is kept under the entry that says so, as if it was made now. What the log has
+// forgotten by then stays forgotten, at every server.
+absl::Status Applier::KeepLonger(Index at, Index kept, Unwritten& unwritten) {
+  if (kept < ages_.first_kept()) return absl::OkStatus();
+  Outcome again;
+  const auto& outcomes = unwritten.applied.outcomes;
+  const auto here =
+      std::lower_bound(outcomes.begin(), outcomes.end(), kept,
+                       [](const Outcome& one, Index index) { return one.stored.index < index; });
+  if (here != outcomes.end() && here->stored.index == kept) {
+    again = *here;
+  } else {
+    ASSIGN_OR_RETURN(const auto record, parts_.index->Get(ReplyKey(kept)));
+    if (!record) return absl::OkStatus();
+    ASSIGN_OR_RETURN(ReplyRecord reply, DecodeReply(kept, *record));
+    again = {reply.key, std::move(reply.stored)};
+  }
+  again.stored.executed = again.stored.entry();
+  again.stored.index = at;
+  Remember(std::move(again), unwritten);
+  return absl::OkStatus();
 }
 
 // What is old goes at once, a second's worth of replies by one record.
@@ -290,10 +313,14 @@ absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entr
       ages_.Clock(facts_->clock_ms);
       continue;
     }
+    if (const auto kept = AskedAgainOf(*command); kept && facts_) {
+      RETURN_IF_ERROR(KeepLonger(entry.at.index, *kept, unwritten));
+      continue;
+    }
     (void)command->data.Flatten();  // once, for all who look at it
-    Outcome outcome{entry.at.index, command->client, command->call, Bytes(), ContentOf(command->data)};
+    Outcome outcome{{command->client, command->call}, {entry.at.index, Bytes(), ContentOf(command->data)}};
     bool threw = true;
-    outcome.reply = OfMachine<absl::StatusOr<Bytes>>("Apply", [&] {
+    outcome.stored.reply = OfMachine<absl::StatusOr<Bytes>>("Apply", [&] {
       auto reply = machine_->Apply({entry.at, command->type == CommandType::kDataStream, command->client,
                                     command->call, std::move(command->data)},
                                    state_);
@@ -301,12 +328,11 @@ absl::StatusOr<Applier::Unwritten> Applier::Execute(const std::vector<raft::Entr
       return reply;
     });
     // Half done, and to be done once: neither an answer nor to be tried again.
-    if (threw) return outcome.reply.status();
-    Remember(outcome, batch);
+    if (threw) return outcome.stored.reply.status();
+    Remember(std::move(outcome), unwritten);
     if (blob_ != nullptr) {
       for (const ContentChange& change : blob_->TakeChanges()) ChangeContent(change, batch, applied);
     }
-    applied.outcomes.push_back(std::move(outcome));
   }
   state_.MoveChangesTo(batch);
   RETURN_IF_ERROR(state_.status());

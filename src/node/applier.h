@@ -35,13 +35,10 @@ struct MissingContent {
   bool damaged = false;  // a copy is here and is to be replaced (F-24)
 };
 
-// How one command ended.
+// How one command ended, or ended before and was asked for again.
 struct Outcome {
-  Index index;
-  ClientId client;
-  CallId call;
-  absl::StatusOr<Bytes> reply = Bytes();
-  uint32_t content = 0;  // CRC32C of what was asked (F-66)
+  UploadId key;
+  StoredReply stored;
 };
 
 struct Applied {
@@ -150,7 +147,8 @@ class Applier {
   std::string ReplyKey(Index index) const;
   absl::Status LoadReplies(Start* start);
   void PutFacts(FieldWriter& out) const;
-  void Remember(const Outcome& outcome, blob::IndexBatch& batch);
+  void Remember(Outcome outcome, Unwritten& unwritten);
+  absl::Status KeepLonger(Index at, Index kept, Unwritten& unwritten);
   void Forget(blob::IndexBatch& batch);
   void ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied);
   void PutApplied(blob::IndexBatch& batch);

@@ -196,6 +196,39 @@ TEST_F(ApplierTest, K5_RepliesAndTheLogsTimeTravelInSnapshots) {
   EXPECT_TRUE(start_.replies->Find(ClientId{{1}}, CallId{2}));
 }
 
+// However the entries come in batches: every server keeps the same.
+TEST_F(ApplierTest, K5_F68_AReplyThatIsAskedForAgainIsKeptFromThenOn) {
+  for (const bool at_once : {true, false}) {
+    ASSERT_TRUE(index_->DeletePrefix("").ok());
+    start_ = Applier::Start();
+    Open();
+    std::vector<raft::Entry> entries = OneIncrement();
+    entries.push_back(EntryOf(3, EncodeClockEntry(5000)));
+    entries.push_back(EntryOf(4, EncodeAskedAgain(Index{2})));
+    entries.push_back(EntryOf(5, EncodeAskedAgain(Index{4})));
+    entries.push_back(EntryOf(6, EncodeAskedAgain(Index{3})));  // under which nothing is kept
+    entries.push_back(EntryOf(7, EncodeClockEntry(62'000)));
+    if (at_once) {
+      ASSERT_TRUE(applier_->Apply(entries).ok());
+    } else {
+      for (const raft::Entry& entry : entries) ASSERT_TRUE(applier_->Apply({entry}).ok());
+    }
+    EXPECT_EQ(Count(), kOne);
+    start_ = Applier::Start();
+    Open();
+    const auto reply = start_.replies->Find(ClientId{{1}}, CallId{1});
+    ASSERT_TRUE(reply) << at_once;
+    EXPECT_EQ(reply->index, Index{5});
+    EXPECT_EQ(reply->entry(), Index{2});
+    EXPECT_EQ(*reply->reply, std::string_view("\0\0\0\1", 4));
+    ASSERT_TRUE(
+        applier_->Apply({EntryOf(8, EncodeClockEntry(67'000)), EntryOf(9, EncodeAskedAgain(Index{5}))}).ok());
+    start_ = Applier::Start();
+    Open();
+    EXPECT_FALSE(start_.replies->Find(ClientId{{1}}, CallId{1})) << "what is forgotten stays so";
+  }
+}
+
 TEST_F(ApplierTest, F29_K23_RestartGoesOnWithAHalfInstalledSnapshot) {
   SaveOne();
   index_->full_after = 1;
@@ -284,7 +317,7 @@ TEST_F(ApplierTest, K24_ImpossibleHeadsAndRecordsAreRefused) {
     for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>(index >> shift));
     return key;
   };
-  const std::string record = EncodeReply({ClientId{{1}}, CallId{4}}, {Index{7}, Bytes::Copy("x")}, 0);
+  const std::string record = EncodeReply({ClientId{{1}}, CallId{4}}, {Index{7}, Bytes::Copy("x")});
   EXPECT_TRUE(check(at, good, reply(7), record).ok());
   EXPECT_FALSE(check(at, good, reply(8), record).ok());
   EXPECT_FALSE(check(at, good, reply(~uint64_t{0}), record).ok());

@@ -387,6 +387,8 @@ void Group::OnRole(const raft::RoleChange& change) {
           change.term.value, change.leader.empty() ? std::string("unknown") : Printable(change.leader.value),
           leading && change.ready ? ", ready" : "");
   if (was_leading && !leading) {
+    again_.clear();
+    again_proposed_.clear();
     auto watches = std::exchange(watches_, {});
     for (Watch& watch : watches) watch.reply(NotLeader());
     // Proposals stay: they may still be committed, and are answered when they are applied or truncated; who
@@ -645,28 +647,23 @@ void Group::OnApplied(absl::StatusOr<Applied> applied) {
   clock_ms_ = applied->clock_ms;
   if (parts_.on_cluster && !applied->cluster.IsZero()) parts_.on_cluster(applied->cluster);
   core_->Applied(applied_.index);
-  for (Outcome& outcome : applied->outcomes) {
-    const UploadId key{outcome.client, outcome.call};
-    const auto it = waiting_.find(key);
-    if (it != waiting_.end()) {
+  for (const Outcome& outcome : applied->outcomes) {
+    const StoredReply& stored = outcome.stored;
+    const auto it = waiting_.find(outcome.key);
+    if (it != waiting_.end() && stored.entry() == stored.index) {
       Waiting waiting = std::move(it->second);
       waiting_.erase(it);
       proposed_.erase(waiting.index);
       pending_bytes_ -= waiting.bytes;
-      ClientReply reply;
-      reply.log_index = outcome.index;
-      if (outcome.reply.ok()) {
-        reply.message = *outcome.reply;
-      } else {
-        reply.code = ReplyCode::kStateMachine;
-        reply.error = outcome.reply.status();
-      }
+      const ClientReply reply = FromStored(stored);
       for (auto& [done, replication] : waiting.replies) {
-        AnswerWrite(std::move(done), replication, outcome.call, reply);
+        AnswerWrite(std::move(done), replication, outcome.key.call, reply);
       }
     }
-    sessions_->Record(key, {outcome.index, std::move(outcome.reply), outcome.content});
+    again_proposed_.erase(stored.entry());
+    sessions_->Record(outcome.key, stored);
   }
+  std::erase_if(again_proposed_, [&](const auto& one) { return one.second < applied->first_kept; });
   sessions_->ForgetBefore(applied->first_kept);
   RememberedBytes().Increment(static_cast<double>(sessions_->bytes()) -
                               static_cast<double>(std::exchange(replies_told_, sessions_->bytes())));

@@ -105,6 +105,9 @@ class Group {
   std::optional<StoredReply> FindReply(const ClientId& client, CallId call) const {
     return sessions_->Find(client, call);
   }
+  // Somebody was answered with it: it is remembered for its time from now on (F-68).
+  void AskedAgain(const StoredReply& stored);
+  static ClientReply FromStored(const StoredReply& stored);
 
  private:
   struct Proposal {
@@ -170,7 +173,8 @@ class Group {
 
   // Proposals.
   void Enqueue(Proposal proposal);
-  std::optional<ClientReply> AnswerAtOnce(const Proposal& proposal) const;
+  std::optional<ClientReply> AnswerAtOnce(const Proposal& proposal);
+  void PostDrain();
   // Answers what was executed: at once, or when it is replicated as asked.
   void AnswerWrite(ReplyFn done, Replication replication, CallId call, ClientReply reply);
   bool IsOtherContent(const Bytes& payload, uint32_t content) const;
@@ -277,6 +281,10 @@ class Group {
   int64_t clock_base_ms_ = 0;
   env::Instant clock_base_at_{};
   int64_t clock_proposed_ms_ = 0;
+  // Leader: replies to be kept longer, by where they are kept; and those whose entry is under way, by the entries
+  // of their calls.
+  std::set<Index> again_;
+  std::map<Index, Index> again_proposed_;
   std::vector<Proposal> inbox_;  // since the last turn of the shard; bounded as pending writes are
   size_t inbox_bytes_ = 0;
   bool drain_posted_ = false;

@@ -28,9 +28,18 @@ ClientReply Failure(ReplyCode code, absl::Status error) {
   return reply;
 }
 
-ClientReply FromStored(const StoredReply& stored) {
+// F-66: not merged with the first one.
+ClientReply IdsInUse(const UploadId& key) {
+  return Failure(ReplyCode::kStateMachine, absl::InvalidArgumentError(fmt::format(
+                                               "call {} of client {} asked for something else before",
+                                               key.call.value, key.client.ToString())));
+}
+
+}  // namespace
+
+ClientReply Group::FromStored(const StoredReply& stored) {
   ClientReply reply;
-  reply.log_index = stored.index;
+  reply.log_index = stored.entry();
   if (stored.reply.ok()) {
     reply.message = *stored.reply;
   } else {
@@ -40,14 +49,19 @@ ClientReply FromStored(const StoredReply& stored) {
   return reply;
 }
 
-// F-66: not merged with the first one.
-ClientReply IdsInUse(const UploadId& key) {
-  return Failure(ReplyCode::kStateMachine, absl::InvalidArgumentError(fmt::format(
-                                               "call {} of client {} asked for something else before",
-                                               key.call.value, key.client.ToString())));
+// One entry a second for a call at most, and none where room is short: then its time goes on from before.
+void Group::AskedAgain(const StoredReply& stored) {
+  constexpr size_t kAgainMax = 1024;
+  if (!ready() || commit_stalls_ || parts_.spec.mode == GroupMode::kRatis) return;
+  if (clock_ms_ < stored.since_ms + kClockEveryMs || again_proposed_.size() >= kAgainMax) return;
+  if (sessions_->bytes() > parts_.options->session_bytes_max / 8 * 7 || !parts_.log->HasRoom(0).ok() ||
+      (parts_.room != nullptr && !parts_.room->Admit(0).ok())) {
+    return;
+  }
+  if (!again_proposed_.emplace(stored.entry(), stored.index).second) return;
+  again_.insert(stored.index);
+  PostDrain();
 }
-
-}  // namespace
 
 ClientReply Group::NotLeader() const {
   ClientReply reply =
@@ -136,6 +150,10 @@ void Group::Enqueue(Proposal proposal) {
   }
   inbox_bytes_ += proposal.bytes;
   inbox_.push_back(std::move(proposal));
+  PostDrain();
+}
+
+void Group::PostDrain() {
   if (std::exchange(drain_posted_, true)) return;
   parts_.shard->Post([this, alive = alive_] {
     if (*alive) DrainProposals();
@@ -143,11 +161,12 @@ void Group::Enqueue(Proposal proposal) {
 }
 
 // Why a write gets its answer now instead of a place in the log; nullopt: it goes on.
-std::optional<ClientReply> Group::AnswerAtOnce(const Proposal& proposal) const {
+std::optional<ClientReply> Group::AnswerAtOnce(const Proposal& proposal) {
   if (!failed_.ok()) return Stopped();
   if (!leads()) return NotLeader();
   if (const auto stored = sessions_->Find(proposal.key.client, proposal.key.call)) {
     if (IsOtherContent(proposal.payload, stored->content)) return IdsInUse(proposal.key);
+    AskedAgain(*stored);
     return FromStored(*stored);
   }
   if (ready()) return std::nullopt;
@@ -274,6 +293,8 @@ void Group::DrainProposals() {
                                       proposal.key.client, proposal.key.call, std::move(proposal.payload)}));
     admitted.push_back(std::move(proposal));
   }
+  // Of the end of the turn: what was answered in it is among them.
+  for (const Index kept : std::exchange(again_, {})) payloads.push_back(EncodeAskedAgain(kept));
   if (payloads.empty()) return;
   auto first = core_->Propose(std::move(payloads));
   if (clock_ms && first.ok()) {

@@ -303,15 +303,8 @@ void Lane::Forward(ClientRequest request, ReplyFn reply) {
     if (absl::Status same = CheckForward(request, *stored); !same.ok()) {
       return reply(Failure(ReplyCode::kDataStream, std::move(same)));
     }
-    ClientReply first;
-    first.log_index = stored->index;
-    if (stored->reply.ok()) {
-      first.message = *stored->reply;
-    } else {
-      first.code = ReplyCode::kStateMachine;
-      first.error = stored->reply.status();
-    }
-    return reply(std::move(first));
+    parts_.group->AskedAgain(*stored);
+    return reply(Group::FromStored(*stored));
   }
   if (!parts_.group->ready()) {
     return reply(Failure(ReplyCode::kLeaderNotReady, absl::UnavailableError("the leader is not ready yet")));

@@ -7,27 +7,38 @@ namespace {
 
 // Servers number their own commands from 2^32; 0 is taken by what the group is (group_facts.cc).
 constexpr CallId kClockCall{1};
-constexpr uint32_t kNowTag = 1;
+constexpr CallId kAskedAgainCall{2};
+constexpr uint32_t kValueTag = 1;
 
-}  // namespace
-
-Bytes EncodeClockEntry(int64_t now_ms) {
+// A command of this server's own that is one number.
+Bytes EncodeNumber(CallId call, int64_t number) {
   FieldWriter out;
-  out.PutVarint(kNowTag, static_cast<uint64_t>(now_ms));
-  return EncodeCommand({CommandType::kWrite, kSystemClient, kClockCall, Bytes::Take(out.Take())});
+  out.PutVarint(kValueTag, static_cast<uint64_t>(number));
+  return EncodeCommand({CommandType::kWrite, kSystemClient, call, Bytes::Take(out.Take())});
 }
 
-std::optional<int64_t> ClockOf(const Command& command) {
-  if (command.type != CommandType::kWrite || command.client != kSystemClient || command.call != kClockCall) {
+std::optional<int64_t> NumberOf(const Command& command, CallId call) {
+  if (command.type != CommandType::kWrite || command.client != kSystemClient || command.call != call) {
     return std::nullopt;
   }
-  int64_t now_ms = 0;
+  int64_t number = 0;
   const std::string record = command.data.ToString();
   FieldReader in(record);
   while (in.Next()) {
-    if (in.tag() == kNowTag) now_ms = static_cast<int64_t>(in.varint());
+    if (in.tag() == kValueTag) number = static_cast<int64_t>(in.varint());
   }
-  return now_ms;
+  return number;
+}
+
+}  // namespace
+
+Bytes EncodeClockEntry(int64_t now_ms) { return EncodeNumber(kClockCall, now_ms); }
+std::optional<int64_t> ClockOf(const Command& command) { return NumberOf(command, kClockCall); }
+
+Bytes EncodeAskedAgain(Index kept) { return EncodeNumber(kAskedAgainCall, kept.value); }
+std::optional<Index> AskedAgainOf(const Command& command) {
+  const auto kept = NumberOf(command, kAskedAgainCall);
+  return kept ? std::optional(Index{*kept}) : std::nullopt;
 }
 
 }  // namespace sluice::node

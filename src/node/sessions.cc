@@ -16,6 +16,8 @@ constexpr uint64_t kPlaceBytes = 24;  // of the table, with its free room
 struct Head {
   UploadId key;
   Index index;
+  Index executed;
+  int64_t since_ms;
   uint32_t content;
   uint32_t code;
   uint32_t text_bytes;
@@ -66,7 +68,8 @@ std::optional<StoredReply> Sessions::Find(const ClientId& client, CallId call) c
   const std::string_view raw = At(*it);
   Head head;
   std::memcpy(&head, raw.data(), sizeof head);
-  return StoredReply{head.index, ReplyOf(head.code, raw.substr(sizeof head, head.text_bytes)), head.content};
+  return StoredReply{head.index, ReplyOf(head.code, raw.substr(sizeof head, head.text_bytes)), head.content,
+                     head.executed, head.since_ms};
 }
 
 void Sessions::Record(const UploadId& key, const StoredReply& stored) {
@@ -74,6 +77,8 @@ void Sessions::Record(const UploadId& key, const StoredReply& stored) {
   Head head{};
   head.key = key;
   head.index = stored.index;
+  head.executed = stored.executed;
+  head.since_ms = stored.since_ms;
   head.content = stored.content;
   head.code = static_cast<uint32_t>(stored.reply.status().code());
   head.text_bytes = static_cast<uint32_t>(text.size());
@@ -111,13 +116,14 @@ void Sessions::ForgetBefore(Index first) {
 
 // --- Durable records ---------------------------------------------------------------------------------------
 
-std::string EncodeReply(const UploadId& key, const StoredReply& stored, int64_t since_ms) {
+std::string EncodeReply(const UploadId& key, const StoredReply& stored) {
   FieldWriter out;
   out.PutText(1, UploadKey(key));
   out.PutText(stored.reply.ok() ? 2 : 4, TextOf(stored));
   out.PutVarint(3, static_cast<uint64_t>(stored.reply.status().code()));
   out.PutVarint(5, stored.content);
-  out.PutVarint(6, static_cast<uint64_t>(since_ms));
+  out.PutVarint(6, static_cast<uint64_t>(stored.since_ms));
+  if (stored.executed.valid()) out.PutVarint(7, static_cast<uint64_t>(stored.executed.value));
   return out.Take();
 }
 
@@ -132,9 +138,11 @@ absl::StatusOr<ReplyRecord> DecodeReply(Index index, std::string_view record) {
     if (in.tag() == 2 || in.tag() == 4) text = in.text();
     if (in.tag() == 3) code = in.varint();
     if (in.tag() == 5) reply.stored.content = static_cast<uint32_t>(in.varint());
-    if (in.tag() == 6) reply.since_ms = static_cast<int64_t>(in.varint());
+    if (in.tag() == 6) reply.stored.since_ms = static_cast<int64_t>(in.varint());
+    if (in.tag() == 7) reply.stored.executed = Index{static_cast<int64_t>(in.varint())};
   }
-  if (!in.ok() || !key || code > static_cast<uint64_t>(absl::StatusCode::kUnauthenticated)) {
+  if (!in.ok() || !key || code > static_cast<uint64_t>(absl::StatusCode::kUnauthenticated) ||
+      reply.stored.executed >= index) {
     return absl::DataLossError(fmt::format("stored reply of {} bytes is malformed", record.size()));
   }
   reply.key = *key;

@@ -25,10 +25,15 @@
 namespace sluice::node {
 
 struct StoredReply {
-  Index index;  // of the entry
+  Index
+      index;  // of the entry that it is kept under: the call's, or the last that says it was asked for again
   absl::StatusOr<Bytes> reply = Bytes();
   // CRC32C of what was asked: another one proves that the ids were used for something else (F-66).
   uint32_t content = 0;
+  Index executed = kNoIndex;  // of the call's entry, where that is another one
+  int64_t since_ms = 0;       // the log's time when it was kept (log_clock.h)
+
+  Index entry() const { return executed.valid() ? executed : index; }
 };
 
 class Sessions {
@@ -85,13 +90,12 @@ class Sessions {
   uint64_t bytes_ = 0;
 };
 
-// A reply as a durable record, and back. `since_ms`: the log's time when it was made (log_clock.h).
+// A reply as a durable record, and back.
 struct ReplyRecord {
   UploadId key;
   StoredReply stored;
-  int64_t since_ms = 0;
 };
-std::string EncodeReply(const UploadId& key, const StoredReply& stored, int64_t since_ms);
+std::string EncodeReply(const UploadId& key, const StoredReply& stored);
 // `index`: from the record's key.
 absl::StatusOr<ReplyRecord> DecodeReply(Index index, std::string_view record);
 

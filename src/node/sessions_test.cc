@@ -71,13 +71,15 @@ TEST(Sessions, K5_ASmallReplyTakesLessThanAHundredBytes) {
 }
 
 TEST(Sessions, RecordsAreReadAsTheyWereWritten) {
-  for (const StoredReply& stored : {Reply(7, "answer"), Reply(8, ""),
-                                    StoredReply{Index{9}, absl::AlreadyExistsError("other bytes"), 3}}) {
-    const auto read = DecodeReply(stored.index, EncodeReply(Key(4), stored, 60'001));
+  for (const StoredReply& stored :
+       {Reply(7, "answer"), Reply(8, ""),
+        StoredReply{Index{9}, absl::AlreadyExistsError("other bytes"), 3, Index{4}, 60'001}}) {
+    const auto read = DecodeReply(stored.index, EncodeReply(Key(4), stored));
     ASSERT_TRUE(read.ok()) << read.status();
     EXPECT_EQ(read->key, Key(4));
-    EXPECT_EQ(read->since_ms, 60'001);
+    EXPECT_EQ(read->stored.since_ms, stored.since_ms);
     EXPECT_EQ(read->stored.index, stored.index);
+    EXPECT_EQ(read->stored.entry(), stored.entry());
     EXPECT_EQ(read->stored.content, stored.content);
     EXPECT_EQ(read->stored.reply.status(), stored.reply.status());
     if (stored.reply.ok()) {
