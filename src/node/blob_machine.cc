@@ -178,14 +178,14 @@ std::vector<NameRecord> BlobMachine::List(std::string_view prefix, std::string_v
   return found;
 }
 
-std::optional<UploadId> BlobMachine::ContentOfKey(std::string_view key) {
-  return key.starts_with("c/") ? ParseUploadKey(key.substr(2)) : std::nullopt;
+std::optional<UploadId> BlobMachine::ContentOf(std::string_view key, std::string_view value) {
+  return key.starts_with("c/") && !ReplacedBy(value) ? ParseUploadKey(key.substr(2)) : std::nullopt;
 }
 
 void BlobMachine::ForEachContent(const State& state, const std::function<void(const ContentRecord&)>& visit) {
   state.Scan("c/", "c/", [&](std::string_view key, std::string_view value) {
-    const auto id = ContentOfKey(key);
-    if (!id || ReplacedBy(value)) return true;
+    const auto id = ContentOf(key, value);
+    if (!id) return true;
     const ContentRecord content = DecodeContent(*id, value);
     if (!content.inlined) visit(content);
     return true;

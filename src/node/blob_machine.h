@@ -75,8 +75,8 @@ class BlobMachine : public StateMachine {
                                       const State& state);
   // Every content that is not inline; for the missing set after a snapshot.
   static void ForEachContent(const State& state, const std::function<void(const ContentRecord&)>& visit);
-  // Of which content this key of the machine's state is the record; nullopt if it is another key.
-  static std::optional<UploadId> ContentOfKey(std::string_view key);
+  // Of which content this is the record; nullopt if it is another record, or of one that another stands for now.
+  static std::optional<UploadId> ContentOf(std::string_view key, std::string_view value);
 
  private:
   absl::StatusOr<Bytes> Publish(const BlobCommand& command, Index index, State& state);

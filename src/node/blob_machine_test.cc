@@ -198,6 +198,13 @@ TEST_F(BlobMachineTest, K21_BytesThatAreLostAreReplacedByTheSame) {
   BlobMachine::ForEachContent(state_, [&](const ContentRecord&) { ++contents; });
   EXPECT_EQ(contents, 1u);
   for (uint64_t old : {1u, 4u}) EXPECT_EQ(BlobMachine::FindContent(Id(old), state_)->id, Id(5));
+  // A snapshot frees the bytes of all others, also of those that are still remembered (K14).
+  for (const auto& [key, value] : state_.map) {
+    const auto id = BlobMachine::ContentOf(key, value);
+    if (id) {
+      EXPECT_EQ(*id, Id(5));
+    }
+  }
   // The last name takes everything with it.
   for (const char* name : {"a", "b", "c"}) {
     BlobCommand remove;

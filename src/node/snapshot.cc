@@ -79,7 +79,7 @@ absl::Status Applier::RemoveContentsNotIn(const std::string& path, const std::ve
     if (!record) break;
     const std::string_view key = record->key;
     if (!key.starts_with('s')) continue;
-    if (const auto id = BlobMachine::ContentOfKey(key.substr(1))) gone.erase(*id);
+    if (const auto id = BlobMachine::ContentOf(key.substr(1), record->value)) gone.erase(*id);
   }
   for (const UploadId& id : gone) {
     if (const auto removed = parts_.store->Remove(id); !removed.ok()) {
