@@ -194,9 +194,13 @@ absl::Status SnapshotSink::Check(const Chunk& request) const {
   if (next_chunk_ > 0 && (chunk.request_id() != request_id_ || part.filename() != filename_)) {
     return absl::InvalidArgumentError("a snapshot of more than one file is not sluice's");
   }
-  const uint64_t limit = total_ > 0 ? total_ : kSnapshotBytesMax;
-  if (part.data().size() > limit - written_) {
-    return absl::InvalidArgumentError(fmt::format("more than the {} bytes announced", limit));
+  const uint64_t total = next_chunk_ > 0 ? total_ : chunk.total_size();
+  if (total == 0 || total > kSnapshotBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("a snapshot of {} bytes: 1 to {} expected", total, kSnapshotBytesMax));
+  }
+  if (part.data().size() > total - written_) {
+    return absl::InvalidArgumentError(fmt::format("more than the {} bytes announced", total));
   }
   if (part.done() != chunk.done()) return absl::InvalidArgumentError("the last chunk ends the only file");
   return absl::OkStatus();
@@ -211,7 +215,7 @@ absl::Status SnapshotSink::CheckFirst(const Chunk& request, TermIndex* at) {
   if (!std::string_view(chunk.file_chunks(0).data()).starts_with(node::kSnapshotMagic)) {
     return absl::InvalidArgumentError("this is no snapshot of sluice's format");
   }
-  total_ = std::min(chunk.total_size(), kSnapshotBytesMax);
+  total_ = chunk.total_size();
   request_id_ = chunk.request_id();
   filename_ = chunk.file_chunks(0).filename();
   return absl::OkStatus();
@@ -239,7 +243,7 @@ absl::Status SnapshotSink::WriteChunk(const Chunk& chunk) {
 }
 
 absl::Status SnapshotSink::CloseFile(const std::string& digest) {
-  if (total_ > 0 && written_ != total_) {
+  if (written_ != total_) {
     return absl::InvalidArgumentError(fmt::format("{} bytes came, {} were announced", written_, total_));
   }
   if (md5_.Finish() != digest)

@@ -112,7 +112,7 @@ class SnapshotSink : public std::enable_shared_from_this<SnapshotSink> {
   Md5Builder md5_;
   uint32_t next_chunk_ = 0;
   uint64_t written_ = 0;
-  uint64_t total_ = 0;  // announced; 0: unknown
+  uint64_t total_ = 0;  // announced
   bool installing_ = false;
   bool dropped_ = false;
 };
