@@ -7,11 +7,14 @@
 #include <chrono>
 #include <utility>
 
+#include "edge/bytestream/buffers.h"
 #include "edge/status.h"
 #include "edge/write_queue.h"
 
 namespace sluice::edge {
 namespace {
+
+absl::Status TooMany() { return absl::UnavailableError("too many calls to other servers, or stopping"); }
 
 using Stub = grpc::TemplatedGenericStub<ProtoMessage, ProtoMessage>;
 
@@ -87,7 +90,63 @@ class GrpcStream final : public grpc::ClientBidiReactor<ProtoMessage, ProtoMessa
   std::shared_ptr<GrpcStream> self_;
 };
 
+// One read; deletes itself when gRPC is done with it.
+class GrpcRead final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  GrpcRead(std::shared_ptr<grpc::Channel> channel, std::shared_ptr<grpc::ClientContext> context,
+           InFlight* in_flight, absl::AnyInvocable<absl::Status(const Bytes&)> on_message,
+           PeerWire::EndedFn on_end)
+      : stub_(std::move(channel)),
+        context_(std::move(context)),
+        in_flight_(in_flight),
+        on_message_(std::move(on_message)),
+        on_end_(std::move(on_end)) {}
+
+  void Start(const char* path, const Bytes& request) {
+    request_ = bytestream::ToBuffer(request);
+    stub_.PrepareBidiStreamingCall(context_.get(), path, grpc::StubOptions(), this);
+    StartWriteLast(&request_, grpc::WriteOptions());
+    StartRead(&message_);
+    StartCall();
+  }
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    failure_ = on_message_(bytestream::ToBytes(message_));
+    message_.Clear();
+    if (!failure_.ok()) return context_->TryCancel();
+    StartRead(&message_);
+  }
+  void OnDone(const grpc::Status& status) override {
+    on_end_(failure_.ok() ? FromGrpc(status) : failure_);
+    InFlight* const in_flight = in_flight_;
+    const std::shared_ptr<grpc::ClientContext> context = context_;
+    delete this;
+    in_flight->End(context.get());
+  }
+
+ private:
+  grpc::GenericStub stub_;
+  const std::shared_ptr<grpc::ClientContext> context_;  // shared with the table that cancels
+  InFlight* const in_flight_;
+  absl::AnyInvocable<absl::Status(const Bytes&)> on_message_;
+  PeerWire::EndedFn on_end_;
+  grpc::ByteBuffer request_;
+  grpc::ByteBuffer message_;
+  absl::Status failure_;
+};
+
 }  // namespace
+
+void GrpcWire::Read(const WireTo& to, Reading reading,
+                    absl::AnyInvocable<absl::Status(const Bytes& message)> on_message, EndedFn on_end) {
+  auto context = in_flight_.Begin(to.id);
+  if (context == nullptr) return on_end(TooMany());
+  context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(reading.deadline_ms));
+  context->AddMetadata(reading.metadata.first, reading.metadata.second);
+  auto* call = new GrpcRead(ChannelTo(to), std::move(context), &in_flight_, std::move(on_message),
+                            std::move(on_end));  // deletes itself, as reactors do
+  call->Start(reading.path, reading.request);
+}
 
 std::shared_ptr<grpc::Channel> GrpcWire::ChannelTo(const WireTo& to) {
   return links_->Get(to.address, to.heartbeats ? PeerLinks::kHeartbeats : PeerLinks::kRequests);
@@ -96,7 +155,7 @@ std::shared_ptr<grpc::Channel> GrpcWire::ChannelTo(const WireTo& to) {
 void GrpcWire::StartCall(const WireTo& to, const char* path, int deadline_ms, const ProtoMessage& request,
                          ProtoMessage* reply, EndedFn done) {
   auto context = in_flight_.Begin(to.id);
-  if (context == nullptr) return done(absl::UnavailableError("too many calls to other servers, or stopping"));
+  if (context == nullptr) return done(TooMany());
   context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(deadline_ms));
   // gRPC keeps the stub's channel as long as the call; it wants a callback that can be copied.
   auto answer = std::make_shared<EndedFn>(std::move(done));

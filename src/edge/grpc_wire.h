@@ -18,6 +18,8 @@ class GrpcWire final : public PeerWire {
   GrpcWire(PeerLinks* links, size_t calls_max) : links_(links), in_flight_(calls_max, links->cluster()) {}
   ~GrpcWire() override { Stop(); }
   void Stop() override { in_flight_.Stop(); }
+  void Read(const WireTo& to, Reading reading,
+            absl::AnyInvocable<absl::Status(const Bytes& message)> on_message, EndedFn on_end) override;
 
  protected:
   void StartCall(const WireTo& to, const char* path, int deadline_ms, const ProtoMessage& request,

@@ -6,6 +6,8 @@
 //   auto stream = wire->Open(to, kAppendEntries, bytes_max, on_reply, on_end);   // null: too many, or stopping
 //   stream->Push(std::make_unique<Request>(...));   // false: too much waits, or the stream is over
 //
+//   wire->Read(to, {.path = kRead, .metadata = {...}, ...}, on_message, on_end);    // payload, by reference
+//
 // Every call says which cluster this server is of and whom it means (handshake.h). Threading: any thread; what
 // is given to be called runs on threads of the wire, which it must not block. Failure: the status that the other
 // end gave; UNAVAILABLE where it is not there, refuses the connection, or too many calls are under way;
@@ -20,6 +22,7 @@
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
+#include "base/bytes.h"
 #include "base/ids.h"
 #include "base/status.h"
 
@@ -81,6 +84,16 @@ class PeerWire {
                         },
                         std::move(on_end)});
   }
+
+  // One request, and messages back that are not parsed. An error of `on_message` ends the call with it.
+  struct Reading {
+    const char* path;
+    int deadline_ms;
+    std::pair<std::string, std::string> metadata;
+    Bytes request;
+  };
+  virtual void Read(const WireTo& to, Reading reading,
+                    absl::AnyInvocable<absl::Status(const Bytes& message)> on_message, EndedFn on_end) = 0;
 
   // Cancels what is under way, and waits until nothing of it can be called any more.
   virtual void Stop() = 0;

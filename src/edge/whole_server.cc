@@ -7,6 +7,7 @@
 #include "edge/datastream/server.h"
 #include "edge/datastream/sink.h"
 #include "edge/files/service.h"
+#include "edge/grpc_wire.h"
 #include "edge/http/metrics_port.h"
 #include "env/clock.h"
 #include "env/executor.h"
@@ -17,9 +18,6 @@ namespace sluice::edge {
 namespace {
 
 constexpr std::chrono::milliseconds kGrace = std::chrono::seconds(2);
-
-// The relay decides who is too silent, by who stands behind whom; this is for what it cannot see.
-constexpr uint32_t kSinkPatience = 8;
 
 }  // namespace
 
@@ -45,8 +43,10 @@ absl::StatusOr<std::unique_ptr<WholeServer>> WholeServer::Start(WholeServerOptio
 void WholeServer::AddParts(const WholeServerOptions& options) {
   Server& server = *server_;
   auto sinks = std::make_unique<datastream::DataStreamSinks>(
-      datastream::LanesOf(server), &host_->cluster(), kSinkPatience * host_->options().successor_silence_ms);
-  auto fetcher = std::make_unique<bytestream::ByteStreamFetcher>(&server.links());
+      datastream::LanesOf(server), &host_->cluster(),
+      datastream::kSinkPatience * host_->options().successor_silence_ms);
+  auto fetcher = std::make_unique<bytestream::ByteStreamFetcher>(
+      std::make_unique<GrpcWire>(&server.links(), bytestream::ByteStreamFetcher::kFetchesMax));
   server.bytes().Plug(sinks.get(), fetcher.get());
   server.Add(std::move(sinks));
   server.Add(std::move(fetcher));

@@ -323,7 +323,7 @@ TEST_F(ByteStream, F64_CallsBeyondTheLimitAreRefusedUntilOneEnds) {
 }
 
 TEST_F(ByteStream, D06_PeersFetchByUpload) {
-  ByteStreamFetcher fetcher(&server_->links());
+  ByteStreamFetcher fetcher(std::make_unique<GrpcWire>(&server_->links(), ByteStreamFetcher::kFetchesMax));
   const auto fetch = [&](uint64_t call, uint64_t offset, uint64_t count, uint32_t checksum = 0x89abcdef) {
     std::promise<absl::StatusOr<Bytes>> result;
     fetcher.Fetch({.id = {"n0"}, .address = address_}, {kDefaultGroup, {{}, CallId{call}}, 12, checksum},

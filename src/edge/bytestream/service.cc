@@ -128,12 +128,7 @@ class ByteStreamPart::Service final : public Base {
                           const std::shared_ptr<ReadCall>& call) {
     RETURN_IF_ERROR(CheckRead(request));
     ASSIGN_OR_RETURN(const auto fetch, FetchTargetOf(context));
-    if (fetch) {
-      RETURN_IF_ERROR(
-          CheckServer(SaidIn(context), *host_, {.group = fetch->group, .from = {}, .target = {}}));
-      host_->OpenUploadRead(*fetch, call->lane(), [call](auto source) { call->OnSource(std::move(source)); });
-      return absl::OkStatus();
-    }
+    if (fetch) return OpenFetch(SaidIn(context), *fetch, *host_, call);
     RETURN_IF_ERROR(CheckClient(context, *host_));
     ASSIGN_OR_RETURN(const GroupId group, GroupOf(context));
     ASSIGN_OR_RETURN(const auto content, ContentOf(context));

@@ -68,20 +68,25 @@ std::string EncodeFetchTarget(const node::FetchWanted& target) {
   return out;
 }
 
-absl::StatusOr<std::optional<node::FetchWanted>> FetchTargetOf(const grpc::CallbackServerContext& context) {
-  const auto raw = Metadata(context, wire::kFetchKey);
-  if (!raw) return std::optional<node::FetchWanted>();
-  if (raw->size() != kFetchBytes)
+absl::StatusOr<node::FetchWanted> DecodeFetchTarget(const std::string& raw) {
+  if (raw.size() != kFetchBytes)
     return absl::InvalidArgumentError(
         fmt::format("metadata {}: {} bytes expected", wire::kFetchKey, kFetchBytes));
   node::FetchWanted target;
-  target.group = *GroupId::FromBytes(raw->substr(0, kUuidBytes));
-  target.upload.client = *ClientId::FromBytes(raw->substr(kUuidBytes, kUuidBytes));
-  std::string_view numbers = std::string_view(*raw).substr(2 * kUuidBytes);
+  target.group = *GroupId::FromBytes(raw.substr(0, kUuidBytes));
+  target.upload.client = *ClientId::FromBytes(raw.substr(kUuidBytes, kUuidBytes));
+  std::string_view numbers = std::string_view(raw).substr(2 * kUuidBytes);
   target.upload.call.value = TakeNumber(numbers, 8);
   target.length = TakeNumber(numbers, 8);
   target.checksum = static_cast<uint32_t>(TakeNumber(numbers, 4));
-  return std::optional<node::FetchWanted>(target);
+  return target;
+}
+
+absl::StatusOr<std::optional<node::FetchWanted>> FetchTargetOf(const grpc::CallbackServerContext& context) {
+  const auto raw = Metadata(context, wire::kFetchKey);
+  if (!raw) return std::optional<node::FetchWanted>();
+  ASSIGN_OR_RETURN(node::FetchWanted target, DecodeFetchTarget(*raw));
+  return std::optional<node::FetchWanted>(std::move(target));
 }
 
 absl::StatusOr<std::optional<UploadId>> ContentOf(const grpc::CallbackServerContext& context) {

@@ -22,7 +22,10 @@ absl::Status CheckResource(const std::string& name);
 absl::StatusOr<node::BlobHeader> HeaderFor(const std::string& name,
                                            const grpc::CallbackServerContext& context);
 
+// The method by which servers fetch of each other.
+inline constexpr char kReadPath[] = "/google.bytestream.ByteStream/Read";
 std::string EncodeFetchTarget(const node::FetchWanted& target);
+absl::StatusOr<node::FetchWanted> DecodeFetchTarget(const std::string& raw);
 // nullopt: an ordinary read.
 absl::StatusOr<std::optional<node::FetchWanted>> FetchTargetOf(const grpc::CallbackServerContext& context);
 // The content that a read goes on with; nullopt: whatever the name has.

@@ -17,7 +17,6 @@ namespace {
 constexpr uint64_t kPieceOverheadBytes = 512;
 constexpr env::Duration kWatchPeriod = std::chrono::milliseconds(500);
 
-env::Instant Now() { return env::RealClock().MonotonicNow(); }
 env::Duration Ms(uint64_t ms) { return std::chrono::milliseconds(ms); }
 
 absl::Status NoSuchStream(const wire::PacketHeader& packet) {
@@ -29,8 +28,8 @@ absl::Status NoSuchStream(const wire::PacketHeader& packet) {
 
 }  // namespace
 
-Connection::Connection(std::shared_ptr<ConnectionContext> context, env::Loop* lane,
-                       asio::ip::tcp::socket socket, std::string address)
+Connection::Connection(std::shared_ptr<ConnectionContext> context, env::Executor* lane,
+                       std::unique_ptr<ByteSocket> socket, std::string address)
     : context_(std::move(context)),
       lane_(lane),
       window_bytes_(context_->host->options().upload_window_bytes),
@@ -46,9 +45,6 @@ Connection::~Connection() {
 
 void Connection::Start(Ended ended) {
   ended_ = std::move(ended);
-  std::error_code ignored;
-  Configure(socket_);
-  socket_.non_blocking(true, ignored);
   started_ = last_read_ = last_write_ = idle_since_ = Now();
   Watch();
   Read();
@@ -58,8 +54,7 @@ void Connection::Close() {
   if (std::exchange(closed_, true)) return;
   const auto self = shared_from_this();
   lane_->Cancel(watch_);
-  std::error_code ignored;
-  socket_.close(ignored);
+  socket_->Close();
   current_.reset();
   current_packet_ = nullptr;
   for (auto& [id, stream] : streams_) {
@@ -73,7 +68,7 @@ void Connection::Close() {
 void Connection::Read() {
   if (reading_ || closed_) return;
   reading_ = true;
-  socket_.async_read_some(in_.Space(), [self = shared_from_this()](const std::error_code& error, size_t n) {
+  socket_->Read(in_.Space(), [self = shared_from_this()](const std::error_code& error, size_t n) {
     self->reading_ = false;
     self->OnRead(error, n);
   });
@@ -299,18 +294,16 @@ void Connection::Write() {
   if (writing_ || closed_ || out_.empty()) return;
   writing_ = true;
   last_write_ = Now();
-  socket_.async_write_some(out_.Buffers(),
-                           [self = shared_from_this()](const std::error_code& error, size_t n) {
-                             self->writing_ = false;
-                             if (self->closed_) return;
-                             if (error) return self->Close();
-                             self->last_write_ = Now();
-                             self->out_.Sent(n);
-                             if (!self->out_.empty()) return self->Write();
-                             if (!self->broken_) return self->Process();
-                             std::error_code ignored;
-                             self->socket_.shutdown(asio::socket_base::shutdown_send, ignored);
-                           });
+  socket_->Write(out_.Buffers(), [self = shared_from_this()](const std::error_code& error, size_t n) {
+    self->writing_ = false;
+    if (self->closed_) return;
+    if (error) return self->Close();
+    self->last_write_ = self->Now();
+    self->out_.Sent(n);
+    if (!self->out_.empty()) return self->Write();
+    if (!self->broken_) return self->Process();
+    self->socket_->EndSending();
+  });
 }
 
 // The framing is lost. A sender whose packet was understood is told; then the connection ends, not at once,
@@ -335,7 +328,7 @@ void Connection::Watch() {
     const auto self = weak.lock();
     if (self == nullptr || self->closed_) return;
     const DataStreamOptions& limits = self->context_->options;
-    const env::Instant now = Now();
+    const env::Instant now = self->Now();
     const bool silent = !self->greeted_ && now - self->started_ > Ms(limits.first_packet_ms);
     const bool half =
         self->reading_ && !self->decoder_.idle() && now - self->last_read_ > Ms(limits.stall_ms);

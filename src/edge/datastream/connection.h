@@ -1,6 +1,6 @@
 // One accepted DataStream connection: packets in, pieces to relays, replies out in the order of each stream.
 //
-//   auto connection = std::make_shared<Connection>(context, &lane, std::move(socket));
+//   auto connection = std::make_shared<Connection>(context, &lane, std::move(socket), address);
 //   connection->Start([&](auto& ended) { connections.erase(ended); });
 //
 // Threading: everything on its lane. Ownership: kept alive by whoever started it, until `ended`. Failure: see
@@ -14,14 +14,13 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <utility>  // before asio
-
-#include <asio/ip/tcp.hpp>
+#include <utility>
 
 #include "absl/hash/hash.h"
 #include "base/metrics.h"
 #include "edge/datastream/socket.h"
-#include "env/loop.h"
+#include "env/clock.h"
+#include "env/executor.h"
 #include "node/host.h"
 #include "wire/datastream.h"
 
@@ -43,8 +42,9 @@ struct DataStreamOptions {
 
 // What the connections of one server share. Thread-safe.
 struct ConnectionContext {
-  ConnectionContext(node::Host* the_host, DataStreamOptions the_options)
-      : host(the_host), options(std::move(the_options)) {}
+  ConnectionContext(node::Host* the_host, DataStreamOptions the_options,
+                    const env::Clock* the_clock = &env::RealClock())
+      : host(the_host), options(std::move(the_options)), clock(the_clock) {}
 
   // Before a connection is made for a socket from `address`; an error if there are too many.
   absl::Status Admit(const std::string& address) {
@@ -87,6 +87,7 @@ struct ConnectionContext {
 
   node::Host* const host;
   const DataStreamOptions options;
+  const env::Clock* const clock;
   const std::shared_ptr<SlabPool> slabs = std::make_shared<SlabPool>();  // slabs outlive the server
   Gauge& open_gauge = NewGauge("sluice_datastream_connections", "DataStream connections that are open");
   Counter& refused_counter = NewCounter("sluice_datastream_connections_refused_total",
@@ -102,8 +103,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using Ended = absl::AnyInvocable<void(const std::shared_ptr<Connection>&)>;
 
   // `address` was admitted by the context.
-  Connection(std::shared_ptr<ConnectionContext> context, env::Loop* lane, asio::ip::tcp::socket socket,
-             std::string address);
+  Connection(std::shared_ptr<ConnectionContext> context, env::Executor* lane,
+             std::unique_ptr<ByteSocket> socket, std::string address);
   ~Connection();
 
   void Start(Ended ended);
@@ -156,11 +157,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // A callback of a relay that finds this connection again, if it is still there.
   auto AnswerFor(Packet* packet, uint64_t charge);
 
+  env::Instant Now() const { return context_->clock->MonotonicNow(); }
+
   const std::shared_ptr<ConnectionContext> context_;
-  env::Loop* const lane_;
+  env::Executor* const lane_;
   const uint64_t window_bytes_;
   const std::string address_;  // of the other end
-  asio::ip::tcp::socket socket_;
+  const std::unique_ptr<ByteSocket> socket_;
   SlabReader in_;
   wire::RequestDecoder decoder_;
   Outbox out_;

@@ -111,7 +111,8 @@ std::shared_ptr<Connection> DataStreamServer::Admit(asio::ip::tcp::socket socket
     }
     return nullptr;  // closed with the socket
   }
-  return std::make_shared<Connection>(context_, lanes_[lane], std::move(socket), std::move(address));
+  return std::make_shared<Connection>(context_, lanes_[lane], AcceptedTcpSocket(std::move(socket)),
+                                      std::move(address));
 }
 
 void DataStreamServer::Drain() {

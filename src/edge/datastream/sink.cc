@@ -9,8 +9,6 @@
 #include <unordered_map>
 #include <utility>  // before asio
 
-#include <asio/connect.hpp>
-#include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 
 #include "absl/hash/hash.h"
@@ -24,14 +22,11 @@ namespace sluice::edge::datastream {
 namespace {
 
 using Done = node::ByteSink::Done;
-using asio::ip::tcp;
 
 constexpr size_t kLinksMax = 4;
 // Sealing waits for disks, here and further down: that is no silence yet.
 constexpr int kCloseFactor = 10;
 constexpr env::Duration kIdleMax = std::chrono::seconds(60);
-
-env::Instant Now() { return env::RealClock().MonotonicNow(); }
 
 // Why the other end refused, as far as it said.
 absl::Status FailureOf(const wire::DataStreamReply& reply, const std::string& peer) {
@@ -73,12 +68,13 @@ struct OutStream {
 // One outgoing connection. On the lane.
 class Link : public std::enable_shared_from_this<Link> {
  public:
-  Link(env::Loop* lane, std::shared_ptr<SlabPool> slabs, std::string address, env::Duration silence)
-      : lane_(lane),
+  Link(const SinkPool::Lane& lane, std::shared_ptr<SlabPool> slabs, std::string address,
+       env::Duration silence, const env::Clock* clock)
+      : lane_(lane.executor),
         address_(std::move(address)),
         silence_(silence),
-        resolver_(lane->context()),
-        socket_(lane->context()),
+        clock_(clock),
+        socket_(lane.new_socket()),
         in_(std::move(slabs)) {}
 
   size_t streams() const { return streams_.size(); }
@@ -89,16 +85,10 @@ class Link : public std::enable_shared_from_this<Link> {
     const auto where = ParseHostPort(address_);
     if (!where.ok()) return Close(where.status());
     Watch();
-    resolver_.async_resolve(where->host, where->port,
-                            [self = shared_from_this()](const std::error_code& error, const auto& found) {
-                              if (error || self->closed_) return self->Broken(error);
-                              asio::async_connect(
-                                  self->socket_, found,
-                                  [self](const std::error_code& failed, const tcp::endpoint&) {
-                                    if (failed || self->closed_) return self->Broken(failed);
-                                    self->OnConnected();
-                                  });
-                            });
+    socket_->Connect(*where, [self = shared_from_this()](const std::error_code& error) {
+      if (error || self->closed_) return self->Broken(error);
+      self->OnConnected();
+    });
   }
 
   bool Add(const std::shared_ptr<OutStream>& stream) {
@@ -131,9 +121,7 @@ class Link : public std::enable_shared_from_this<Link> {
     if (std::exchange(closed_, true)) return;
     const auto self = shared_from_this();
     lane_->Cancel(watch_);
-    resolver_.cancel();
-    std::error_code ignored;
-    socket_.close(ignored);
+    socket_->Close();
     const auto streams = std::exchange(streams_, {});
     for (const auto& [id, stream] : streams) stream->Fail(why);
   }
@@ -145,23 +133,21 @@ class Link : public std::enable_shared_from_this<Link> {
   }
   void OnConnected() {
     connected_ = true;
-    Configure(socket_);
     Write();
     Read();
   }
   void Write() {
     if (!connected_ || writing_ || closed_ || out_.empty()) return;
     writing_ = true;
-    socket_.async_write_some(out_.Buffers(),
-                             [self = shared_from_this()](const std::error_code& error, size_t n) {
-                               self->writing_ = false;
-                               if (error || self->closed_) return self->Broken(error);
-                               self->out_.Sent(n);
-                               self->Write();
-                             });
+    socket_->Write(out_.Buffers(), [self = shared_from_this()](const std::error_code& error, size_t n) {
+      self->writing_ = false;
+      if (error || self->closed_) return self->Broken(error);
+      self->out_.Sent(n);
+      self->Write();
+    });
   }
   void Read() {
-    socket_.async_read_some(in_.Space(), [self = shared_from_this()](const std::error_code& error, size_t n) {
+    socket_->Read(in_.Space(), [self = shared_from_this()](const std::error_code& error, size_t n) {
       if (error || self->closed_) return self->Broken(error);
       self->decoder_.Feed(self->in_.Take(n));
       self->OnReplies();
@@ -209,7 +195,7 @@ class Link : public std::enable_shared_from_this<Link> {
     watch_ = lane_->PostAfter(silence_ / 4, [weak = weak_from_this()] {
       const auto self = weak.lock();
       if (self == nullptr || self->closed_) return;
-      const env::Instant now = Now();
+      const env::Instant now = self->Now();
       std::vector<std::shared_ptr<OutStream>> silent;
       for (const auto& [id, stream] : self->streams_) {
         const env::Duration patience = stream->closing ? self->silence_ * kCloseFactor : self->silence_;
@@ -226,11 +212,13 @@ class Link : public std::enable_shared_from_this<Link> {
     });
   }
 
-  env::Loop* const lane_;
+  env::Instant Now() const { return clock_->MonotonicNow(); }
+
+  env::Executor* const lane_;
   const std::string address_;
   const env::Duration silence_;
-  tcp::resolver resolver_;
-  tcp::socket socket_;
+  const env::Clock* const clock_;
+  const std::unique_ptr<ByteSocket> socket_;
   SlabReader in_;
   wire::ReplyDecoder decoder_;
   Outbox out_;
@@ -245,9 +233,10 @@ class Link : public std::enable_shared_from_this<Link> {
 
 class Links {
  public:
-  Links(env::Loop* lane, env::Duration silence) : lane_(lane), silence_(silence) {}
+  Links(SinkPool::Lane lane, env::Duration silence, const env::Clock* clock)
+      : lane_(std::move(lane)), silence_(silence), clock_(clock) {}
 
-  env::Loop* lane() const { return lane_; }
+  env::Executor* lane() const { return lane_.executor; }
   // Null, and the stream failed, if it cannot be sent. A link that does not carry this upload yet: the least
   // busy one, or a new one while all are busy.
   std::shared_ptr<Link> Add(const std::string& address, const std::shared_ptr<OutStream>& stream) {
@@ -262,7 +251,7 @@ class Links {
       if (best == nullptr || link->streams() < best->streams()) best = link;
     }
     if (best == nullptr || (best->streams() > 0 && links.size() < kLinksMax)) {
-      best = std::make_shared<Link>(lane_, slabs_, address, silence_);
+      best = std::make_shared<Link>(lane_, slabs_, address, silence_, clock_);
       links.push_back(best);
       all_.insert(best);
       std::erase_if(all_, [](const auto& weak) {
@@ -286,8 +275,9 @@ class Links {
   }
 
  private:
-  env::Loop* const lane_;
+  const SinkPool::Lane lane_;
   const env::Duration silence_;
+  const env::Clock* const clock_;
   const std::shared_ptr<SlabPool> slabs_ = std::make_shared<SlabPool>();
   std::map<std::string, std::vector<std::shared_ptr<Link>>> links_;
   std::set<std::weak_ptr<Link>, std::owner_less<>> all_;  // retired ones, too
@@ -298,7 +288,7 @@ namespace {
 
 class Sink final : public node::ByteSink {
  public:
-  Sink(env::Executor* home, env::Loop* lane, std::shared_ptr<Links> links, const raft::Peer& to,
+  Sink(env::Executor* home, env::Executor* lane, std::shared_ptr<Links> links, const raft::Peer& to,
        const node::StreamHeader& header, Opened opened)
       : home_(home),
         lane_(lane),
@@ -377,41 +367,59 @@ class Sink final : public node::ByteSink {
   }
 
   env::Executor* const home_;
-  env::Loop* const lane_;
+  env::Executor* const lane_;
   const bool inline_;
   const std::shared_ptr<State> state_;  // shared with tasks on the lane
 };
 
 }  // namespace
 
-DataStreamSinks::DataStreamSinks(std::vector<env::Loop*> lanes, const node::Cluster* cluster,
-                                 uint32_t silence_ms)
+SinkPool::SinkPool(std::vector<Lane> lanes, const node::Cluster* cluster, env::Duration silence,
+                   const env::Clock* clock)
     : lanes_(std::move(lanes)), cluster_(cluster) {
-  for (env::Loop* lane : lanes_)
-    links_.push_back(std::make_shared<Links>(lane, std::chrono::milliseconds(silence_ms)));
+  for (const Lane& lane : lanes_) links_.push_back(std::make_shared<Links>(lane, silence, clock));
 }
 
-DataStreamSinks::~DataStreamSinks() { Stop(); }
+SinkPool::~SinkPool() = default;
 
-std::unique_ptr<node::ByteSink> DataStreamSinks::Open(env::Executor* home, const raft::Peer& to,
-                                                      const node::StreamHeader& header,
-                                                      node::ByteSink::Opened opened) {
+std::unique_ptr<node::ByteSink> SinkPool::Open(env::Executor* home, const raft::Peer& to,
+                                               const node::StreamHeader& header,
+                                               node::ByteSink::Opened opened) {
   size_t lane = 0;
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    if (lanes_[i] == home) lane = i;
+    if (lanes_[i].executor == home) lane = i;
   }
   node::StreamHeader said = header;
   said.cluster = cluster_->said();
   said.target = to.id;
-  return std::make_unique<Sink>(home, lanes_[lane], links_[lane], to, said, std::move(opened));
+  return std::make_unique<Sink>(home, lanes_[lane].executor, links_[lane], to, said, std::move(opened));
 }
+
+void SinkPool::Close(size_t lane) { links_[lane]->Stop(); }
+
+namespace {
+
+std::vector<SinkPool::Lane> OverTcp(const std::vector<env::Loop*>& loops) {
+  std::vector<SinkPool::Lane> lanes;
+  for (env::Loop* loop : loops) lanes.push_back({loop, [loop] { return NewTcpSocket(*loop); }});
+  return lanes;
+}
+
+}  // namespace
+
+DataStreamSinks::DataStreamSinks(std::vector<env::Loop*> lanes, const node::Cluster* cluster,
+                                 uint32_t silence_ms)
+    : lanes_(std::move(lanes)),
+      pool_(OverTcp(lanes_), cluster, std::chrono::milliseconds(silence_ms), &env::RealClock()) {}
+
+DataStreamSinks::~DataStreamSinks() { Stop(); }
 
 void DataStreamSinks::Stop() {
   if (std::exchange(stopped_, true)) return;
   for (size_t i = 0; i < lanes_.size(); ++i) {
     std::promise<void> done;
     lanes_[i]->Post([&] {
-      links_[i]->Stop();
+      pool_.Close(i);
       asio::post(lanes_[i]->context(), [&] { done.set_value(); });  // behind the last handlers
     });
     done.get_future().wait();

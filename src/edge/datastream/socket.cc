@@ -4,6 +4,10 @@
 #include <netinet/tcp.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>  // before asio
+
+#include <asio/connect.hpp>
 
 #include "absl/strings/numbers.h"
 
@@ -40,6 +44,53 @@ void Configure(asio::ip::tcp::socket& socket) {
   socket.set_option(ProbeEverySeconds(kDeadAfterMs / 2 / kProbes / 1000), ignored);
   socket.set_option(Probes(kProbes), ignored);
   socket.set_option(UnackedMs(kDeadAfterMs), ignored);  // probes wait while bytes are unacknowledged
+}
+
+namespace {
+
+class TcpSocket final : public ByteSocket {
+ public:
+  using tcp = asio::ip::tcp;
+  explicit TcpSocket(env::Loop& loop) : resolver_(std::in_place, loop.context()), socket_(loop.context()) {}
+  explicit TcpSocket(tcp::socket accepted) : socket_(std::move(accepted)) {
+    std::error_code ignored;
+    Configure(socket_);
+    socket_.non_blocking(true, ignored);
+  }
+
+  void Connect(const HostPort& where, Connected done) override {
+    auto tried = [this, done = std::move(done)](const std::error_code& error, const auto& found) mutable {
+      if (error) return done(error);
+      asio::async_connect(socket_, found,
+                          [this, done = std::move(done)](const std::error_code& failed, const auto&) mutable {
+                            if (!failed) Configure(socket_);
+                            done(failed);
+                          });
+    };
+    resolver_->async_resolve(where.host, where.port, std::move(tried));
+  }
+  void Read(asio::mutable_buffer into, Done done) override { socket_.async_read_some(into, std::move(done)); }
+  void Write(const Range& from, Done done) override { socket_.async_write_some(from, std::move(done)); }
+  void EndSending() override {
+    std::error_code ignored;
+    socket_.shutdown(asio::socket_base::shutdown_send, ignored);
+  }
+  void Close() override {
+    if (resolver_) resolver_->cancel();
+    std::error_code ignored;
+    socket_.close(ignored);
+  }
+
+ private:
+  std::optional<tcp::resolver> resolver_;
+  tcp::socket socket_;
+};
+
+}  // namespace
+
+std::unique_ptr<ByteSocket> NewTcpSocket(env::Loop& loop) { return std::make_unique<TcpSocket>(loop); }
+std::unique_ptr<ByteSocket> AcceptedTcpSocket(asio::ip::tcp::socket socket) {
+  return std::make_unique<TcpSocket>(std::move(socket));
 }
 
 std::shared_ptr<char[]> SlabPool::Take() {

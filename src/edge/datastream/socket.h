@@ -1,11 +1,11 @@
-// What both ends of a DataStream connection share: addresses, receive memory, gathered writes.
+// What both ends of a DataStream connection share: the socket, addresses, receive memory, gathered writes.
 //
 //   SlabReader in(pool);
-//   socket.async_read_some(in.Space(), [&](auto error, size_t n) { Feed(in.Take(n)); });
+//   socket->Read(in.Space(), [&](auto error, size_t n) { Feed(in.Take(n)); });
 //
 //   Outbox out;
 //   out.Add(packet);
-//   socket.async_write_some(out.Buffers(), [&](auto error, size_t n) { out.Sent(n); });
+//   socket->Write(out.Buffers(), [&](auto error, size_t n) { out.Sent(n); });
 //
 // Threading: a SlabPool may be used by any thread; the rest by the connection's loop. What is read is passed
 // on by reference to its slab, which returns to the pool when the last byte of it is dropped.
@@ -21,8 +21,10 @@
 #include <asio/buffer.hpp>
 #include <asio/ip/tcp.hpp>
 
+#include "absl/functional/any_invocable.h"
 #include "base/bytes.h"
 #include "base/status.h"
+#include "env/loop.h"
 
 namespace sluice::edge::datastream {
 
@@ -37,6 +39,38 @@ absl::StatusOr<HostPort> ParseHostPort(const std::string& address);
 // kDeadAfterMs: a client that vanished must not keep its place (F-27, F-63).
 inline constexpr int kDeadAfterMs = 60'000;
 void Configure(asio::ip::tcp::socket& socket);
+
+// The end of a connection, as connections and links use it: TCP, or the simulator's. Everything on one loop; at most
+// one Read and one Write at a time. What is closed calls nothing with success any more.
+class ByteSocket {
+ public:
+  using Done = absl::AnyInvocable<void(const std::error_code& error, size_t n)>;
+  using Connected = absl::AnyInvocable<void(const std::error_code& error)>;
+  // Packets are gathered by the outbox; what a write takes is its own affair.
+  struct Range;
+
+  virtual ~ByteSocket() = default;
+  virtual void Connect(const HostPort& where, Connected done) = 0;
+  // Some bytes, at least one; an error at the end of the stream, too.
+  virtual void Read(asio::mutable_buffer into, Done done) = 0;
+  virtual void Write(const Range& from, Done done) = 0;
+  virtual void EndSending() = 0;
+  virtual void Close() = 0;
+};
+
+// A sequence of buffers as asio wants it: a copy of it costs two pointers.
+struct ByteSocket::Range {
+  using value_type = asio::const_buffer;
+  using const_iterator = const asio::const_buffer*;
+  const_iterator first;
+  const_iterator last;
+  const_iterator begin() const { return first; }
+  const_iterator end() const { return last; }
+};
+
+// To be connected, or a connection that was accepted.
+std::unique_ptr<ByteSocket> NewTcpSocket(env::Loop& loop);
+std::unique_ptr<ByteSocket> AcceptedTcpSocket(asio::ip::tcp::socket socket);
 
 // Receive memory, recycled because fresh pages cost more than the copy into them.
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
@@ -68,15 +102,7 @@ class SlabReader {
 // Packets on their way out, handed to the socket many at once.
 class Outbox {
  public:
-  // A sequence of buffers as asio wants it: a copy of it costs two pointers.
-  struct Range {
-    using value_type = asio::const_buffer;
-    using const_iterator = const asio::const_buffer*;
-    const_iterator first;
-    const_iterator last;
-    const_iterator begin() const { return first; }
-    const_iterator end() const { return last; }
-  };
+  using Range = ByteSocket::Range;
 
   void Add(Bytes packet);
   bool empty() const { return bytes_ == 0; }
