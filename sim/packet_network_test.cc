@@ -144,6 +144,24 @@ TEST_F(ConnectionTest, SurvivesAShortCutAndBreaksInALongOne) {
   EXPECT_TRUE(told);
 }
 
+TEST_F(ConnectionTest, F45_DeliversOneWayUntilAcknowledgementsAreMissedForTooLong) {
+  Open();
+  Send(0);
+  world_.RunFor(seconds(1));
+  network_.Cut(b_, a_);
+  Send(1);
+  world_.RunFor(seconds(1));
+  EXPECT_THAT(got_, testing::ElementsAre(0, 1));
+  EXPECT_FALSE(connection_->broken());
+  world_.RunFor(seconds(3));
+  EXPECT_TRUE(connection_->broken());
+  Send(2);
+  const auto next = network_.Connect(a_, b_);
+  next->Send(Side::kOpener, [this] { got_.push_back(3); });
+  world_.RunFor(seconds(5));
+  EXPECT_THAT(got_, testing::ElementsAre(0, 1)) << "a new one needs both directions";
+}
+
 TEST_F(ConnectionTest, DeadServerBreaksItForTheOtherSideOnly) {
   Open();
   Send(1);

@@ -67,7 +67,6 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
     header.group = put_.group;
     header.upload = upload_;
     header.blob = Header();
-    header.raw = Bytes::Copy("header");
     header.route.primary = cluster.id(put_.server);
     header.route.given = true;
     std::vector<PeerId> others;
@@ -82,7 +81,7 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
         from = next;
       }
     }
-    return header;
+    return AsSent(std::move(header));
   }
 
   void OpenWrite() {

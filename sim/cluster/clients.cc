@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "edge/datastream/header.h"
 #include "sim/cluster/client_operations.h"
 
 namespace sluice::sim {
@@ -18,6 +19,11 @@ constexpr env::Duration kTimeout = seconds(12);
 constexpr env::Duration kRetryAfter = milliseconds(100);
 
 }  // namespace
+
+node::StreamHeader AsSent(node::StreamHeader header) {
+  header.raw = edge::datastream::EncodeStreamHeader(header);
+  return header;
+}
 
 std::string MakeContent(size_t bytes, uint64_t seed) {
   SeededRandom random(seed);

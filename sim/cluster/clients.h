@@ -53,6 +53,9 @@ std::string MakeContent(size_t bytes, uint64_t seed);
 // What stands for content in the oracle.
 std::string KeyOf(const std::string& content);
 
+// The header with its own bytes, as a client sends them and servers pass them on.
+node::StreamHeader AsSent(node::StreamHeader header);
+
 class Clients {
  public:
   using End = std::function<void(Outcome, const absl::Status&)>;

@@ -100,6 +100,7 @@ Cluster::Cluster(uint64_t seed, ClusterOptions options)
     auto server = std::make_unique<Server>();
     server->peer.id = {fmt::format("n{}", i)};
     server->peer.address = fmt::format("n{}:9000", i);
+    server->peer.data_stream_address = fmt::format("n{}:9001", i);
     server->disk = std::make_unique<SimFiles>();
     servers_.push_back(std::move(server));
   }

@@ -12,10 +12,9 @@ class ClusterBounds : public ClusterFault {
     header.group = kBlobs;
     header.upload = {ClientId{{3}}, CallId{call}};
     header.blob.name = fmt::format("upload-{}", call);
-    header.raw = Bytes::Copy("header");
     header.route.primary = cluster_->id(server);
     header.route.given = true;
-    return header;
+    return AsSent(std::move(header));
   }
   // Opens an upload and waits for what is said of it.
   absl::Status Open(size_t server, uint64_t call, std::shared_ptr<node::Relay>* relay) {

@@ -119,12 +119,11 @@ TEST_F(StaleServer, F70_K6_AStageThatIsOpenWhenItsIdIsPublishedGivesWay) {
   header.group = kBlobs;
   header.upload = upload_;
   header.blob.name = "a";
-  header.raw = Bytes::Copy("header");
   header.route.primary = cluster_->id(stale_);
   header.route.given = true;
   std::optional<absl::Status> opened, ended;
   std::shared_ptr<node::Relay> relay = cluster_->host(stale_).OpenRelay(
-      header, cluster_->lane(stale_), [&](absl::Status status) { opened = status; });
+      AsSent(header), cluster_->lane(stale_), [&](absl::Status status) { opened = status; });
   ASSERT_TRUE(cluster_->RunUntil([&] { return opened.has_value(); }, seconds(2)));
   ASSERT_TRUE(opened->ok()) << *opened;
   const auto append = [&](uint64_t offset) {

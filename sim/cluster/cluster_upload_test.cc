@@ -42,14 +42,13 @@ class StreamByHand : public ClusterFault {
     header.group = kBlobs;
     header.upload = upload;
     header.blob.name = "a";
-    header.raw = Bytes::Copy("header");
     header.route.primary = cluster_->id(server);
     header.route.given = true;
     return header;
   }
   absl::Status Open(size_t server, const node::StreamHeader& header) {
     auto opened = std::make_shared<std::optional<absl::Status>>();
-    relay_ = cluster_->host(server).OpenRelay(header, cluster_->lane(server),
+    relay_ = cluster_->host(server).OpenRelay(AsSent(header), cluster_->lane(server),
                                               [opened](absl::Status status) { *opened = status; });
     EXPECT_TRUE(cluster_->RunUntil([&] { return opened->has_value(); }, seconds(5)));
     return opened->value_or(absl::UnknownError("not opened"));
@@ -127,7 +126,7 @@ TEST_F(StreamByHand, F26_K22_WhoWaitsForAMajorityIsToldAtOnceThatTheUploadWasAba
   abandon.upload.upload = upload_;
   abandon.abandon = true;
   cluster_->host(leader).Publish(abandon, [&](node::ClientReply reply) { abandoned = reply.code; });
-  ASSERT_TRUE(cluster_->RunUntil([&] { return abandoned.has_value(); }, seconds(5)));
+  ASSERT_TRUE(cluster_->RunUntil([&] { return abandoned.has_value(); }, seconds(5))) << cluster_->Describe();
   ASSERT_EQ(abandoned, node::ReplyCode::kOk);
   ASSERT_EQ(closed, std::nullopt) << *closed;
   cluster_->network().Heal();

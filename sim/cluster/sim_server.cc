@@ -3,8 +3,11 @@
 #include <deque>
 #include <utility>
 
+#include "edge/bytestream/read_pump.h"
+#include "edge/bytestream/target.h"
 #include "edge/ratis/snapshot_chunks.h"
 #include "edge/status.h"
+#include "sluice/bytestream/bytestream.pb.h"
 
 namespace sluice::sim {
 namespace {
@@ -38,7 +41,9 @@ class SimServer::Call {
  public:
   explicit Call(Answer answer) : answer_(std::move(answer)) {}
   virtual ~Call() = default;
-  virtual void OnMessage(const std::string& message) = 0;
+  // The message is shared with the frame that it came in.
+  using MessagePtr = std::shared_ptr<const std::string>;
+  virtual void OnMessage(const MessagePtr& message) = 0;
   virtual void OnHalfClosed() = 0;
   // The caller is gone, or has had the end.
   virtual void OnGone() {}
@@ -46,7 +51,6 @@ class SimServer::Call {
   void Drop() { answer_ = nullptr; }
   bool ended() const { return ended_; }
 
- protected:
   void Send(Frame frame) {
     if (ended_ || !answer_) return;
     ended_ = frame.end;
@@ -69,8 +73,8 @@ class Unary final : public SimServer::Call,
   Unary(Handlers* handlers, Handler handler, edge::CallerSays says, SimServer::Answer answer)
       : Call(std::move(answer)), handlers_(handlers), handler_(handler), says_(std::move(says)) {}
 
-  void OnMessage(const std::string& message) override {
-    if (!request_.ParseFromString(message)) return Send(EndOf(Malformed()));
+  void OnMessage(const MessagePtr& message) override {
+    if (!request_.ParseFromString(*message)) return Send(EndOf(Malformed()));
     (handlers_->*handler_)(says_, request_, &reply_, [self = this->shared_from_this()](const auto& outcome) {
       const absl::Status status = Carried(outcome);
       Frame frame = status.ok() ? Carrying(self->reply_) : Frame{};
@@ -95,7 +99,7 @@ class SimAppendCall final : public SimServer::Call, public ratis::AppendIntake {
   SimAppendCall(edge::CallerSays says, const SimServer::Parts& parts, SimServer::Answer answer)
       : Call(std::move(answer)), AppendIntake(std::move(says), parts.host, parts.replies) {}
 
-  void OnMessage(const std::string& message) override {
+  void OnMessage(const MessagePtr& message) override {
     waiting_.push_back(message);
     Pump();
   }
@@ -117,9 +121,9 @@ class SimAppendCall final : public SimServer::Call, public ratis::AppendIntake {
     if (std::exchange(pumping_, true)) return;
     while (reading_ && !waiting_.empty() && !ended()) {
       reading_ = false;
-      const std::string message = std::move(waiting_.front());
+      const MessagePtr message = std::move(waiting_.front());
       waiting_.pop_front();
-      if (request_.ParseFromString(message)) {
+      if (request_.ParseFromString(*message)) {
         OnRequest(request_);
       } else {
         Send(EndOf(Malformed()));
@@ -132,11 +136,64 @@ class SimAppendCall final : public SimServer::Call, public ratis::AppendIntake {
     }
   }
 
-  std::deque<std::string> waiting_;
+  std::deque<MessagePtr> waiting_;
   ratis::pb::AppendEntriesRequestProto request_;
   bool reading_ = true;
   bool pumping_ = false;
   bool half_closed_ = false;
+};
+
+class SimReadCall final : public SimServer::Call, public std::enable_shared_from_this<SimReadCall> {
+ public:
+  SimReadCall(const Frame& first, const SimServer::Parts& parts, SimServer::Answer answer)
+      : Call(std::move(answer)),
+        host_(parts.host),
+        lane_(parts.lane),
+        says_(first.says),
+        target_(first.metadata) {}
+
+  void OnMessage(const MessagePtr& message) override {
+    sluice::bytestream::ReadRequest request;
+    if (!request.ParseFromString(*message)) return Send(EndOf(Malformed()));
+    pump_ = std::make_shared<Pump>(weak_from_this(), lane_, request.read_offset(), request.read_limit());
+    const auto wanted = edge::bytestream::DecodeFetchTarget(target_);
+    absl::Status good = wanted.status();
+    if (good.ok()) good = edge::bytestream::OpenFetch(says_, *wanted, *host_, pump_);
+    if (!good.ok()) pump_->OnSource(good);
+  }
+  void OnHalfClosed() override {}
+  void OnGone() override {
+    if (pump_ == nullptr) return;
+    lane_->Post([pump = pump_] { pump->Cancel(); });
+  }
+
+ private:
+  class Pump final : public edge::bytestream::ReadPump {
+   public:
+    Pump(std::weak_ptr<SimReadCall> call, env::Executor* lane, int64_t offset, int64_t limit)
+        : ReadPump(lane, offset, limit), call_(std::move(call)) {}
+    void Cancel() { End(absl::CancelledError("cancelled by the client")); }
+
+   private:
+    void Send(Bytes message) override {
+      if (const auto call = call_.lock()) {
+        Frame frame;
+        frame.message = message.ToString();
+        call->Send(std::move(frame));
+      }
+      lane()->Post([self = std::static_pointer_cast<Pump>(shared_from_this())] { self->OnSent(); });
+    }
+    void Finish(const absl::Status& status) override {
+      if (const auto call = call_.lock()) call->Send(EndOf(Carried(status)));
+    }
+    const std::weak_ptr<SimReadCall> call_;
+  };
+
+  node::Host* const host_;
+  env::Executor* const lane_;
+  const edge::CallerSays says_;
+  const std::string target_;
+  std::shared_ptr<Pump> pump_;  // shared with reads that are due
 };
 
 class SimSnapshotCall final : public SimServer::Call, public std::enable_shared_from_this<SimSnapshotCall> {
@@ -147,7 +204,7 @@ class SimSnapshotCall final : public SimServer::Call, public std::enable_shared_
         disk_(parts.disk),
         sink_(std::make_shared<ratis::SnapshotSink>(parts.host, disk_, parts.files, path, std::move(says))) {}
 
-  void OnMessage(const std::string& message) override {
+  void OnMessage(const MessagePtr& message) override {
     waiting_.push_back(message);
     Pump();
   }
@@ -167,7 +224,7 @@ class SimSnapshotCall final : public SimServer::Call, public std::enable_shared_
       return;
     }
     ratis::pb::InstallSnapshotRequestProto chunk;
-    const bool parsed = chunk.ParseFromString(waiting_.front());
+    const bool parsed = chunk.ParseFromString(*waiting_.front());
     waiting_.pop_front();
     if (!parsed) return Send(EndOf(Malformed()));
     answering_ = true;
@@ -186,7 +243,7 @@ class SimSnapshotCall final : public SimServer::Call, public std::enable_shared_
 
   env::Executor* const disk_;
   const std::shared_ptr<ratis::SnapshotSink> sink_;  // shared with tasks on `disk`
-  std::deque<std::string> waiting_;
+  std::deque<MessagePtr> waiting_;
   bool answering_ = false;
   bool half_closed_ = false;
 };
@@ -213,6 +270,9 @@ SimServer::SimServer(Parts parts)
   Register(&raft_handlers_);
   methods_[ratis::kAppendEntries.path] = [this](const Frame& first, Answer answer) -> CallPtr {
     return std::make_shared<SimAppendCall>(first.says, parts_, std::move(answer));
+  };
+  methods_[edge::bytestream::kReadPath] = [this](const Frame& first, Answer answer) -> CallPtr {
+    return std::make_shared<SimReadCall>(first, parts_, std::move(answer));
   };
   methods_[ratis::kInstallSnapshot.path] = [this](const Frame& first, Answer answer) -> CallPtr {
     const std::string path = fmt::format("{}/incoming-{}", parts_.host->snapshot_dir(), ++snapshots_);
@@ -257,7 +317,7 @@ void SimServer::OnFrame(const std::shared_ptr<Connection>& connection, const Fra
   } else {
     return;  // of a call that has ended
   }
-  if (frame->message) call->OnMessage(*frame->message);
+  if (frame->message) call->OnMessage({frame, &*frame->message});
   if (frame->end) call->OnHalfClosed();
   if (frame->cancel) Forget(connection.get(), id);
 }

@@ -1,36 +1,34 @@
 // What one simulated server says to others and hears of them: the edge's own transports over a simulated network.
 //
 //   SimSwitch all(world, network);
-//   SimTransports transports(all, {.self = id, .host = host, .lane = lane, ...});
+//   SimTransports transports(all, {.self = peer, .host = host, .lane = lane, ...});
 //   host->Start(&transports.peers(), &transports.bytes());
 //   ... transports.Drop();        // the process is dead: before its host is destroyed
 //
-// Messages, calls and snapshots: edge::ratis::PeerTransport and edge::peer::PeerCalls over a SimWire, answered by a
-// SimServer. Streams of uploads are connections. Threading: the world's thread. Ownership: parts outlive Drop().
-// Failure: callbacks run once, on the executor that the caller named, and never after Drop().
+// What edge::Server puts together, put together again: PeerTransport, PeerCalls and ByteStreamFetcher over SimWire,
+// answered by a SimServer; streams of uploads by datastream::SinkPool and datastream::Connection over SimSocket.
+// Threading: the world's thread. Ownership: parts outlive Drop(). Failure: callbacks run once, on the executor that
+// the caller named, and never after Drop().
 #pragma once
 
-#include <functional>
-#include <map>
 #include <memory>
+#include <unordered_set>
 #include <vector>
 
 #include "edge/byte_lane.h"
+#include "edge/bytestream/fetch.h"
+#include "edge/bytestream/target.h"
+#include "edge/datastream/connection.h"
+#include "edge/datastream/sink.h"
 #include "edge/ratis/peer_transport.h"
 #include "node/host.h"
 #include "sim/cluster/sim_server.h"
+#include "sim/cluster/sim_socket.h"
 #include "sim/cluster/sim_wire.h"
 
 namespace sluice::sim {
 
-// Something that belongs to one life of a server and must let go of its objects when that life ends.
-class OwnedByLife {
- public:
-  virtual ~OwnedByLife() = default;
-  virtual void Drop() = 0;
-};
-
-class SimTransports final : public edge::SinkFactory, public edge::Fetcher {
+class SimTransports final : public SocketPort {
  public:
   struct Parts {
     raft::Peer self;
@@ -40,8 +38,6 @@ class SimTransports final : public edge::SinkFactory, public edge::Fetcher {
     env::Files* files = nullptr;
     env::Random* random = nullptr;
   };
-  template <typename T>
-  using Answer = std::function<void(absl::StatusOr<T>)>;
 
   SimTransports(SimSwitch& all, Parts parts);
   ~SimTransports() override { Drop(); }
@@ -51,40 +47,32 @@ class SimTransports final : public edge::SinkFactory, public edge::Fetcher {
   node::ByteTransport& bytes() { return bytes_; }
   SimServer& server() { return server_; }
 
+  const PeerId& self() const override { return parts_.self.id; }
+  env::Executor* lane() override { return parts_.lane; }
+  void Accept(std::unique_ptr<edge::datastream::ByteSocket> socket) override;
   // `owned` is told to let go when this life ends.
-  void Own(std::weak_ptr<OwnedByLife> owned);
-  const Parts& parts() const { return parts_; }
-  // Calls made since this life began.
-  uint64_t fetches() const { return fetches_; }
-  uint64_t ordered_fetches() const { return wire_.calls(edge::peer::kOrderFetch.path); }
-  SimSwitch& all() { return all_; }
+  void Own(std::weak_ptr<OwnedByLife> owned) override;
 
-  // --- edge::SinkFactory, edge::Fetcher
-  template <typename T>
-  using Done = node::ByteTransport::Done<T>;
-  std::unique_ptr<node::ByteSink> Open(env::Executor* home, const raft::Peer& to,
-                                       const node::StreamHeader& header,
-                                       node::ByteSink::Opened opened) override;
-  void Fetch(const raft::Peer& to, const node::FetchWanted& wanted, uint64_t offset, uint64_t count,
-             env::Executor* reply_on, Done<Bytes> done) override;
+  // Calls made since this life began.
+  uint64_t fetches() const { return fetch_wire_->calls(edge::bytestream::kReadPath); }
+  uint64_t ordered_fetches() const { return wire_.calls(edge::peer::kOrderFetch.path); }
 
  private:
-  // Runs `ask` at `to` with a function that carries the answer back;
-  // the first answer, or the deadline, ends it.
-  template <typename Reply>
-  void Call(const raft::Peer& to, env::Duration deadline, env::Executor* reply_on,
-            std::function<void(SimTransports& there, Answer<Reply>)> ask, Done<Reply> done);
-
   SimSwitch& all_;
   const Parts parts_;
+  std::vector<std::weak_ptr<OwnedByLife>> owned_;
   SimWire wire_;
   edge::ratis::ReplyTable replies_;
   edge::peer::PeerCalls calls_;
   edge::ratis::PeerTransport peers_;
+  edge::datastream::SinkPool sinks_;
+  SimWire* const fetch_wire_;  // of the next
+  edge::bytestream::ByteStreamFetcher fetcher_;
   edge::ByteLane bytes_;
   SimServer server_;
-  std::vector<std::weak_ptr<OwnedByLife>> owned_;
-  uint64_t fetches_ = 0;
+  const std::shared_ptr<edge::datastream::ConnectionContext> streams_;  // shared with its connections
+  std::unordered_set<std::shared_ptr<edge::datastream::Connection>>
+      accepted_;  // shared with what is due on them
   bool dropped_ = false;
 };
 

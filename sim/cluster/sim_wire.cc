@@ -86,7 +86,7 @@ class SimWire::Channel final : public std::enable_shared_from_this<SimWire::Chan
     if (connection_ != nullptr) return true;
     SimTransports* there = all_.Find(to_.address);
     if (there == nullptr) return false;
-    connection_ = all_.network.Connect(self_, there->parts().self.id);
+    connection_ = all_.network.Connect(self_, there->self());
     connection_->OnBreak(Connection::Side::kOpener,
                          [weak = weak_from_this(), connection = std::weak_ptr(connection_)] {
                            const auto self = weak.lock();
@@ -211,6 +211,25 @@ void SimWire::StartCall(const edge::WireTo& to, const char* path, int deadline_m
   frame.path = path;
   frame.says = edge::SayTo(*cluster_, to.id);
   frame.message = Serialized(request);
+  frame.end = true;
+  channel->Send(std::move(frame));
+}
+
+void SimWire::Read(const edge::WireTo& to, Reading reading,
+                   absl::AnyInvocable<absl::Status(const Bytes& message)> on_message, EndedFn on_end) {
+  ++begun_[reading.path];
+  const auto channel = ChannelTo(to);
+  Channel::Call call;
+  call.on_message = [on_message = std::move(on_message)](const std::string& message) mutable {
+    return on_message(Bytes::Copy(message));
+  };
+  call.on_end = std::move(on_end);
+  Frame frame;
+  frame.call = channel->Begin(std::move(call), milliseconds(reading.deadline_ms));
+  frame.path = reading.path;
+  frame.says = edge::SayTo(*cluster_, to.id);
+  frame.metadata = std::move(reading.metadata.second);
+  frame.message = reading.request.ToString();
   frame.end = true;
   channel->Send(std::move(frame));
 }

@@ -40,6 +40,7 @@ struct Frame {
   uint64_t call = 0;
   std::string path;       // in the first one of a call
   edge::CallerSays says;  // beside it
+  std::string metadata;   // of a read
   std::optional<std::string> message;
   bool end = false;  // of this direction
   bool cancel = false;
@@ -53,6 +54,8 @@ class SimWire final : public edge::PeerWire {
   ~SimWire() override { Drop(); }
   void Drop();
   void Stop() override {}
+  void Read(const edge::WireTo& to, Reading reading,
+            absl::AnyInvocable<absl::Status(const Bytes& message)> on_message, EndedFn on_end) override;
   // Calls of a method begun so far.
   uint64_t calls(const std::string& path) const;
 

@@ -36,9 +36,9 @@ EXTRA_ARROWS = [("src/app/inspect", ["log/", "blob/"]), ("src/app/repair", ["log
 # --- Third-party headers: which paths may include them. "" is everywhere.
 THIRD_PARTY = [
     (r".*\.grpc\.pb\.h", ["src/edge/", "src/client/"]),
-    (r".*\.pb\.h|google/protobuf/.*", ["src/wire/", "src/edge/", "src/client/"]),
+    (r".*\.pb\.h|google/protobuf/.*", ["src/wire/", "src/edge/", "src/client/", "sim/cluster/"]),
     (r"grpc(pp)?/.*", ["src/edge/", "src/client/"]),
-    (r"asio(/.*|\.hpp)", ["src/env/", "src/edge/", "src/client/"]),
+    (r"asio(/.*|\.hpp)", ["src/env/", "src/edge/", "src/client/", "sim/cluster/"]),
     (r"liburing.*", ["src/env/"]),
     (r"openssl/.*", ["src/base/digest", "src/edge/tls"]),
     (r"isa-l.*", ["src/base/"]),
