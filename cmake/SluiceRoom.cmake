@@ -39,6 +39,8 @@ function(sluice_room name)
     set_target_properties(sluice_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${SLUICE_UNITY})
     list(TRANSFORM ROOM_APART PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
     set_source_files_properties(${ROOM_APART} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    # Every source is an included file then, which g++ takes for a header.
+    target_compile_options(sluice_${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
   endif()
   list(TRANSFORM ROOM_DEPS PREPEND sluice_)
   target_link_libraries(sluice_${name} PUBLIC ${ROOM_DEPS} ${ROOM_LIBS} PRIVATE sluice_flags)
