@@ -55,27 +55,6 @@ TEST_F(ClusterGroup, K7_F19_ServersThatStartTogetherBelongToOneClusterAndRemembe
   EXPECT_EQ(cluster_->host(1).cluster().id(), id);
 }
 
-// One wrong address, and a server would talk to itself under another one's name, and make a majority of it.
-TEST_F(ClusterGroup, F56_K7_AServerThatWasNotMeantGivesNoVote) {
-  ClusterOptions options;
-  options.adjust = [](size_t server, node::HostOptions& host) {
-    if (server != 0) return;
-    for (node::GroupSpec& group : host.groups) group.peers[1].address = host.self.address;
-  };
-  cluster_ = std::make_unique<Cluster>(11, std::move(options));
-  clients_ = std::make_unique<Clients>(*cluster_);
-  cluster_->network().Isolate(cluster_->id(0));
-  cluster_->StartAll();
-  const auto leads = [this] {
-    const node::GroupStatus* status = cluster_->status(0, kCounter);
-    return status != nullptr && status->role == raft::Role::kLeader;
-  };
-  EXPECT_FALSE(cluster_->RunUntil(leads, seconds(5))) << cluster_->Describe();
-  cluster_->network().Heal();
-  clients_->Increment(1);
-  ExpectWhole();
-}
-
 TEST_F(ClusterGroup, D01_ServerOfAnotherMachineFollowsAndAppliesNothing) {
   for (const bool by_snapshot : {false, true}) {
     ClusterOptions options;
