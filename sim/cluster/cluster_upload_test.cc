@@ -225,6 +225,19 @@ TEST_F(ClusterFault, F27_UnsealedStageIsReclaimedOnEveryServer) {
   ExpectWhole();
 }
 
+// What stands for links that the index may forget is gone after the next checkpoint, also when nothing follows it.
+TEST_F(ClusterFault, K14_NothingIsLeftOfStagesInAnIdleGroup) {
+  ClusterOptions options;
+  options.counter = false;  // its checkpoints would do it
+  options.host.checkpoint_ms = 1000;
+  Make(options);
+  const Put put{.server = 0, .name = "a", .content = MakeContent(300'000, 1), .via = PutVia::kChain};
+  ASSERT_EQ(clients_->PutNow(put), Outcome::kAcknowledged);
+  ExpectWhole();
+  cluster_->RunFor(seconds(3));
+  for (size_t i = 0; i < 3; ++i) EXPECT_THAT(Paths(i, "/data/blobs/stage", ""), testing::IsEmpty()) << i;
+}
+
 TEST_F(ClusterFault, F70_StreamIdOfALiveUploadIsRefusedOnAnotherConnection) {
   Make();
   const UploadId upload{ClientId{{8}}, CallId{1}};

@@ -350,7 +350,12 @@ absl::StatusOr<TermIndex> Applier::Checkpoint() {
   RETURN_IF_ERROR(Whole());
   if (!dirty_) return applied_;
   RETURN_IF_ERROR(parts_.index->Flush());
-  if (parts_.store != nullptr) parts_.store->LinksEntered(parts_.spec.id);
+  if (parts_.store != nullptr) {
+    parts_.store->LinksEntered(parts_.spec.id);
+    // What stood for these links goes now: in an idle group no flush comes that would take it along. The store
+    // keeps a failure for the next one.
+    (void)parts_.store->SyncLinks();
+  }
   dirty_ = false;
   return applied_;
 }
