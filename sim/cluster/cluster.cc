@@ -412,7 +412,7 @@ std::vector<std::string> Cluster::LostSpace(size_t server) {
     const auto add = [&](const std::string& folder, bool all) {
       for (const std::string& name : disk(server).List(folder).value_or(std::vector<std::string>{})) {
         if (!name.ends_with(".stage") && (all || !known->contains(name))) {
-          lost.push_back(folder + "/" + name);
+          lost.push_back(fmt::format("{}/{}", folder, name));
         }
       }
     };

@@ -82,7 +82,8 @@ TEST_F(ClusterBounds, K16_F27_UploadsThatWereGivenUpHoldNoPlace) {
       relay->Append(offset, Bytes::Copy(std::string(70'000, 'z')), [&](absl::Status ended) { fed = ended; });
     });
     EXPECT_TRUE(cluster_->RunUntil([&] { return fed.has_value(); }, seconds(5)));
-    relay->home()->Post([gone = std::move(relay)]() mutable { gone.reset(); });
+    env::Executor* const home = relay->home();
+    home->Post([gone = std::move(relay)]() mutable { gone.reset(); });
     cluster_->RunFor(milliseconds(20));
     return *fed;
   };

@@ -141,7 +141,8 @@ TEST_F(StaleServer, F70_K6_AStageThatIsOpenWhenItsIdIsPublishedGivesWay) {
   for (; offset < 11 * 40 && append(offset).ok(); offset += 11) cluster_->RunFor(milliseconds(50));
   EXPECT_LT(offset, 11u * 40) << "it is still being fed";
   ExpectFirst();
-  relay->home()->Post([gone = std::move(relay)]() mutable { gone.reset(); });
+  env::Executor* const home = relay->home();
+  home->Post([gone = std::move(relay)]() mutable { gone.reset(); });
   cluster_->RunFor(milliseconds(10));
 }
 

@@ -15,7 +15,7 @@ class ClusterOnce : public ClusterFault {
     for (int i = 0; i < 100; ++i) {
       const auto leader = cluster_->Leader(kCounter);
       if (leader) {
-        const node::ClientReply reply = IncrementAt(*leader, call, replication);
+        node::ClientReply reply = IncrementAt(*leader, call, replication);
         if (reply.code != ReplyCode::kNotLeader && reply.code != ReplyCode::kLeaderNotReady) return reply;
       }
       cluster_->RunFor(milliseconds(100));

@@ -142,8 +142,8 @@ class SimWire::Channel final : public std::enable_shared_from_this<SimWire::Chan
 // Its first message begins the call.
 class SimWire::Stream final : public edge::OutgoingStream {
  public:
-  Stream(std::shared_ptr<Channel> channel, uint64_t id, std::string path, edge::CallerSays says)
-      : channel_(std::move(channel)), id_(id), path_(std::move(path)), says_(std::move(says)) {}
+  Stream(const std::shared_ptr<Channel>& channel, uint64_t id, std::string path, edge::CallerSays says)
+      : channel_(channel), id_(id), path_(std::move(path)), says_(std::move(says)) {}
 
   bool Push(std::unique_ptr<edge::ProtoMessage> request) override {
     Frame frame = Next();
