@@ -242,17 +242,13 @@ TEST_F(ClusterFault, K23_F12_AServerStartsAndServesReadsWithNoByteFree) {
 // K23: it ended in the middle of an install, and there is no room to end that. It starts, the groups that are
 // whole serve, and the snapshot is taken up again when there is room.
 TEST_F(ClusterFault, K23_F29_ASnapshotThatFindsNoRoomAtTheStartWaits) {
-  ClusterOptions options;
-  options.host.compact_keep_entries = 5;
-  options.host.checkpoint_ms = 300;
-  Make(options);
+  Make(LittleLog());
   const size_t there = LeaderOf(kCounter);
   const size_t away = (there + 1) % 3;
   ASSERT_EQ(clients_->PutNow({.server = there, .name = "a", .content = "small"}), Outcome::kAcknowledged);
   ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
   cluster_->Kill(away);
-  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
-  cluster_->RunFor(seconds(1));
+  WriteBeyondLog(there);
   // Of all that it does, the install is the first that makes the index durable.
   cluster_->disk(away).FailNextSync("/data/index");
   Restart(away);
@@ -419,18 +415,14 @@ TEST_F(ClusterFault, F34_PowerLossOfTheLeaderInTheMiddleOfUploads) {
 }
 
 TEST_F(ClusterFault, F32_SnapshotThatWasInstalledDoesNotComeBack) {
-  ClusterOptions options;
-  options.host.compact_keep_entries = 5;
-  options.host.checkpoint_ms = 300;
-  Make(options);
+  Make(LittleLog());
   const size_t away = FollowerOf(kCounter);
   const size_t there = LeaderOf(kCounter);
   const auto increment = [&](int times) {
     for (int i = 0; i < times; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
   };
   cluster_->Kill(away);
-  increment(60);
-  cluster_->RunFor(seconds(1));
+  WriteBeyondLog(there);
   Restart(away);
   ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
   EXPECT_TRUE(cluster_->status(away, kCounter)->snapshot.index.valid()) << "it was brought by the log";
@@ -450,13 +442,9 @@ TEST_F(ClusterFault, F32_SnapshotThatWasInstalledDoesNotComeBack) {
 // K29: the leader is killed and comes back one entry behind. The log of the others begins after its end but for that
 // entry, and all calls to it have failed meanwhile.
 TEST_F(ClusterFault, K29_ARestartedLeaderGetsEntriesAndNoSnapshot) {
-  ClusterOptions options;
-  options.host.compact_keep_entries = 5;
-  options.host.checkpoint_ms = 300;
-  Make(options);
+  Make(LittleLog());
   const size_t old = LeaderOf(kCounter);
-  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(old), Outcome::kAcknowledged);
-  cluster_->RunFor(seconds(1));
+  WriteBeyondLog(old);
   cluster_->Kill(old);
   ASSERT_TRUE(
       cluster_->RunUntil([&] { return cluster_->Leader(kCounter).value_or(old) != old; }, seconds(10)));
@@ -471,10 +459,7 @@ TEST_F(ClusterFault, K29_ARestartedLeaderGetsEntriesAndNoSnapshot) {
 // K3: in a group that is idle, a follower that came by a snapshot is a majority with the leader, which was elected
 // while it was away and has no acknowledgement of it.
 TEST_F(ClusterFault, K3_ReadsGoOnWithAFollowerThatCameBySnapshot) {
-  ClusterOptions options;
-  options.host.compact_keep_entries = 5;
-  options.host.checkpoint_ms = 300;
-  Make(options);
+  Make(LittleLog());
   const size_t before = LeaderOf(kCounter);
   const size_t away = (before + 1) % 3;
   cluster_->Kill(away);
@@ -482,8 +467,7 @@ TEST_F(ClusterFault, K3_ReadsGoOnWithAFollowerThatCameBySnapshot) {
   Restart(before);
   const size_t there = LeaderOf(kCounter);
   const size_t third = 3 - there - away;
-  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
-  cluster_->RunFor(seconds(1));
+  WriteBeyondLog(there);
   Restart(away);
   ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
   ASSERT_TRUE(cluster_->status(away, kCounter)->snapshot.index.valid()) << "it was brought by the log";
@@ -501,15 +485,11 @@ TEST_F(ClusterFault, K3_ReadsGoOnWithAFollowerThatCameBySnapshot) {
 // F-30: the log is compacted ten times a second, a snapshot takes most of a second, and writes go on. One snapshot is
 // enough: the log that follows it waits.
 TEST_F(ClusterFault, F30_K2_OneSnapshotSufficesWhileWritesGoOn) {
-  ClusterOptions options;
-  options.host.compact_keep_entries = 5;
-  options.host.checkpoint_ms = 100;
-  Make(options);
+  Make(LittleLog(100));
   const size_t there = LeaderOf(kCounter);
   const size_t away = (there + 1) % 3;
   cluster_->Kill(away);
-  for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
-  cluster_->RunFor(seconds(1));
+  WriteBeyondLog(there);
   for (const size_t other : {there, (there + 2) % 3}) {
     const LinkOptions slow{.delay_min = milliseconds(200), .delay_max = milliseconds(220)};
     cluster_->network().SetLink(cluster_->id(other), cluster_->id(away), slow);
@@ -550,15 +530,11 @@ TEST_F(ClusterFault, F29_SnapshotsThatAreInterruptedComeAgain) {
   for (const bool sender : {true, false}) {
     for (int step = 0; step < 8; ++step) {
       SCOPED_TRACE(fmt::format("{} dies after {} ms", sender ? "sender" : "receiver", 100 + 40 * step));
-      ClusterOptions options;
-      options.host.compact_keep_entries = 5;
-      options.host.checkpoint_ms = 300;
-      Make(options, 20 + static_cast<uint64_t>(step));
+      Make(LittleLog(), 20 + static_cast<uint64_t>(step));
       const size_t there = LeaderOf(kCounter);
       const size_t away = (there + 1) % 3;
       cluster_->Kill(away);
-      for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(there), Outcome::kAcknowledged);
-      cluster_->RunFor(seconds(1));
+      WriteBeyondLog(there);
       cluster_->network().SetAllLinks({.delay_min = milliseconds(20), .delay_max = milliseconds(30)});
       Restart(away);
       cluster_->RunFor(milliseconds(100 + 40 * step));

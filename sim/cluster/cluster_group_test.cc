@@ -139,10 +139,7 @@ TEST_F(ClusterGroup, D01_RatisModeNeverMeetsSluiceMode) {
 }
 
 TEST_F(ClusterGroup, F09_IndexOlderThanTheLogIsRefused) {
-  ClusterOptions options;
-  options.host.compact_keep_entries = 5;
-  options.host.checkpoint_ms = 300;
-  Make(options);
+  Make(LittleLog());
   for (int i = 0; i < 30; ++i) ASSERT_EQ(clients_->IncrementNow(0), Outcome::kAcknowledged);
   cluster_->RunFor(seconds(2));
   cluster_->Kill(2);

@@ -43,6 +43,18 @@ class ClusterFault : public testing::Test {
       ASSERT_TRUE(cluster_->AwaitLeader(kCounter)) << cluster_->Describe();
     }
   }
+  // A log that keeps little: who misses a few entries needs a snapshot.
+  static ClusterOptions LittleLog(uint32_t checkpoint_ms = 300) {
+    ClusterOptions options;
+    options.host.compact_keep_entries = 5;
+    options.host.checkpoint_ms = checkpoint_ms;
+    return options;
+  }
+  // Increments at `leader` until such a log no longer reaches back to where it was.
+  void WriteBeyondLog(size_t leader) {
+    for (int i = 0; i < 60; ++i) ASSERT_EQ(clients_->IncrementNow(leader), Outcome::kAcknowledged);
+    cluster_->RunFor(std::chrono::seconds(1));
+  }
   size_t LeaderOf(const GroupId& group) {
     const auto leader = cluster_->AwaitLeader(group);
     EXPECT_TRUE(leader.has_value()) << cluster_->Describe();

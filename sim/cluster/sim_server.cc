@@ -93,20 +93,43 @@ class Unary final : public SimServer::Call,
   Reply reply_;
 };
 
-// What came and was not asked for yet.
-class SimAppendCall final : public SimServer::Call, public ratis::AppendIntake {
+// A call whose messages wait until they are asked for.
+class QueuedCall : public SimServer::Call {
  public:
-  SimAppendCall(edge::CallerSays says, const SimServer::Parts& parts, SimServer::Answer answer)
-      : Call(std::move(answer)), AppendIntake(std::move(says), parts.host, parts.replies) {}
-
-  void OnMessage(const MessagePtr& message) override {
+  using Call::Call;
+  void OnMessage(const MessagePtr& message) final {
     waiting_.push_back(message);
     Pump();
   }
-  void OnHalfClosed() override {
+  void OnHalfClosed() final {
     half_closed_ = true;
     Pump();
   }
+
+ protected:
+  // Takes what it can.
+  virtual void Pump() = 0;
+  bool has_message() const { return !waiting_.empty(); }
+  bool half_closed() const { return half_closed_; }
+  // Parses the next one. If it cannot be parsed the call ends, and it is false.
+  bool TakeMessage(edge::ProtoMessage* message) {
+    const MessagePtr next = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (message->ParseFromString(*next)) return true;
+    Send(EndOf(Malformed()));
+    return false;
+  }
+
+ private:
+  std::deque<MessagePtr> waiting_;
+  bool half_closed_ = false;
+};
+
+class SimAppendCall final : public QueuedCall, public ratis::AppendIntake {
+ public:
+  SimAppendCall(edge::CallerSays says, const SimServer::Parts& parts, SimServer::Answer answer)
+      : QueuedCall(std::move(answer)), AppendIntake(std::move(says), parts.host, parts.replies) {}
+
   void OnGone() override { AppendIntake::OnGone(); }
 
  private:
@@ -117,30 +140,22 @@ class SimAppendCall final : public SimServer::Call, public ratis::AppendIntake {
   void Reply(ratis::pb::AppendEntriesReplyProto reply) override { Send(Carrying(reply)); }
   void EndWith(std::optional<ratis::CallFailure> failure) override { Send(EndOf(Carried(failure))); }
 
-  void Pump() {
+  void Pump() override {
     if (std::exchange(pumping_, true)) return;
-    while (reading_ && !waiting_.empty() && !ended()) {
+    while (reading_ && has_message() && !ended()) {
       reading_ = false;
-      const MessagePtr message = std::move(waiting_.front());
-      waiting_.pop_front();
-      if (request_.ParseFromString(*message)) {
-        OnRequest(request_);
-      } else {
-        Send(EndOf(Malformed()));
-      }
+      if (TakeMessage(&request_)) OnRequest(request_);
     }
     pumping_ = false;
-    if (reading_ && half_closed_ && !ended()) {
+    if (reading_ && half_closed() && !ended()) {
       reading_ = false;
       AppendIntake::OnHalfClosed();
     }
   }
 
-  std::deque<MessagePtr> waiting_;
   ratis::pb::AppendEntriesRequestProto request_;
   bool reading_ = true;
   bool pumping_ = false;
-  bool half_closed_ = false;
 };
 
 class SimReadCall final : public SimServer::Call, public std::enable_shared_from_this<SimReadCall> {
@@ -196,37 +211,27 @@ class SimReadCall final : public SimServer::Call, public std::enable_shared_from
   std::shared_ptr<Pump> pump_;  // shared with reads that are due
 };
 
-class SimSnapshotCall final : public SimServer::Call, public std::enable_shared_from_this<SimSnapshotCall> {
+class SimSnapshotCall final : public QueuedCall, public std::enable_shared_from_this<SimSnapshotCall> {
  public:
   SimSnapshotCall(edge::CallerSays says, const SimServer::Parts& parts, const std::string& path,
                   SimServer::Answer answer)
-      : Call(std::move(answer)),
+      : QueuedCall(std::move(answer)),
         disk_(parts.disk),
         sink_(std::make_shared<ratis::SnapshotSink>(parts.host, disk_, parts.files, path, std::move(says))) {}
 
-  void OnMessage(const MessagePtr& message) override {
-    waiting_.push_back(message);
-    Pump();
-  }
-  void OnHalfClosed() override {
-    half_closed_ = true;
-    Pump();
-  }
   void OnGone() override {
     disk_->Post([sink = sink_] { sink->Drop(); });
   }
 
  private:
-  void Pump() {
+  void Pump() override {
     if (answering_ || ended()) return;
-    if (waiting_.empty()) {
-      if (half_closed_) Send(EndOf(absl::OkStatus()));
+    if (!has_message()) {
+      if (half_closed()) Send(EndOf(absl::OkStatus()));
       return;
     }
     ratis::pb::InstallSnapshotRequestProto chunk;
-    const bool parsed = chunk.ParseFromString(*waiting_.front());
-    waiting_.pop_front();
-    if (!parsed) return Send(EndOf(Malformed()));
+    if (!TakeMessage(&chunk)) return;
     answering_ = true;
     disk_->Post([self = shared_from_this(), chunk = std::move(chunk)] {
       self->sink_->OnChunk(chunk, [self](const absl::StatusOr<ratis::pb::InstallSnapshotReplyProto>& reply,
@@ -243,9 +248,7 @@ class SimSnapshotCall final : public SimServer::Call, public std::enable_shared_
 
   env::Executor* const disk_;
   const std::shared_ptr<ratis::SnapshotSink> sink_;  // shared with tasks on `disk`
-  std::deque<MessagePtr> waiting_;
   bool answering_ = false;
-  bool half_closed_ = false;
 };
 
 }  // namespace
