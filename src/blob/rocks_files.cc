@@ -65,10 +65,18 @@ class RandomAccessFile final : public rocksdb::FSRandomAccessFile {
 
 class WritableFile final : public rocksdb::FSWritableFile {
  public:
-  WritableFile(std::unique_ptr<env::File> file, uint64_t size, std::function<absl::Status()> before_sync)
-      : file_(std::move(file)), size_(size), before_sync_(std::move(before_sync)) {}
+  WritableFile(std::unique_ptr<env::File> file, uint64_t size, std::function<absl::Status()> before_sync,
+               std::function<absl::Status(uint64_t)> room_beside_reserve)
+      : file_(std::move(file)),
+        size_(size),
+        before_sync_(std::move(before_sync)),
+        room_beside_reserve_(std::move(room_beside_reserve)) {}
   using rocksdb::FSWritableFile::Append;
   IOStatus Append(const Slice& data, const IOOptions&, IODebugContext*) override {
+    // RocksDB gives the files of compactions the low priority, and those of flushes the high one.
+    if (io_priority_ == rocksdb::Env::IO_LOW) {
+      if (absl::Status room = room_beside_reserve_(data.size()); !room.ok()) return ToRocks(room);
+    }
     // Copied, because a File may keep the bytes longer than RocksDB keeps its buffer.
     absl::Status status = file_->WriteAt(size_, Bytes::Copy({data.data(), data.size()}));
     if (status.ok()) size_ += data.size();
@@ -97,6 +105,7 @@ class WritableFile final : public rocksdb::FSWritableFile {
   std::unique_ptr<env::File> file_;
   uint64_t size_;
   std::function<absl::Status()> before_sync_;  // until it was called
+  const std::function<absl::Status(uint64_t)> room_beside_reserve_;
 };
 
 class Directory final : public rocksdb::FSDirectory {
@@ -127,8 +136,8 @@ class Silence final : public rocksdb::Logger {
 
 class RocksFiles final : public rocksdb::FileSystem {
  public:
-  RocksFiles(env::Files& files, std::function<absl::Status()> before_durable)
-      : files_(files), before_durable_(std::move(before_durable)) {}
+  RocksFiles(env::Files& files, std::function<absl::Status()> before_durable, uint64_t reserve_bytes)
+      : files_(files), before_durable_(std::move(before_durable)), reserve_bytes_(reserve_bytes) {}
   const char* Name() const override { return "SluiceFiles"; }
 
   IOStatus NewSequentialFile(const std::string& path, const FileOptions&,
@@ -247,20 +256,31 @@ class RocksFiles final : public rocksdb::FileSystem {
     }
     if (size.ok()) {
       *result = std::make_unique<WritableFile>(std::move(file).value(), *size,
-                                               path.ends_with(".sst") ? before_durable_ : nullptr);
+                                               path.ends_with(".sst") ? before_durable_ : nullptr,
+                                               [this, path](uint64_t bytes) { return Room(path, bytes); });
     }
     return ToRocks(size.status());
   }
 
+  // OK if `bytes` more at `path` leave the reserve as it is.
+  absl::Status Room(const std::string& path, uint64_t bytes) {
+    ASSIGN_OR_RETURN(const uint64_t free, files_.FreeBytes(path));
+    if (free >= bytes + reserve_bytes_) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        fmt::format("write {}: {} bytes free, of which {} are kept", path, free, reserve_bytes_));
+  }
+
   env::Files& files_;
   const std::function<absl::Status()> before_durable_;
+  const uint64_t reserve_bytes_;
 };
 
 }  // namespace
 
 std::shared_ptr<rocksdb::FileSystem> NewRocksFiles(env::Files& files,
-                                                   std::function<absl::Status()> before_durable) {
-  return std::make_shared<RocksFiles>(files, std::move(before_durable));
+                                                   std::function<absl::Status()> before_durable,
+                                                   uint64_t reserve_bytes) {
+  return std::make_shared<RocksFiles>(files, std::move(before_durable), reserve_bytes);
 }
 
 }  // namespace sluice::blob

@@ -28,6 +28,10 @@ constexpr uint64_t kOpenFilesMax = 256;
 constexpr uint64_t kPlenty = 4;               // ballasts free before one is taken
 constexpr uint64_t kOpeningBytes = 1u << 20;  // more than RocksDB writes when it opens
 constexpr int kNoTrigger = 1 << 30;
+constexpr int kWriteBuffers = 2;
+
+// What a flush of `memory_bytes` may write: filters, indexes and the manifest stand beside them.
+constexpr uint64_t FlushBytes(uint64_t memory_bytes) { return memory_bytes + (1u << 20); }
 
 absl::Status FromRocks(const rocksdb::Status& status, const char* operation, const std::string& dir) {
   if (status.ok()) return absl::OkStatus();
@@ -65,7 +69,7 @@ rocksdb::Options MakeOptions(rocksdb::Env* env, const IndexOptions& sizes) {
   options.create_if_missing = true;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   options.write_buffer_size = sizes.write_buffer_bytes;
-  options.max_write_buffer_number = 2;
+  options.max_write_buffer_number = kWriteBuffers;
   // What compactions take beside what is there: small enough for the reserve of the disk.
   options.max_bytes_for_level_base = 4 * sizes.write_buffer_bytes;
   options.target_file_size_base = 2 * sizes.write_buffer_bytes;
@@ -176,7 +180,8 @@ class RocksIndex final : public Index {
         sizes_(sizes),
         ballast_(files, dir_, "ballast", sizes.ballast_bytes, kPlenty),
         opening_(files, dir_, "opening", sizes.ballast_bytes == 0 ? 0 : kOpeningBytes, 0),
-        env_(rocksdb::NewCompositeEnv(NewRocksFiles(files, std::move(before_durable)))) {
+        env_(rocksdb::NewCompositeEnv(NewRocksFiles(files, std::move(before_durable),
+                                                    FlushBytes(kWriteBuffers * sizes.write_buffer_bytes)))) {
     write_options_.disableWAL = true;
   }
 
@@ -259,13 +264,12 @@ class RocksIndex final : public Index {
   }
 
   absl::Status HasRoomToFlush() {
-    constexpr uint64_t kBesideBytes = 1u << 20;  // filters, indexes, the manifest
     uint64_t memory = 0;
     ASSIGN_OR_RETURN(const uint64_t free, files_.FreeBytes(dir_));
     if (!db_->GetIntProperty(rocksdb::DB::Properties::kCurSizeAllMemTables, &memory)) return absl::OkStatus();
-    if (free >= memory + kBesideBytes) return absl::OkStatus();
+    if (free >= FlushBytes(memory)) return absl::OkStatus();
     return absl::ResourceExhaustedError(
-        fmt::format("flush index {}: {} bytes free, it may take {}", dir_, free, memory + kBesideBytes));
+        fmt::format("flush index {}: {} bytes free, it may take {}", dir_, free, FlushBytes(memory)));
   }
 
   // RocksDB that was out of room for its own flush takes no write until that has succeeded, which it tries
