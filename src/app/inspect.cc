@@ -1,9 +1,12 @@
 // `sluice inspect`: an offline look at a data folder, and whether it verifies.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "app/commands.h"
 #include "app/output.h"
@@ -15,6 +18,12 @@
 
 namespace sluice::app {
 namespace {
+
+std::vector<std::string> Names(const std::vector<raft::Peer>& peers) {
+  std::vector<std::string> names;
+  for (const raft::Peer& peer : peers) names.push_back(fmt::format("{}@{}", peer.id.value, peer.address));
+  return names;
+}
 
 // What mends it: the server itself, or a person who knows more than the servers.
 void PrintRepair(const log::GroupReport& group, const std::string& dir) {
@@ -32,6 +41,12 @@ void PrintRepair(const log::GroupReport& group, const std::string& dir) {
         "  group {}: entries behind {} are lost here, {} behind them are whole; start the server: its peers\n"
         "    repair it. If they are gone for ever: sluice repair drop-damaged {} --group {}\n",
         id, group.last.index.value, group.whole_beyond, dir, id);
+  }
+  if (group.configuration && group.configuration->voters.size() > 1) {
+    Print(
+        "  group {}: it has {} voters ({}). If a majority of them is gone for ever:\n"
+        "    sluice repair force-members {} --group {} --member ID@HOST:PORT (this server's)\n",
+        id, group.configuration->voters.size(), fmt::join(Names(group.configuration->voters), ", "), dir, id);
   }
 }
 

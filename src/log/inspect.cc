@@ -27,7 +27,13 @@ absl::StatusOr<Inspection> Inspect(env::Files& files, const std::string& dir, co
     report.hard_state_lost =
         !state.hard_state.newest && (state.hard_state.exists || report.last.term > Term{0});
     report.entries = state.log.entries.size();
-    for (const ReplayedEntry& entry : state.log.entries) report.bytes += entry.bytes;
+    for (const ReplayedEntry& entry : state.log.entries) {
+      report.bytes += entry.bytes;
+      if (entry.kind != raft::EntryKind::kConfiguration) continue;
+      if (auto found_here = raft::DecodeConfiguration(entry.configuration); found_here.ok()) {
+        report.configuration = *std::move(found_here);
+      }
+    }
     if (state.log.promise) {
       report.promised_last = state.log.promise->last;
       report.damage_at_end = state.log.promise->at_end;

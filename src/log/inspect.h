@@ -37,6 +37,8 @@ struct GroupReport {
   std::optional<TermIndex> promised_last;
   uint64_t whole_beyond = 0;  // entries behind damage that are whole
   bool damage_at_end = false;
+  // The last that stands in the log; none if it was compacted away, or does not read.
+  std::optional<raft::Configuration> configuration;
 };
 
 struct Inspection {

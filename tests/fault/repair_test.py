@@ -136,6 +136,9 @@ def force_members(program, folder, port):
             cluster.kill(i)
         survivor = Server(program, folder, port)
         survivor.data = folder / "n0"
+        told = run(program, "inspect", survivor.data)
+        if "3 voters" not in told or "sluice repair force-members" not in told:
+            raise SystemExit(f"inspect does not say what fits: {told}")
         survivor.repair("force-members", "--member", f"n0@{cluster.address(0)}")
         cluster.start(0)
         assert run(program, "get", "a", "-o", "-", "--server", cluster.address(0)) == "kept"
