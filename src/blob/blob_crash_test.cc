@@ -559,6 +559,30 @@ TEST_P(IndexCrash, F10_AFailedSyncIsNotTriedAgain) {
 
 // ---- a full disk
 
+// A full disk takes a part of a write. That part must not lie behind the footer, which is found from the end.
+TEST(FullDiskStage, F28_PartOfAWriteThatFoundNoRoomDoesNotStay) {
+  sim::SimFiles disk;
+  const std::string text = Pattern(200'000);
+  {
+    Life life(disk);
+    auto upload = life.store().Create({.id = Id(1), .group = kDefaultGroup});
+    ASSERT_TRUE(upload.ok());
+    ASSERT_TRUE(life.Append(**upload, text.substr(0, 10'000)).ok());
+    constexpr uint64_t kPlenty = uint64_t{1} << 40;
+    disk.SetCapacity(kPlenty);
+    disk.SetCapacity(kPlenty - *disk.FreeBytes("/data") + 50'000);
+    EXPECT_TRUE(absl::IsResourceExhausted(life.Append(**upload, text.substr(10'000)).status()));
+    EXPECT_EQ(*disk.FreeBytes("/data"), 50'000u);
+    disk.SetCapacity(kPlenty);
+    ASSERT_TRUE(life.Append(**upload, text.substr(10'000, 1'000)).ok());
+    ASSERT_TRUE(life.Seal(**upload).ok());
+    ASSERT_TRUE(life.store().Link(Id(1), std::nullopt).ok());
+  }
+  Life life(disk);
+  const auto read = life.ReadAll(Id(1));
+  EXPECT_TRUE(read.ok() && *read == text.substr(0, 11'000)) << read.status();
+}
+
 class FullDisk : public ::testing::Test {
  protected:
   static constexpr uint64_t kPlenty = uint64_t{1} << 40;

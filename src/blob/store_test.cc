@@ -655,6 +655,17 @@ TEST_F(StoreTest, ReadRangesAndTheirLimits) {
   EXPECT_EQ(store_->OpenSource(Id(9)).status().code(), absl::StatusCode::kNotFound);
 }
 
+// The checksum is not asked: what the memory held before may be the right bytes.
+TEST_F(StoreTest, F24_AFileThatLostItsEndSaysWhereItEnds) {
+  Put(1, Pattern(2 * kChunkBytes));
+  auto source = store_->OpenSource(Id(1));
+  ASSERT_TRUE(source.ok());
+  fs::resize_file(ContentPath(1), kChunkBytes + 100);
+  const absl::Status damage = Read(**source, kChunkBytes, 10).status();
+  EXPECT_TRUE(absl::IsDataLoss(damage));
+  EXPECT_THAT(std::string(damage.message()), HasSubstr(fmt::format("ends at {}", kChunkBytes + 100)));
+}
+
 TEST_F(StoreTest, D15_AnUploadIsReadWhileItGrowsAndOnceItIsSealed) {
   const std::string text = Pattern(200'000);
   auto upload = Create(Spec(1));
