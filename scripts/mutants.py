@@ -2,13 +2,14 @@
 """One-line bugs, planted one at a time: does a test notice? tests/mutants/*.txt lists them, README.md there says how.
 
     scripts/mutants.py check                every one applies to the tree as it is, once
-    scripts/mutants.py run [--minutes N] [--jobs N] [--only WORD] [--again]
+    scripts/mutants.py run [--minutes N] [--jobs N] [--only WORD] [--again] [--survivors]
                                             builds and runs tests with one planted, until one fails
     scripts/mutants.py report               docs/mutants.md from the results
 
 The tree is copied to build/mutants/tree, where all building happens. Results are kept in build/mutants/results.json
 after each mutant, so that a run goes on where the last one stopped; a mutant whose text or whose file changed since is
-run again. Exit code 1: one does not apply, or fewer than 97 in 100 of those that ran were noticed.
+run again, and with --survivors, after a new test, those that none had noticed. Exit code 1: one does not apply, or fewer
+than 97 in 100 of those that ran were noticed.
 """
 
 import argparse
@@ -147,7 +148,7 @@ def results():
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
-def run(mutants, minutes, jobs, only, again):
+def run(mutants, minutes, jobs, only, again, survivors):
     end = time.monotonic() + 60 * minutes
     WORK.mkdir(parents=True, exist_ok=True)
     copy_tree()
@@ -157,8 +158,10 @@ def run(mutants, minutes, jobs, only, again):
     if code != 0:
         sys.exit(output)
     todo = [m for m in mutants if only in m.name or only in m.file]
-    if not again:
-        known = results()
+    known = results()
+    if survivors:
+        todo = [m for m in todo if known.get(m.name, {}).get("outcome") not in (None, "killed")]
+    elif not again:
         todo = [m for m in todo if known.get(m.name, {}).get("stamp") != stamp(m)]
     programs = sorted({target for m in todo for target, _ in PROGRAMS[room(m)]})
     code, output = build(programs, jobs) if programs else (0, "")
@@ -235,13 +238,15 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="", help="those whose name or file contains this")
     parser.add_argument("--again", action="store_true", help="also those that have a result")
+    parser.add_argument("--survivors", action="store_true", help="those that no test noticed, and no others")
     given = parser.parse_args()
     mutants = load()
     if given.what == "check":
         return 0 if check(mutants) else 1
     if given.what == "report":
         return 0 if report(mutants) else 1
-    return 0 if check(mutants) and run(mutants, given.minutes, given.jobs, given.only, given.again) else 1
+    return 0 if check(mutants) and run(mutants, given.minutes, given.jobs, given.only, given.again,
+                                       given.survivors) else 1
 
 
 if __name__ == "__main__":
