@@ -647,6 +647,18 @@ TEST_F(FullDisk, K23_AnIndexOpensWithNoByteFree) {
   EXPECT_TRUE(Has("b"));
 }
 
+// Somebody cleaned up, and took the room that was kept for openings.
+TEST_F(FullDisk, K23_AnIndexOpensInTheRoomOfItsBallast) {
+  Open();
+  ASSERT_TRUE(Put("a").ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  index_.reset();
+  ASSERT_TRUE(disk_.Remove("/data/index/opening").ok());
+  Leave(0);
+  Open();
+  EXPECT_TRUE(Has("a"));
+}
+
 // Whatever was given up while it ran, and whoever takes every byte between two starts.
 TEST_F(FullDisk, K23_AnIndexOpensWithNoByteFreeAgainAndAgain) {
   Open();
