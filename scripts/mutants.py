@@ -41,6 +41,7 @@ PROGRAMS = {
     "node": [("node_test", "*")] + CLUSTER,
     "edge": [("edge_test", "*"), ("client_test", "*")] + CLUSTER,
     "client": [("client_test", "*")],
+    "app": [("app_test", "*")],
 }
 RANDOM_SEEDS = "40"  # of which the shard above runs a quarter
 Mutant = collections.namedtuple("Mutant", "name file rules why old new")

@@ -28,6 +28,19 @@ TEST(RatisReply, WhatWasNotExecutedIsTriedAgain) {
   }
 }
 
+// When nobody else can be asked, the caller gets this.
+TEST(RatisReply, WhatWasNotExecutedIsNoSuccess) {
+  for (const ClientReply& reply :
+       {wire::NotLeaderReply(kRequest, kSelf, nullptr, {}), wire::LeaderNotReadyReply(kRequest, kSelf),
+        wire::AlreadyClosedReply(kRequest, kSelf, "closed"),
+        wire::ThrowableReply(kRequest, kSelf, wire::Throwable::kLeaderSteppingDown, "later"),
+        wire::ThrowableReply(kRequest, kSelf, wire::Throwable::kTransferLeadership, "later"),
+        wire::ThrowableReply(kRequest, kSelf, wire::Throwable::kRead, "later"),
+        wire::ThrowableReply(kRequest, kSelf, wire::Throwable::kReadIndex, "later")}) {
+    EXPECT_TRUE(absl::IsUnavailable(StatusOf(reply))) << StatusOf(reply);
+  }
+}
+
 TEST(RatisReply, WhatAGroupDecidedIsFinal) {
   const ClientReply late = wire::NotReplicatedReply(kRequest, kSelf, ratis::common::ALL, Index{9});
   EXPECT_EQ(NextAfter(late), Next::kAnswer);
