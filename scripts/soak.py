@@ -139,11 +139,11 @@ def chunks(part, pattern, environment, at_once):
 
 
 def kills(part):
-    chunks(part, "F34_F35_kill|K4_once", "SLUICE_KILL_ROUNDS", ROUNDS_AT_ONCE)
+    chunks(part, "^F34_F35_kill_|^P3_K4_once$", "SLUICE_KILL_ROUNDS", ROUNDS_AT_ONCE)
 
 
 def rolling(part):
-    chunks(part, "rolling|K22_", "SLUICE_ROLLING", COMMANDS_AT_ONCE)
+    chunks(part, "^K22_F40_rolling_", "SLUICE_ROLLING", COMMANDS_AT_ONCE)
 
 
 def sanitized(part):
