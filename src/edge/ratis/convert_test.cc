@@ -186,6 +186,9 @@ TEST(RatisConvert, PeersThatCannotBeRightAreRefused) {
   EXPECT_TRUE(FromProto(configuration).ok());
   configuration.add_peers()->set_id("a");
   EXPECT_FALSE(FromProto(configuration).ok());
+  configuration.mutable_peers(0)->set_address("one:1");
+  configuration.mutable_peers(1)->set_address("another:1");
+  EXPECT_FALSE(FromProto(configuration).ok());
   configuration.mutable_peers(1)->set_id("");
   EXPECT_FALSE(FromProto(configuration).ok());
   configuration.mutable_peers(1)->set_id("\xff");
