@@ -74,6 +74,11 @@ TEST(RatisConvert, MetadataComesBackTheSame) {
   const raft::Entry back = RoundTrip(entry);
   EXPECT_EQ(back.kind, raft::EntryKind::kMetadata);
   EXPECT_EQ(back.payload, entry.payload);
+  for (const size_t size : {size_t{0}, size_t{7}, size_t{9}}) {
+    entry.payload = Bytes::Take(std::string(size, 'x'));
+    pb::LogEntryProto proto;
+    EXPECT_FALSE(ToProto(entry, &proto).ok()) << size;
+  }
 }
 
 TEST(RatisConvert, NoIndexTravelsAsTheHighestNumber) {
