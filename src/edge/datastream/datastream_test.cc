@@ -168,6 +168,21 @@ TEST_F(DataStream, F69_WrongUnknownTwiceAndLateAreAnsweredAndTheConnectionLives)
   EXPECT_EQ(Content(2), "fine");
 }
 
+// One that takes over is of another connection; on the same one the stream that is open goes on.
+TEST_F(DataStream, F69_AStreamIsNotTakenOverByItsOwnConnection) {
+  Client client(server_->port());
+  client.Send(Open(1) + Data(1, 0, "abc"));
+  EXPECT_TRUE(client.NextSucceeds());
+  EXPECT_TRUE(client.NextSucceeds());
+  node::StreamHeader header = Header(1);
+  header.take_over = 3;
+  client.Send(Packet(1, wire::PacketType::kStreamHeader, 0, EncodeStreamHeader(header).ToString()));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("stream 1 is open already"));
+  client.Send(Data(1, 3, "d", true));
+  EXPECT_TRUE(client.NextSucceeds());
+  EXPECT_EQ(Content(1), "abcd");
+}
+
 TEST_F(DataStream, F70_AnotherConnectionCannotTouchAStream) {
   Client owner(server_->port());
   owner.Send(Open(1) + Data(1, 0, "mine"));
