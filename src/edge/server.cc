@@ -120,7 +120,6 @@ absl::Status Server::Listen() {
   listener_->Start();
   for (const std::unique_ptr<Part>& part : parts_) {
     RETURN_IF_ERROR(part->Start());
-    ++parts_started_;
   }
   LogInfo("server {} listens on {}", host_->options().self.id.value, options_.listen);
   return absl::OkStatus();
@@ -139,7 +138,8 @@ void Server::Stop(std::chrono::milliseconds grace) {
   Drain();
   if (std::exchange(stopped_, true)) return;
   services_->server.Stop();
-  for (; parts_started_ > 0; --parts_started_) parts_[parts_started_ - 1]->Stop();
+  // While the lanes run, those too whose turn to start did not come.
+  for (auto part = parts_.rbegin(); part != parts_.rend(); ++part) (*part)->Stop();
   peers_.Stop();
   peer_calls_.Stop();
   // Answers to calls that have ended may still be on `disk`, and use what is stopped here.

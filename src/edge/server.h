@@ -55,6 +55,7 @@ class Part {
   virtual absl::Status Start() { return absl::OkStatus(); }
   // Refuses new clients; what runs may go on.
   virtual void Drain() {}
+  // Also without Start, or after one that failed.
   virtual void Stop() {}
 };
 
@@ -102,7 +103,6 @@ class Server {
   ByteLane byte_lane_;
   std::unique_ptr<Services> services_;
   std::vector<std::unique_ptr<Part>> parts_;
-  size_t parts_started_ = 0;
   std::unique_ptr<GrpcListener> listener_;
   std::shared_ptr<Health> health_;  // shared with what it posted
   std::unique_ptr<grpc::Server> server_;

@@ -137,5 +137,31 @@ TEST_F(WholeServers, F37_K28_GrpcHealthFollowsTheMajority) {
   EXPECT_TRUE(watch.Await(kNotServing)) << "it is about to end";
 }
 
+// Whichever it is of the four: what has started by then ends, and the error names the port.
+TEST(WholeServerPorts, APortInUseEndsTheStartWithItsName) {
+  asio::io_context context;
+  asio::ip::tcp::acceptor taken(context, {asio::ip::address_v4::loopback(), 0});
+  const std::string in_use = fmt::format("127.0.0.1:{}", taken.local_endpoint().port());
+  for (std::string WholeServerOptions::*port :
+       {&WholeServerOptions::listen, &WholeServerOptions::data_stream_listen,
+        &WholeServerOptions::stream_listen, &WholeServerOptions::http_listen}) {
+    std::string folder = (std::filesystem::temp_directory_path() / "sluice-ports-XXXXXX").string();
+    ASSERT_NE(mkdtemp(folder.data()), nullptr);
+    WholeServerOptions options;
+    options.host.self = {.id = {"n0"}, .address = in_use};
+    options.host.data_dir = folder;
+    options.host.bootstrap = true;
+    options.host.map_index = true;
+    options.host.groups.push_back({.id = kDefaultGroup, .machine = "blob", .peers = {options.host.self}});
+    options.listen = options.data_stream_listen = options.stream_listen = options.http_listen = "127.0.0.1:0";
+    options.*port = in_use;
+    const auto server = WholeServer::Start(std::move(options));
+    EXPECT_TRUE(absl::IsUnavailable(server.status())) << server.status();
+    EXPECT_NE(Message(server.status()).find(in_use), std::string_view::npos) << server.status();
+    EXPECT_NE(Message(server.status()).find("in use"), std::string_view::npos) << server.status();
+    std::filesystem::remove_all(folder);
+  }
+}
+
 }  // namespace
 }  // namespace sluice::edge
