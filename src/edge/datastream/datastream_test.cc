@@ -168,6 +168,30 @@ TEST_F(DataStream, F69_WrongUnknownTwiceAndLateAreAnsweredAndTheConnectionLives)
   EXPECT_EQ(Content(2), "fine");
 }
 
+TEST_F(DataStream, F69_AnEmptyPacketHasItsPlaceToo) {
+  Client client(server_->port());
+  client.Send(Open(1) + Data(1, 0, "abc") + Data(1, 3, ""));
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(client.NextSucceeds()) << i;
+  client.Send(Data(1, 7, ""));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("empty packet at offset 7: expected 3"));
+}
+
+TEST_F(DataStream, F64_StreamsOfAConnectionAreLimited) {
+  server_->Stop();
+  Restart({.listen = "127.0.0.1:0", .streams_max = 2});
+  Client client(server_->port());
+  for (uint64_t call : {1, 2}) {
+    client.Send(Open(call));
+    EXPECT_TRUE(client.NextSucceeds());
+  }
+  client.Send(Open(3));
+  EXPECT_THAT(client.NextFailure(), HasSubstr("2 streams on one connection"));
+  client.Send(Data(1, 0, "abc", true));
+  EXPECT_TRUE(client.NextSucceeds());
+  client.Send(Open(3));
+  EXPECT_TRUE(client.NextSucceeds()) << "one has ended";
+}
+
 // One that takes over is of another connection; on the same one the stream that is open goes on.
 TEST_F(DataStream, F69_AStreamIsNotTakenOverByItsOwnConnection) {
   Client client(server_->port());
@@ -278,9 +302,14 @@ TEST_F(DataStream, F63_AReaderThatNeverReadsIsClosedAndOthersGoOn) {
   // Each packet costs an answer that nobody takes: reading stops, sending with it, and the connection ends.
   std::string packets;
   for (int i = 0; i < 1000; ++i) packets += Data(9, 0, "x");
-  int rounds = 0;
-  while (rounds < 1000 && deaf.Sent(packets)) ++rounds;
-  EXPECT_LT(rounds, 1000);
+  auto rounds = std::async(std::launch::async, [&] {
+    int round = 0;
+    while (round < 1000 && deaf.Sent(packets)) ++round;
+    return round;
+  });
+  // The kernel would end it, too, after kDeadAfterMs.
+  EXPECT_EQ(rounds.wait_for(std::chrono::milliseconds(kDeadAfterMs / 2)), std::future_status::ready);
+  EXPECT_LT(rounds.get(), 1000);
   Client other(server_->port());
   other.Send(Open(1) + Data(1, 0, "abc"));
   EXPECT_TRUE(other.NextSucceeds());
