@@ -180,7 +180,7 @@ TEST_F(DataStream, F64_StreamsOfAConnectionAreLimited) {
   server_->Stop();
   Restart({.listen = "127.0.0.1:0", .streams_max = 2});
   Client client(server_->port());
-  for (uint64_t call : {1, 2}) {
+  for (const uint64_t call : {uint64_t{1}, uint64_t{2}}) {
     client.Send(Open(call));
     EXPECT_TRUE(client.NextSucceeds());
   }
