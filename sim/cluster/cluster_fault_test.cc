@@ -285,6 +285,51 @@ TEST_F(ClusterFault, F20_WipedServerDoesNotVote) {
   EXPECT_FALSE(cluster_->status(wiped, kBlobs)->voting);
 }
 
+// What one of two has acknowledged alone with it may be asked of nobody else for a while.
+TEST_F(ClusterFault, F18_F20_AServerThatLostItsSegmentsForgetsNothingForOthers) {
+  for (const bool checkpointed : {false, true}) {
+    Make(checkpointed ? ClusterOptions{} : NoCheckpoints());
+    ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = "kept"}), Outcome::kAcknowledged);
+    ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+    const size_t leader = LeaderOf(kBlobs);
+    const size_t lost = (leader + 1) % 3;
+    const size_t away = (leader + 2) % 3;
+    cluster_->Kill(away);
+    ASSERT_EQ(clients_->PutNow({.server = leader, .name = "b", .content = "of two"}), Outcome::kAcknowledged);
+    if (checkpointed) cluster_->RunFor(seconds(30));
+    cluster_->Kill(leader);
+    cluster_->Kill(lost);
+    for (const std::string& path : Paths(lost, "/data/log", "segment-")) {
+      ASSERT_TRUE(cluster_->disk(lost).Remove(path).ok());
+    }
+    Restart(lost);
+    Restart(away);
+    cluster_->RunFor(seconds(10));
+    EXPECT_FALSE(cluster_->Leader(kBlobs).has_value()) << cluster_->Describe();
+    Restart(leader);
+    ExpectWhole();
+  }
+}
+
+TEST_F(ClusterFault, F20_AServerWhoseLogIsGoneDoesNotStart) {
+  Make();
+  ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const size_t lost = FollowerOf(kBlobs);
+  cluster_->Kill(lost);
+  for (const std::string& path : Paths(lost, "/data/log", "")) {
+    ASSERT_TRUE(cluster_->disk(lost).Remove(path).ok());
+  }
+  for (int start = 0; start < 2; ++start) {
+    const absl::Status refused = cluster_->Start(lost);
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    EXPECT_THAT(std::string(Message(refused)), testing::HasSubstr("log is empty"));
+  }
+  cluster_->Wipe(lost);
+  Restart(lost);
+  ExpectWhole();
+}
+
 TEST_F(ClusterFault, F24_DamagedBlobIsReadFromAPeerAndRepaired) {
   Make();
   const std::string content = MakeContent(300'000, 1);

@@ -68,6 +68,7 @@ DurableLog::DurableLog(env::Files& files, env::Executors& executors, std::string
       cache_(options.cache_bytes_max),
       encoder_(options.block_bytes),
       next_sequence_(recovered.next_sequence),
+      extent_(files, fmt::format("{}/{}", dir_, kExtentName), {}, recovered.extent_sequence),
       pool_(files, dir_, options, recovered.next_generation, recovered.spares),
       io_owner_(executors.NewExecutor("log-io")),
       writer_owner_(executors.NewExecutor("log-write")),
@@ -136,7 +137,7 @@ absl::Status DurableLog::Tidy(const Recovered& recovered) {
   for (const auto& [group, state] : recovered.groups) {
     const LoadedHardState& hard = state.hard_state;
     if (!hard.newest || hard.healthy) continue;
-    HardStateFile file(files_, dir_, group, hard.newest->sequence);
+    HardStateFile file(files_, dir_ + "/" + HardStateName(group), group, hard.newest->sequence);
     RETURN_IF_ERROR(file.Store(hard.newest->state, hard.newest->log_sequence));
     ++hard_state_sequences_[group];
   }

@@ -132,6 +132,7 @@ class DurableLog final : public Log {
   uint64_t StateMarkBlocks() const;
   absl::Status StoreHardStates();
   absl::Status WriteEncoded();
+  absl::Status StoreExtent();
   absl::Status FinishBatch();
   absl::Status RemoveHardState(const GroupId& group);
   void Land(const Landing& landing);                  // under mutex_
@@ -197,6 +198,7 @@ class DurableLog final : public Log {
   bool begun_ = false;
   Active active_;
   uint64_t next_sequence_;
+  HardStateFile extent_;
   std::map<GroupId, Written> written_;
   absl::flat_hash_map<GroupId, std::unique_ptr<HardStateFile>> hard_state_files_;
   absl::flat_hash_map<GroupId, uint64_t> hard_state_sequences_;  // recovered

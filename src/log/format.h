@@ -109,6 +109,7 @@ absl::StatusOr<std::string> EncodeHardState(const HardStateBlock& block);
 std::optional<HardStateBlock> DecodeHardState(std::string_view bytes);
 
 // File names, and back.
+inline constexpr std::string_view kExtentName = "extent";
 std::string SegmentName(uint64_t generation);
 std::string SpareName(uint64_t generation);
 std::string HardStateName(const GroupId& group);

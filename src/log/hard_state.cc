@@ -4,10 +4,9 @@
 
 namespace sluice::log {
 
-absl::StatusOr<LoadedHardState> LoadHardState(env::Files& files, const std::string& dir,
+absl::StatusOr<LoadedHardState> LoadHardState(env::Files& files, const std::string& path,
                                               const GroupId& group) {
   LoadedHardState loaded;
-  const std::string path = dir + "/" + HardStateName(group);
   auto file = files.Open(path, {.read_only = true});
   if (file.status().code() == absl::StatusCode::kNotFound) return loaded;
   if (!file.ok()) return file.status();
@@ -28,25 +27,24 @@ absl::StatusOr<LoadedHardState> LoadHardState(env::Files& files, const std::stri
   return loaded;
 }
 
-HardStateFile::HardStateFile(env::Files& files, std::string dir, const GroupId& group, uint64_t sequence)
-    : files_(files), dir_(std::move(dir)), group_(group), sequence_(sequence) {}
+HardStateFile::HardStateFile(env::Files& files, std::string path, const GroupId& group, uint64_t sequence)
+    : files_(files), path_(std::move(path)), group_(group), sequence_(sequence) {}
 
 absl::Status HardStateFile::Store(const raft::HardState& state, uint64_t log_sequence) {
   ASSIGN_OR_RETURN(
       const std::string block,
       EncodeHardState(
           {.sequence = sequence_ + 1, .log_sequence = log_sequence, .group = group_, .state = state}));
-  const std::string path = dir_ + "/" + HardStateName(group_);
   const Bytes copy = Bytes::Copy(block);
   if (file_ == nullptr) {
-    ASSIGN_OR_RETURN(const bool exists, files_.Exists(path));
+    ASSIGN_OR_RETURN(const bool exists, files_.Exists(path_));
     if (!exists) {
       Bytes both = copy;
       both.Append(copy);
-      RETURN_IF_ERROR(env::WriteFileDurably(files_, path, both));
+      RETURN_IF_ERROR(env::WriteFileDurably(files_, path_, both));
       ++sequence_;
     }
-    ASSIGN_OR_RETURN(file_, files_.Open(path, {.direct = true}));
+    ASSIGN_OR_RETURN(file_, files_.Open(path_, {.direct = true}));
     if (!exists) return absl::OkStatus();
   }
   ++sequence_;

@@ -44,9 +44,18 @@ GroupState StateAfterReopen(sim::SimFiles& disk, const GroupId& group = kGroup) 
   return state;
 }
 
+// How far the log went; put back, it is as if the first write of the next segment had not come to its end.
+std::string ExtentOf(sim::SimFiles& disk) {
+  return *env::ReadWholeFile(disk, fmt::format("{}/{}", kDir, kExtentName), 1 << 20);
+}
+void PutExtentBack(sim::SimFiles& disk, const std::string& extent) {
+  ASSERT_TRUE(disk.Overwrite(fmt::format("{}/{}", kDir, kExtentName), 0, extent).ok());
+}
+
 TEST(LogRecovery, F01_TornTailIsCutQuietly) {
   sim::SimFiles disk;
   WriteSeparately(disk, 3);
+  const std::string extent = ExtentOf(disk);
   // Three blocks; the second is put back to what it was before the write.
   {
     SimLog log(disk);
@@ -54,6 +63,7 @@ TEST(LogRecovery, F01_TornTailIsCutQuietly) {
   }
   const auto [path, offset] = PlaceOf(disk, 3);
   ASSERT_TRUE(disk.Overwrite(path, offset / 4096 * 4096 + 4096, std::string(4096, '\0')).ok());
+  PutExtentBack(disk, extent);
   SimLog log(disk);
   ASSERT_TRUE(log.status().ok()) << log.status();
   const GroupState state = log->TakeRecovered(kGroup);
@@ -84,10 +94,12 @@ TEST(LogRecovery, F01_FileCutByHandEndsAtTheLastWholeRecord) {
 TEST(LogRecovery, F02_BlocksOfATornBatchInAnyOrder) {
   sim::SimFiles whole;
   WriteSeparately(whole, 3);
+  const std::string extent = ExtentOf(whole);
   {
     SimLog log(whole);
     ASSERT_TRUE(log.Append(kGroup, 3, 4).ok());
   }
+  PutExtentBack(whole, extent);
   const auto [path, offset] = PlaceOf(whole, 3);
   const uint64_t first = offset / 4096 * 4096;
   // The segment header and three blocks were one write; every subset of them may have been lost.
@@ -482,6 +494,51 @@ TEST(LogRecovery, F18_MissingSegmentIsAGapAndUnknownFilesAreLeftAlone) {
   EXPECT_LE(state.entries.size(), 20u);
   EXPECT_EQ(state.promised_last, (TermIndex{Term{1}, Index{59}}));
   EXPECT_TRUE(*disk.Exists(stranger));
+}
+
+std::vector<std::string> SegmentsOf(sim::SimFiles& disk) {
+  std::vector<std::string> paths;
+  const std::vector<std::string> names = *disk.List(kDir);
+  for (const std::string& name : names) {
+    if (ParseGeneration(name, "segment-")) paths.push_back(std::string(kDir) + "/" + name);
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+// Who is left without any segment has voted, and may have acknowledged: that must not look like a log that is new.
+TEST(LogRecovery, F18_F20_LossOfTheLastSegmentsIsNoticed) {
+  for (const bool zeros : {false, true}) {
+    for (const bool all : {false, true}) {
+      sim::SimFiles disk;
+      {
+        SimLog log(disk);
+        ASSERT_TRUE(log.Store(kGroup, 1, "n0").ok());
+        for (int64_t i = 0; i < 60; ++i) ASSERT_TRUE(log.Append(kGroup, i, 1).ok());
+      }
+      std::vector<std::string> paths = SegmentsOf(disk);
+      const auto [last, offset] = PlaceOf(disk, 59);
+      if (!all) paths = {last};
+      for (const std::string& path : paths) {
+        if (zeros) {
+          ASSERT_TRUE(disk.Overwrite(path, 0, std::string(64 << 10, '\0')).ok());
+        } else {
+          ASSERT_TRUE(disk.Remove(path).ok());
+        }
+      }
+      const std::string which = fmt::format("zeros {} all {}", zeros, all);
+      {
+        SimLog log(disk);
+        ASSERT_TRUE(log.status().ok()) << which;
+        const GroupState state = log->TakeRecovered(kGroup);
+        EXPECT_EQ(state.entries.empty(), all) << which;
+        ASSERT_TRUE(state.promised_last.has_value()) << which;
+        EXPECT_EQ(state.promised_last->index.value, INT64_MAX) << which;
+        EXPECT_FALSE(state.damage_at_end) << which << ": a group of one must not cut it either";
+      }
+      EXPECT_TRUE(StateAfterReopen(disk).promised_last.has_value()) << which << ", and again";
+    }
+  }
 }
 
 TEST(LogRecovery, F18_CopiedSegmentStopsAndIsNamed) {

@@ -181,7 +181,8 @@ absl::Status DurableLog::StoreHardStates() {
     const auto& [group, state] = *next;
     std::unique_ptr<HardStateFile>& file = hard_state_files_[group];
     if (file == nullptr) {
-      file = std::make_unique<HardStateFile>(files_, dir_, group, hard_state_sequences_[group]);
+      file = std::make_unique<HardStateFile>(files_, dir_ + "/" + HardStateName(group), group,
+                                             hard_state_sequences_[group]);
     }
     const absl::Status stored = file->Store(state, next_sequence_);
     if (absl::IsResourceExhausted(stored)) {
@@ -206,7 +207,14 @@ absl::Status DurableLog::WriteEncoded() {
   for (Landing& landing : landings_) landing.offset += offset;
   active_.next_block += data.size() / options_.block_bytes;
   next_sequence_ += data_blocks;
-  return absl::OkStatus();
+  return offset == 0 ? StoreExtent() : absl::OkStatus();
+}
+
+// A segment is in use: somebody else than the segment itself says so, before what is in it is acknowledged. Else
+// its loss would look like a log that ends before it (F-18). A full disk leaves the older word (F-12).
+absl::Status DurableLog::StoreExtent() {
+  const absl::Status stored = extent_.Store({}, next_sequence_);
+  return absl::IsResourceExhausted(stored) ? absl::OkStatus() : stored;
 }
 
 // The batch is durable: say so to memory, then to who asked.

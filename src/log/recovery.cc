@@ -52,7 +52,12 @@ class Recovery {
       } else if (spare) {
         result_.spares.push_back(name);
       } else if (group) {
-        ASSIGN_OR_RETURN(hard_states_[*group], LoadHardState(files_, dir_, *group));
+        ASSIGN_OR_RETURN(hard_states_[*group], LoadHardState(files_, dir_ + "/" + name, *group));
+        Witness(hard_states_[*group]);
+      } else if (name == kExtentName) {
+        ASSIGN_OR_RETURN(const LoadedHardState extent, LoadHardState(files_, dir_ + "/" + name, {}));
+        Witness(extent);
+        if (extent.newest) result_.extent_sequence = extent.newest->sequence;
       } else if (name.ends_with(kUnfinished)) {
         result_.leftovers.push_back(name);
       } else {
@@ -63,6 +68,11 @@ class Recovery {
     }
     std::sort(generations_.begin(), generations_.end());
     return absl::OkStatus();
+  }
+
+  // Every data block before its log sequence was synced when it was written.
+  void Witness(const LoadedHardState& state) {
+    if (state.newest) synced_upto_ = std::max(synced_upto_, state.newest->log_sequence);
   }
 
   // One segment is held back: where it ends is told by the next used one.
@@ -98,6 +108,11 @@ class Recovery {
       damaged_after = false;
     }
     if (held) ReplayLast(*held);
+    if (!held && synced_upto_ > 0) {
+      replay_.OnUnknownDamage(synced_upto_ - 1, /*at_end=*/false);
+      result_.next_sequence = synced_upto_;
+      result_.damage.push_back(fmt::format("{}: every segment is missing ({} blocks)", dir_, synced_upto_));
+    }
     if (damaged_after) {
       replay_.OnUnknownDamage(result_.next_sequence++, /*at_end=*/true);
       result_.damage.push_back(fmt::format("{}: the first block of a new segment is not readable", dir_));
@@ -118,10 +133,12 @@ class Recovery {
   }
 
   void ReplayLast(const ScannedSegment& segment) {
-    const SegmentEnd end = FindEnd(segment);
+    const uint64_t first = *segment.first_sequence;
+    const SegmentEnd end = FindEnd(segment, synced_upto_ > first ? synced_upto_ - first + 1 : 1);
+    result_.next_sequence = first + end.limit - 1;
+    if (end.limit > segment.blocks.size()) return ReplayUpTo(segment, result_.next_sequence);
     if (end.torn) ++result_.torn_tails_cut;
     Walk(segment, end);
-    result_.next_sequence = *segment.first_sequence + end.limit - 1;
   }
 
   void Walk(const ScannedSegment& segment, const SegmentEnd& end) {
@@ -146,6 +163,7 @@ class Recovery {
   const std::string& dir_;
   const LogOptions& options_;
   std::vector<uint64_t> generations_;
+  uint64_t synced_upto_ = 0;  // the sequence before which all is known to be synced
   std::map<GroupId, LoadedHardState> hard_states_;
   Replay replay_;
   Recovered result_;

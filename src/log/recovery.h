@@ -41,6 +41,7 @@ struct Recovered {
   std::vector<std::string> leftovers;      // names: unfinished files, hard states of dropped groups
   uint64_t next_generation = 1;
   uint64_t next_sequence = 0;
+  uint64_t extent_sequence = 0;  // of updates of the file that says how far the log goes
   uint64_t torn_tails_cut = 0;
   std::vector<std::string> damage;  // one line for each damaged segment, names file and block
 };

@@ -34,7 +34,7 @@ absl::Status BecomeLearner(env::Files& files, const std::string& dir, const Grou
   if (found == recovered.groups.end()) return NoGroup(dir, group);
   const LoadedHardState& hard = found->second.hard_state;
   const Term term = std::max(hard.newest ? hard.newest->state.term : Term{0}, found->second.log.last().term);
-  HardStateFile file(files, dir, group, hard.newest ? hard.newest->sequence : 0);
+  HardStateFile file(files, dir + "/" + HardStateName(group), group, hard.newest ? hard.newest->sequence : 0);
   return file.Store({term, PeerId(), raft::kEveryTerm}, recovered.next_sequence);
 }
 

@@ -214,7 +214,7 @@ absl::StatusOr<ScannedSegment> JudgeSegment(std::string data, const std::string&
   return segment;
 }
 
-SegmentEnd FindEnd(const ScannedSegment& segment) {
+SegmentEnd FindEnd(const ScannedSegment& segment, uint64_t synced_upto) {
   const uint64_t count = segment.blocks.size();
   const auto state = [&](uint64_t n) { return n < count ? segment.blocks[n] : BlockState::kOld; };
   uint64_t start = 1;  // of the last batch of which there is any sign
@@ -227,6 +227,10 @@ SegmentEnd FindEnd(const ScannedSegment& segment) {
   }
   SegmentEnd end;
   const uint64_t after = start + blocks;
+  if (synced_upto > start) {
+    const uint64_t limit = std::max(after, synced_upto);
+    return {.limit = limit, .damage_at_end_from = limit, .torn = false};
+  }
   bool whole = true;
   for (uint64_t n = start; n < after; ++n) {
     if (state(n) == BlockState::kOld) {

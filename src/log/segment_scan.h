@@ -48,7 +48,9 @@ struct SegmentEnd {
   uint64_t damage_at_end_from = 0;  // blocks from here to limit are damage at the end; == limit: none
   bool torn = false;                // a batch was cut
 };
-SegmentEnd FindEnd(const ScannedSegment& segment);
+// Blocks before number `synced_upto` are known to be synced: what is not valid of them is damage. It may lie
+// beyond the file.
+SegmentEnd FindEnd(const ScannedSegment& segment, uint64_t synced_upto = 1);
 
 // Tells `replay` the records of blocks [1, end.limit). Returns how many blocks were damaged.
 uint64_t WalkRecords(const ScannedSegment& segment, const SegmentEnd& end, Replay& replay);

@@ -104,6 +104,7 @@ absl::Status NodeHost::Open() {
   RETURN_IF_ERROR(seams_.files->MakeDirs(snapshot_dir()));
   RETURN_IF_ERROR(RemoveTransfers(*seams_.files, snapshot_dir()));
   ASSIGN_OR_RETURN(log_, log::Log::Open(*seams_.files, *seams_.executors, dir + "/log", options_.log));
+  RETURN_IF_ERROR(CheckLogIsThere());
   ASSIGN_OR_RETURN(store_, blob::Store::Open(*seams_.files, *seams_.executors, *seams_.clock, dir + "/blobs",
                                              options_.blob));
   blob::IndexHooks hooks;
@@ -131,6 +132,17 @@ absl::Status NodeHost::Open() {
     }
   }
   return absl::OkStatus();
+}
+
+// The log says which cluster a server belongs to. One that is empty was taken away, and with it what the server has
+// voted and acknowledged.
+absl::Status NodeHost::CheckLogIsThere() const {
+  if (identity_.cluster.IsZero() || !log_->RecoveredGroups().empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(fmt::format(
+      "{}/log is empty, and server {} has written in it as a member of cluster {}: put that log back. If it "
+      "is lost, "
+      "remove {} whole and start without --bootstrap: the server then follows, and does not vote (F-20)",
+      options_.data_dir, options_.self.id.value, identity_.cluster.ToString(), options_.data_dir));
 }
 
 absl::Status NodeHost::OpenGroup(const GroupSpec& spec, size_t shard, const ClusterId& new_cluster) {

@@ -90,6 +90,7 @@ class NodeHost final : public Host {
   Slot* Find(const GroupId& group) const;
   // Slot of a blob group, or why not.
   absl::StatusOr<Slot*> FindLane(const GroupId& group) const;
+  absl::Status CheckLogIsThere() const;
   absl::Status OpenGroup(const GroupSpec& spec, size_t shard, const ClusterId& new_cluster);
   void Tick(size_t shard);
   void TellOfDamage();
