@@ -75,7 +75,7 @@ class Client final : public BlobClient {
  private:
   struct Attempt {
     bool resume = false;  // at the server of the attempt before
-    Duration silence;
+    client::SilenceLimits silence;
   };
   absl::StatusOr<BlobFacts> PutByByteStream(const std::string& address, const std::string& name,
                                             BlobContent& content, const PutOptions& options,
@@ -93,8 +93,10 @@ class Client final : public BlobClient {
     return true;
   }
 
-  Duration AttemptSilence(const client::Persistence& persistence) const {
-    return persistence.AttemptSilence(connection_->servers().size());
+  client::SilenceLimits SilenceAt(const std::string& address) const {
+    client::SilenceLimits limits{.silence = silence_};
+    if (connection_->servers().size() > 1) limits.alive = client::AliveAt(connection_.get(), address);
+    return limits;
   }
 
   const BlobClientOptions options_;
@@ -154,8 +156,8 @@ absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& cont
   std::string last_address;
   while (true) {
     const std::string address = connection_->Order().front();
-    const Attempt attempt{.resume = address == last_address, .silence = AttemptSilence(persistence)};
-    request.attempt = attempt.silence;
+    const Attempt attempt{.resume = address == last_address, .silence = SilenceAt(address)};
+    request.attempt = persistence.AttemptSilence(connection_->servers().size());
     absl::StatusOr<BlobFacts> facts = by_bytestream
                                           ? PutByByteStream(address, name, content, watched, attempt)
                                           : client::PutStream(connection_, address, request, content);
@@ -194,7 +196,7 @@ absl::StatusOr<BlobFacts> Client::Get(const std::string& name,
     absl::Status status = client::ReadStream(
         *connection_,
         {.address = address, .name = name, .group = options_.group, .digest = true, .content_id = content_id},
-        offset, AttemptSilence(persistence), on_bytes);
+        offset, SilenceAt(address), on_bytes);
     if (!taken.ok()) return taken;
     if (absl::IsAborted(status)) {
       return absl::AbortedError(

@@ -22,6 +22,7 @@ namespace {
 using ::sluice::bytestream::ByteStream;
 
 constexpr uint64_t kMessageBytes = 256u << 10;
+constexpr Duration kQuiet = std::chrono::milliseconds(500);  // before a server is asked whether it is alive
 
 // The methods with raw buffers instead of messages, so that payload is not copied by protobuf.
 const grpc::internal::RpcMethod kWrite("/google.bytestream.ByteStream/Write",
@@ -32,8 +33,8 @@ const grpc::internal::RpcMethod kRead("/google.bytestream.ByteStream/Read",
 // Cancels a call that makes no progress, because a blocking read or write of gRPC has no timeout of its own.
 class SilenceWatch {
  public:
-  SilenceWatch(grpc::ClientContext* context, Duration silence)
-      : context_(context), silence_(silence), thread_([this] { Run(); }) {}
+  SilenceWatch(grpc::ClientContext* context, SilenceLimits limits)
+      : context_(context), limits_(std::move(limits)), thread_([this] { Run(); }) {}
   ~SilenceWatch() {
     {
       std::lock_guard lock(mutex_);
@@ -55,16 +56,28 @@ class SilenceWatch {
   void Run() {
     std::unique_lock lock(mutex_);
     while (!over_ && !fired_) {
-      if (Clock::now() - last_ > silence_) {
+      const Duration silence = Clock::now() - last_;
+      const Duration asks_after = limits_.alive ? std::min(kQuiet, limits_.silence) : limits_.silence;
+      if (silence <= asks_after) {
+        changed_.wait_until(lock, last_ + asks_after);
+      } else if (silence <= limits_.silence && Alive(lock)) {
+        changed_.wait_for(lock, kQuiet);
+      } else if (!over_ && Clock::now() - last_ > asks_after) {
         fired_ = true;
         context_->TryCancel();
-      } else {
-        changed_.wait_until(lock, last_ + silence_);
       }
     }
   }
+  bool Alive(std::unique_lock<std::mutex>& lock) {
+    if (!limits_.alive) return false;
+    lock.unlock();
+    const bool alive = limits_.alive();
+    lock.lock();
+    return alive;
+  }
+
   grpc::ClientContext* const context_;
-  const Duration silence_;
+  const SilenceLimits limits_;
   std::mutex mutex_;
   std::condition_variable changed_;
   Clock::time_point last_ = Clock::now();
@@ -91,7 +104,7 @@ absl::Status Ended(const grpc::Status& status, SilenceWatch& watch, const std::s
 }  // namespace
 
 absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTarget& target,
-                                     BlobContent& content, uint64_t offset, Duration silence,
+                                     BlobContent& content, uint64_t offset, const SilenceLimits& silence,
                                      const std::function<void(uint64_t)>& on_progress) {
   const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
@@ -139,7 +152,7 @@ absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const ByteStrea
 }
 
 absl::Status ReadStream(Connection& connection, const ByteStreamTarget& target, uint64_t offset,
-                        Duration silence, const std::function<absl::Status(const Bytes&)>& take) {
+                        const SilenceLimits& silence, const std::function<absl::Status(const Bytes&)>& take) {
   const auto channel = connection.Channel(target.address);
   grpc::ClientContext context;
   AddMetadata(connection, target, &context);

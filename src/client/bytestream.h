@@ -3,8 +3,8 @@
 //   ASSIGN_OR_RETURN(uint64_t committed, WriteStream(connection, address, name, content, 0, watcher));
 //   RETURN_IF_ERROR(ReadStream(connection, address, name, offset, take));
 //
-// Functions block; any thread. Payload is not copied on its way to gRPC. Failure: a call without progress for
-// `silence` is cancelled with DEADLINE_EXCEEDED; errors are the server's own codes.
+// Functions block; any thread. Payload is not copied on its way to gRPC. Failure: a call without progress is
+// cancelled with DEADLINE_EXCEEDED as SilenceLimits says; errors are the server's own codes.
 #pragma once
 
 #include <cstdint>
@@ -33,14 +33,22 @@ struct ByteStreamTarget {
   std::string content_id = {};
 };
 
+// How long a call may make no progress.
+struct SilenceLimits {
+  Duration silence;
+  // Asked meanwhile, on a thread of the call, by another way, again and again: a server that says that it is alive has
+  // the whole silence, as it may wait for another one; one that does not is left. Null: nobody is asked.
+  std::function<bool()> alive = nullptr;
+};
+
 // Writes content from `offset` to its end and finishes; gives the size that the server committed.
 absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTarget& target,
-                                     BlobContent& content, uint64_t offset, Duration silence,
+                                     BlobContent& content, uint64_t offset, const SilenceLimits& silence,
                                      const std::function<void(uint64_t)>& on_progress);
 // NOT_FOUND: no such upload.
 absl::StatusOr<CommittedSize> QueryWrite(Connection& connection, const ByteStreamTarget& target);
 // `take` gets the bytes from `offset` on; its error ends the call.
 absl::Status ReadStream(Connection& connection, const ByteStreamTarget& target, uint64_t offset,
-                        Duration silence, const std::function<absl::Status(const Bytes&)>& take);
+                        const SilenceLimits& silence, const std::function<absl::Status(const Bytes&)>& take);
 
 }  // namespace sluice::client

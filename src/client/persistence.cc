@@ -51,8 +51,9 @@ Persistence::Next Persistence::Failed(const Failure& failure, Clock::time_point 
   }
   if (full_.size() >= failure.servers) return {};
   if (now - moved_at_ > silence_) return {};
-  if (!moved_ && now - reached_at_ > kContactPatience) return {};
+  // Each is asked before anything is said of all: two that are frozen take longer than the patience.
   if (++failed_in_row_ < failure.servers) return {.again = true};
+  if (!moved_ && now - reached_at_ > kContactPatience) return {};
   // A whole round failed: the next one comes later and later.
   pause_ = pause_ == Duration{} ? kFirstPause : std::min(pause_ * 2, kLongestPause);
   failed_in_row_ = 0;

@@ -60,6 +60,16 @@ TEST_F(PersistenceTest, K22_AnAttemptIsShortWhileThereIsAnotherServer) {
   EXPECT_EQ(persistence_.AttemptSilence(2), seconds(30));
 }
 
+TEST_F(PersistenceTest, K22_EveryServerIsAskedBeforeTheContactPatienceIsOver) {
+  const absl::Status frozen = absl::DeadlineExceededError("made no progress");
+  for (int i = 0; i < 4; ++i) {
+    now_ += kAttemptTimeout;
+    EXPECT_TRUE(Failed(frozen, false, 5).again) << i;
+  }
+  now_ += kAttemptTimeout;
+  EXPECT_FALSE(Failed(frozen, false, 5).again) << "nobody answered";
+}
+
 TEST_F(PersistenceTest, AStoppedClusterIsToldAfterTheContactPatience) {
   now_ += kContactPatience;
   EXPECT_TRUE(Failed(kRefused, false).again);

@@ -18,7 +18,6 @@ namespace {
 constexpr uint64_t kPacketBytes = 1u << 20;
 constexpr Duration kFirstPause = std::chrono::milliseconds(100);
 constexpr Duration kLongestPause = std::chrono::seconds(1);
-constexpr Duration kAliveTimeout = std::chrono::seconds(2);
 
 std::string HeaderMessage(const PutStreamRequest& request, const BlobContent& content) {
   ::sluice::BlobHeader message;
@@ -74,14 +73,6 @@ absl::StatusOr<RatisClient::Reply> Enter(RatisClient& raft, const PutStreamReque
     if (request.options->on_retry) request.options->on_retry(reply.status());
     std::this_thread::sleep_for(pause);
   }
-}
-
-// Asks by another way than the stream: a server whose disks are slow says something, a frozen one does not.
-std::function<bool()> AliveAt(Connection* connection, const std::string& address) {
-  return [connection, address] {
-    const absl::Status status = AskStreams(*connection, address, kAliveTimeout).status();
-    return !absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status);
-  };
 }
 
 absl::Status CanServe(const ServerStatus& server, const GroupView& group) {

@@ -1,10 +1,11 @@
-// A read whose stream ends well before all bytes have come goes on where it stopped.
+// Reads whose servers misbehave: the stream ends well before all bytes have come, or nothing comes at all.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 
+#include "client/bytestream.h"
 #include "sluice/admin.grpc.pb.h"
 #include "sluice/blob.h"
 #include "sluice/bytestream/bytestream.pb.h"
@@ -54,6 +55,37 @@ class EndsEarly final : public grpc::CallbackGenericService {
     return new Call;
   }
 };
+
+class SaysNothing final : public grpc::CallbackGenericService {
+  class Call final : public grpc::ServerGenericBidiReactor {
+   public:
+    void OnCancel() override { Finish(grpc::Status::CANCELLED); }
+    void OnDone() override { delete this; }
+  };
+  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext*) override {
+    return new Call;
+  }
+};
+
+// Whether it is alive is asked by another way; the limit of silence alone would be half a minute.
+TEST(ReadBlob, K22_ASilentServerIsLeftWhenItIsNotAlive) {
+  SaysNothing bytes;
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterCallbackGenericService(&bytes);
+  const auto server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+  const std::string address = fmt::format("127.0.0.1:{}", port);
+  Connection connection({address});
+  int asked = 0;
+  const absl::Status left =
+      ReadStream(connection, {.address = address, .name = "a"}, 0,
+                 {.silence = std::chrono::seconds(30), .alive = [&asked] { return ++asked < 3; }},
+                 [](const Bytes&) { return absl::OkStatus(); });
+  EXPECT_TRUE(absl::IsDeadlineExceeded(left)) << left;
+  EXPECT_EQ(asked, 3);
+}
 
 TEST(ReadBlob, P4_AStreamThatEndsEarlyIsNoEndOfTheBlob) {
   KnowsOneBlob admin;

@@ -11,6 +11,8 @@
 namespace sluice::client {
 namespace {
 
+constexpr Duration kAliveTimeout = std::chrono::seconds(2);
+
 namespace pb = ::sluice::admin;
 
 // A server that listens on every address knows only its port: it is where it was reached.
@@ -158,6 +160,13 @@ absl::StatusOr<StreamList> AskStreams(Connection& connection, const std::string&
   StreamList list{.streams = {}, .more = reply.more()};
   for (const pb::StreamView& stream : reply.streams()) list.streams.push_back(FromProto(stream));
   return list;
+}
+
+std::function<bool()> AliveAt(Connection* connection, const std::string& address) {
+  return [connection, address] {
+    const absl::Status status = AskStreams(*connection, address, kAliveTimeout).status();
+    return !absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status);
+  };
 }
 
 absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patience) {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -118,6 +119,9 @@ absl::StatusOr<ServerStatus> AskStatus(Connection& connection, const std::string
 absl::StatusOr<ServerStatus> AskAnyStatus(Connection& connection, Patience patience = {});
 
 absl::StatusOr<StreamList> AskStreams(Connection& connection, const std::string& address, Duration timeout);
+// Asks whether the server says anything at all, by another way than the transfer that waits: one whose disks are slow
+// does, a frozen one does not. May be called on any thread while `connection` lives; each call blocks, 2 s at most.
+std::function<bool()> AliveAt(Connection* connection, const std::string& address);
 
 struct BlobPage {
   std::vector<BlobView> blobs;
