@@ -120,6 +120,9 @@ TEST(LogFormat, F02_K9_ASectorThatWasNotWrittenIsToldFromADamagedOne) {
       std::string torn = block;
       torn.replace(sector * 512, 512, before, sector * 512, 512);
       EXPECT_TRUE(HasOldSector(torn, 3)) << sector;
+      if (sector > 0) {
+        EXPECT_FALSE(UnsealBlock({.generation = 3}, torn.data(), torn.size())) << sector;
+      }
     }
   }
   for (size_t bit = 0; bit < block.size() * 8; ++bit) {

@@ -182,6 +182,23 @@ TEST(LogRecovery, F04_PromiseStaysUntilItIsKept) {
   EXPECT_FALSE(state.promised_last.has_value());
 }
 
+// Another group's entries fill the segment: the next one has the mark that compaction has left.
+TEST(LogRecovery, F04_CompactionForgetsNoPromise) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6);
+  const auto [path, offset] = PlaceOf(disk, 4);
+  ASSERT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes + 3).ok());
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log->TakeRecovered(kGroup).promised_last.has_value());
+    log->Compact(kGroup, {Term{1}, Index{1}});
+    for (int64_t i = 0; i < 60; ++i) ASSERT_TRUE(log.Append(kOther, i, 1).ok());
+  }
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.compacted, (TermIndex{Term{1}, Index{1}}));
+  EXPECT_EQ(state.promised_last, (TermIndex{Term{1}, Index{5}}));
+}
+
 TEST(LogRecovery, F04_NewerTermKeepsThePromiseToo) {
   sim::SimFiles disk;
   WriteSeparately(disk, 6, 4);
@@ -465,6 +482,27 @@ TEST(LogRecovery, F08_HardStateIsWholeAfterACrashInEveryStepOfItsUpdate) {
   }
 }
 
+// The file holds two whole states of two times, as after a crash between the writes of its copies.
+TEST(LogRecovery, F08_F17_TheNewerCopyOfItsOwnGroupIsBelieved) {
+  const auto block = [](const GroupId& group, uint64_t sequence, uint64_t term) {
+    return *EncodeHardState(
+        {.sequence = sequence, .log_sequence = 0, .group = group, .state = {Term{term}, {}}});
+  };
+  const std::string path = fmt::format("{}/{}", kDir, HardStateName(kGroup));
+  const auto term_of = [&path](const std::string& first, const std::string& second) {
+    sim::SimFiles disk;
+    EXPECT_TRUE(disk.MakeDirs(kDir).ok());
+    EXPECT_TRUE(env::WriteFileDurably(disk, path, Bytes::Copy(first + second)).ok());
+    const auto loaded = LoadHardState(disk, path, kGroup);
+    EXPECT_TRUE(loaded.ok() && loaded->exists && !loaded->healthy);
+    return loaded->newest ? loaded->newest->state.term : Term{0};
+  };
+  EXPECT_EQ(term_of(block(kGroup, 5, 9), block(kGroup, 4, 8)), Term{9});
+  EXPECT_EQ(term_of(block(kGroup, 4, 8), block(kGroup, 5, 9)), Term{9});
+  EXPECT_EQ(term_of(block(kOther, 6, 99), block(kGroup, 5, 9)), Term{9});
+  EXPECT_EQ(term_of(block(kOther, 6, 99), block(kOther, 6, 99)), Term{0}) << "lost";
+}
+
 TEST(LogRecovery, F17_MisdirectedWriteIsDamageAtBothPlaces) {
   sim::SimFiles disk;
   WriteSeparately(disk, 6, 4);
@@ -539,6 +577,49 @@ TEST(LogRecovery, F18_F20_LossOfTheLastSegmentsIsNoticed) {
       EXPECT_TRUE(StateAfterReopen(disk).promised_last.has_value()) << which << ", and again";
     }
   }
+}
+
+// A log that is open reads from the disk what it no longer has in memory, and believes none of it unseen.
+TEST(LogRecovery, F04_F15_F17_AReadOfAnOpenLogIsChecked) {
+  const auto change =
+      [](const std::function<void(sim::SimFiles&, const std::string& path, uint64_t offset)>& how) {
+        sim::SimFiles disk;
+        LogOptions options = SmallOptions();
+        options.cache_bytes_max = 0;
+        options.segment_bytes = 1 << 20;
+        SimLog log(disk, options);
+        for (int64_t i = 0; i < 16; ++i) EXPECT_TRUE(log.Append(kGroup, i, 1).ok());
+        EXPECT_TRUE(log.Read(kGroup, 5, 6).ok());
+        const auto [path, offset] = PlaceOf(disk, 5);
+        how(disk, path, offset);
+        return log.Read(kGroup, 5, 6).status();
+      };
+  const auto block_at = [](sim::SimFiles& disk, const std::string& path, uint64_t offset) {
+    std::string block(4096, '\0');
+    EXPECT_TRUE(
+        (*disk.Open(path, {.read_only = true}))->ReadAt(offset / 4096 * 4096, block.data(), 4096).ok());
+    return block;
+  };
+  const absl::Status flipped = change([](sim::SimFiles& disk, const std::string& path, uint64_t offset) {
+    EXPECT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes + 3).ok());
+  });
+  EXPECT_TRUE(absl::IsDataLoss(flipped)) << flipped;
+  const absl::Status other_entry = change([&](sim::SimFiles& disk, const std::string& path, uint64_t offset) {
+    const auto [same, from] = PlaceOf(disk, 15);  // as long, and as far into its block
+    EXPECT_EQ(path, same);
+    EXPECT_EQ(from % 4096, offset % 4096);
+    EXPECT_TRUE(disk.Overwrite(path, offset / 4096 * 4096, block_at(disk, path, from)).ok());
+  });
+  EXPECT_TRUE(absl::IsDataLoss(other_entry)) << other_entry;
+  const absl::Status recycled = change([&](sim::SimFiles& disk, const std::string& path, uint64_t offset) {
+    std::string block = block_at(disk, path, offset);
+    BlockHeader header = *DecodeBlockHeader(block, 4096);
+    EXPECT_TRUE(UnsealBlock(header, block.data(), 4096));
+    header.generation += 1;
+    SealBlock(header, block.data(), 4096);
+    EXPECT_TRUE(disk.Overwrite(path, offset / 4096 * 4096, block).ok());
+  });
+  EXPECT_TRUE(absl::IsDataLoss(recycled)) << recycled;
 }
 
 TEST(LogRecovery, F18_CopiedSegmentStopsAndIsNamed) {

@@ -329,16 +329,23 @@ TEST(Log, F13_K15_AVoteDoesNotWaitForASegment) {
     log->Append({.group = kGroup, .hard_state = std::nullopt, .entries = EntriesAt(kGroup, i, 1, 1)},
                 log.shard(), [&](absl::Status done) { durable += done.ok() ? 1 : 0; });
   }
+  // One that waits with its entries is the older one when there is room again.
+  log->Append({.group = kGroup,
+               .hard_state = raft::HardState{Term{2}, PeerId{"n0"}},
+               .entries = EntriesAt(kGroup, 301, 1, 2)},
+              log.shard(), [&](absl::Status done) { durable += done.ok() ? 1 : 0; });
   log.Settle();
   ASSERT_LT(durable, 300u) << "there was room for all";
-  EXPECT_TRUE(log.Store(kGroup, 2, "n1").ok()) << "it waits behind entries";
+  EXPECT_TRUE(log.Store(kGroup, 3, "n1").ok()) << "it waits behind entries";
   const size_t before = durable;
   disk.ClearFaults();
   log.world().RunFor(std::chrono::seconds(2));
   EXPECT_GT(durable, before);
   log.Close();
   SimLog again(disk);
-  EXPECT_EQ(again->TakeRecovered(kGroup).hard_state, (raft::HardState{Term{2}, PeerId{"n1"}}));
+  const GroupState state = again->TakeRecovered(kGroup);
+  EXPECT_EQ(state.hard_state, (raft::HardState{Term{3}, PeerId{"n1"}}));
+  EXPECT_EQ(state.entries.size(), durable + 1);
 }
 
 // The first one of a group needs a file. No room for it is not the end of the log, and holds nobody else up.
