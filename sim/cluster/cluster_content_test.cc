@@ -113,6 +113,48 @@ TEST_F(StaleServer, F70_K6_AStreamThatWasSealedWhereTheIdWasNotKnownIsNeverAckno
   ExpectFirst();
 }
 
+// Nobody has published the id: two uploads of equal length under it, each sealed at one server.
+TEST_F(ClusterFault, D09_WhoHoldsOtherBytesUnderTheIdIsNoHolder) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.upload_idle_ttl_ms = 120'000;
+  Make(options);
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t other = (leader + 1) % 3;
+  const size_t away = (leader + 2) % 3;
+  const auto cut = [this](size_t server) {
+    for (const PeerId& peer : AllBut(server)) cluster_->network().CutBothWays(cluster_->id(server), peer);
+  };
+  cut(other);
+  clients_->Put({.server = other,
+                 .name = "b",
+                 .content = MakeContent(300'000, 6),
+                 .via = PutVia::kStar,
+                 .vanish_sealed = true,
+                 .upload = upload},
+                [](Outcome, const absl::Status&) {});
+  ASSERT_TRUE(cluster_->RunUntil(
+      [&] {
+        const auto have = Have(other, upload);
+        return have && have->state == node::HoldState::kSealed;
+      },
+      seconds(20)));
+  cluster_->network().Heal();
+  cut(away);
+  std::optional<Outcome> outcome;
+  clients_->Put({.server = leader,
+                 .name = "a",
+                 .content = MakeContent(300'000, 5),
+                 .via = PutVia::kStar,
+                 .upload = upload},
+                [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(seconds(4));
+  EXPECT_NE(outcome, Outcome::kAcknowledged) << "one of three holds these bytes";
+  cluster_->network().Heal();
+  ExpectWhole();
+}
+
 TEST_F(StaleServer, F70_K6_AStageThatIsOpenWhenItsIdIsPublishedGivesWay) {
   Publish();
   node::StreamHeader header;
