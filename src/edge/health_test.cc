@@ -60,6 +60,29 @@ TEST(Health, K28_FollowsTheHostAndCallsOnlyWhenItChanges) {
   }
 }
 
+// Its threads hang: it answers nothing at all.
+class SilentHost final : public FakeHost {
+ public:
+  using FakeHost::FakeHost;
+  void Serving(env::Executor*, absl::AnyInvocable<void(absl::Status)>) override {}
+};
+
+TEST(Health, K28_AHostThatAnswersNothingDoesNotServe) {
+  const auto loop = env::NewLoop("health");
+  SilentHost host("n0", {kDefaultGroup});
+  std::atomic<bool> said_serving = false;
+  auto health = std::make_shared<Health>(&host, loop.get(), [&](bool serving) { said_serving = serving; });
+  health->Start();
+  const auto silent = [&] { return Message(health->Now()).find("do not answer") != std::string_view::npos; };
+  for (int i = 0; i < 1000 && !silent(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_TRUE(silent()) << health->Now();
+  EXPECT_FALSE(said_serving);
+  health->Stop();
+  std::promise<void> idle;
+  loop->Post([&] { idle.set_value(); });
+  idle.get_future().wait();
+}
+
 TEST(MetricsPort, K28_ReadyzSaysWhyNotAndHealthzOnlyThatTheProcessLives) {
   absl::Status serving = absl::UnavailableError("group g: there is no leader");
   node::Cluster cluster({"n0"}, &env::RealClock());

@@ -204,6 +204,11 @@ TEST_F(ByteStream, D16_ASmallWholeWriteIsNoUpload) {
   EXPECT_EQ(host_.inlined, 1);
   EXPECT_EQ(host_.names["small"], "abc");
   EXPECT_EQ(Write({Message("empty", 0, "", true)}), 0);
+  EXPECT_EQ(host_.inlined, 2);
+  const std::string large(host_.options().inline_upload_bytes_max + 1, 'x');
+  EXPECT_EQ(Write({Message("large", 0, large, true)}), static_cast<int64_t>(large.size()));
+  EXPECT_EQ(host_.inlined, 2) << "one message is no reason to put it into the log";
+  EXPECT_EQ(host_.names["large"], large);
 }
 
 TEST_F(ByteStream, D20_APausedWriteGoesOnAtItsCommittedSize) {
