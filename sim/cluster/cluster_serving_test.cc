@@ -160,6 +160,33 @@ TEST_F(ClusterServing, K12_F12_APutThatAMajorityCannotTakeIsRefusedSoon) {
   ExpectWhole();
 }
 
+// The log has room everywhere; for the bytes there is some at one server of three.
+TEST_F(ClusterServing, K12_F28_AnUploadThatAMajorityHasNoRoomForIsRefusedSoon) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.blob.reserve_bytes = 4u << 20;
+  Make(options);
+  const size_t leader = LeaderOf(kBlobs);
+  for (size_t i = 0; i < 3; ++i) {
+    if (i != leader) FillDisk(i, 3u << 20);
+  }
+  absl::Status status;
+  Outcome outcome = Outcome::kAcknowledged;
+  const auto put = [&](const std::string& name) {
+    const std::string content = MakeContent(300'000, 5);
+    outcome =
+        clients_->PutNow({.server = leader, .name = name, .content = content, .via = PutVia::kStar}, &status);
+  };
+  const env::Duration took = Timed([&] { put("a"); });
+  EXPECT_NE(outcome, Outcome::kAcknowledged);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_LT(took, seconds(5)) << status;
+  for (size_t i = 0; i < 3; ++i) cluster_->disk(i).ClearFaults();
+  put("b");
+  EXPECT_EQ(outcome, Outcome::kAcknowledged) << status;
+  ExpectWhole();
+}
+
 TEST_F(ClusterServing, K28_WithoutAMajorityNobodyServes) {
   Make();
   for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(AwaitServing(i, true)) << Serving(i);

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -69,7 +70,11 @@ absl::StatusOr<size_t> InspectLog(const std::string& dir) {
   }
   for (const std::string& damage : found.damage) Print("  DAMAGED {}\n", damage);
   for (const log::GroupReport& group : found.groups) PrintRepair(group, dir.substr(0, dir.rfind('/')));
-  return found.damage.size();
+  const auto lacks =
+      std::count_if(found.groups.begin(), found.groups.end(),
+                    [](const log::GroupReport& group) { return group.promised_last.has_value(); });
+  return std::max(found.damage.size(),
+                  static_cast<size_t>(lacks));  // what is lost stays so after its traces are gone
 }
 
 absl::StatusOr<size_t> InspectStore(const std::string& dir) {

@@ -7,7 +7,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <sstream>
+#include <string_view>
+#include <utility>
 
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
@@ -290,6 +293,60 @@ absl::Status SetOption(const Option& option, const std::string& text, Settings* 
   return absl::OkStatus();
 }
 
+namespace {
+
+constexpr uint64_t kThreadsMax = 1024;
+constexpr std::string_view kThreadCounts[] = {"lane_loops",       "stream.loops", "stream.threads_max",
+                                              "shards",           "blob.threads", "blob.read_threads",
+                                              "blob.hash_threads"};
+// Where 0 has a meaning: never, none, nothing kept.
+constexpr std::string_view kMayBeZero[] = {
+    "inline_upload_bytes_max", "compact_keep_entries",  "catch_up_log_bytes_max", "log.cache_bytes_max",
+    "log.spare_segments",      "blob.direct_run_bytes", "blob.direct_read_bytes", "blob.writeback_bytes",
+    "blob.reserve_bytes",      "index.ballast_bytes",   "session_keep_ms"};
+
+bool Among(std::string_view name, std::span<const std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// What the units alone do not tell: values with which no server works.
+absl::Status CheckValues(Settings& settings) {
+  for (const Option& option : Options()) {
+    const Field field = option.field(settings);
+    const auto* const* narrow = std::get_if<uint32_t*>(&field);
+    const auto* const* wide = std::get_if<uint64_t*>(&field);
+    if (narrow == nullptr && wide == nullptr) continue;
+    const uint64_t value = narrow != nullptr ? **narrow : **wide;
+    if (Among(option.name, kThreadCounts) && (value == 0 || value > kThreadsMax)) {
+      return WrongUsage(fmt::format("{} is {}: 1 to {} threads", option.name, value, kThreadsMax));
+    }
+    if (value == 0 && !Among(option.name, kMayBeZero)) {
+      return WrongUsage(fmt::format("{} is 0: with that nothing goes on", option.name));
+    }
+  }
+  const node::HostOptions& host = settings.host;
+  if (host.election_timeout_max_ms < host.election_timeout_min_ms) {
+    return WrongUsage(fmt::format("election_timeout_max_ms is {}, less than election_timeout_min_ms, {}",
+                                  host.election_timeout_max_ms, host.election_timeout_min_ms));
+  }
+  if (host.heartbeat_ms >= host.election_timeout_min_ms) {
+    return WrongUsage(fmt::format("heartbeat_ms is {}: election_timeout_min_ms, {}, must be longer",
+                                  host.heartbeat_ms, host.election_timeout_min_ms));
+  }
+  // One entry at least must fit, else every write waits.
+  constexpr uint64_t kLeast = 1u << 20;
+  for (const auto& [name, value] :
+       {std::pair<std::string_view, uint64_t>{"pending_bytes_max", host.pending_bytes_max},
+        {"session_bytes_max", host.session_bytes_max},
+        {"log.queue_bytes_max", host.log.queue_bytes_max}}) {
+    if (value < kLeast)
+      return WrongUsage(fmt::format("{} is {}: {} at least", name, value, FormatSize(kLeast)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status Settings::Resolve() {
   if (!config_file.empty()) {
     const toml::parse_result parsed = toml::parse_file(config_file);
@@ -316,7 +373,7 @@ absl::Status Settings::Resolve() {
     }
     sources[name] = Source::kFlag;
   }
-  return absl::OkStatus();
+  return CheckValues(*this);
 }
 
 void AddOptionFlags(CLI::App& command, Settings* settings, const std::vector<std::string>& without) {

@@ -88,5 +88,24 @@ TEST_F(OptionsTest, WhatIsWrongIsNamedWithItsSource) {
   EXPECT_TRUE(IsWrongUsage(flag));
 }
 
+// With these a server starts and does nothing, or does not start and does not say why.
+TEST(Settings, ValuesWithWhichNoServerWorksAreRefused) {
+  const std::map<std::string, std::string> wrong[] = {
+      {{"lane_loops", "4294967295"}},         {{"shards", "0"}},
+      {{"election_timeout_max_ms", "1ms"}},   {{"heartbeat_ms", "5s"}},
+      {{"pending_bytes_max", "1"}},           {{"log.queue_bytes_max", "0"}},
+      {{"data_stream.connections_max", "0"}}, {{"session_bytes_max", "0"}}};
+  for (const auto& flags : wrong) {
+    Settings settings;
+    for (const auto& [name, text] : flags) settings.flags[name] = text;
+    const absl::Status refused = settings.Resolve();
+    EXPECT_TRUE(IsWrongUsage(refused)) << flags.begin()->first;
+    EXPECT_NE(refused.message().find(flags.begin()->first), absl::string_view::npos) << refused;
+  }
+  Settings settings;
+  settings.flags = {{"index.ballast_bytes", "0"}, {"blob.reserve_bytes", "0"}, {"lane_loops", "1"}};
+  EXPECT_TRUE(settings.Resolve().ok());
+}
+
 }  // namespace
 }  // namespace sluice::app

@@ -11,6 +11,7 @@
 #include "app/output.h"
 #include "app/units.h"
 #include "base/fields.h"
+#include "edge/told_address.h"
 #include "env/executor.h"
 #include "env/files.h"
 #include "log/inspect.h"
@@ -120,6 +121,9 @@ absl::Status ForceMembers(const RepairFlags& flags) {
   raft::Peer self;
   self.id.value = flags.member.substr(0, at);
   self.address = flags.member.substr(at + 1);
+  if (const absl::Status told = edge::CheckTold(self.address); !told.ok()) {
+    return WrongUsage(fmt::format("--member: {}", Message(told)));
+  }
   ASSIGN_OR_RETURN(self.data_stream_address, MovePort(self.address, 1));
   return Repair(
       flags,

@@ -139,6 +139,11 @@ class Recovery {
     if (end.limit > segment.blocks.size()) return ReplayUpTo(segment, result_.next_sequence);
     if (end.torn) ++result_.torn_tails_cut;
     Walk(segment, end);
+    if (!segment.cut) return;
+    // No crash makes a segment shorter: what was there may have been acknowledged.
+    replay_.OnUnknownDamage(result_.next_sequence++, /*at_end=*/true);
+    result_.damage.push_back(
+        fmt::format("{}: the file was cut to {} bytes", segment.path, segment.file_bytes));
   }
 
   void Walk(const ScannedSegment& segment, const SegmentEnd& end) {

@@ -182,6 +182,7 @@ absl::StatusOr<ScannedSegment> JudgeSegment(std::string data, const std::string&
   segment.block_bytes = ours && IsBlockSize(header->block_bytes) ? header->block_bytes : block_bytes;
   segment.data = std::move(data);
   if (ours) segment.first_sequence = header->first_sequence;
+  segment.cut = ours && segment.file_bytes < header->segment_bytes;
   const uint64_t count = segment.data.size() / segment.block_bytes;
   segment.blocks.resize(count, BlockState::kUnreadable);
   segment.headers.resize(count);

@@ -25,6 +25,7 @@ struct ScannedSegment {
   std::string path;
   uint64_t file_bytes = 0;
   size_t block_bytes = 0;
+  bool cut = false;  // shorter than its header says: segments are written whole before their first use
   std::string data;
   std::vector<BlockState> blocks;                   // by block number; 0 is the segment header
   std::vector<std::optional<BlockHeader>> headers;  // where right and of this generation

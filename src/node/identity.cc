@@ -40,6 +40,14 @@ absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir,
     RETURN_IF_ERROR(files.SyncDir(dir));
     return identity;
   }
+  // It is the first file of a folder: without it this one was somebody's, and nothing says whose (F-19).
+  ASSIGN_OR_RETURN(const bool has_log, files.Exists(dir + "/log"));
+  if (has_log) {
+    return absl::FailedPreconditionError(fmt::format(
+        "{} holds a log and no identity: that file is lost, put it back. If it cannot be had, remove {} "
+        "whole and start without --bootstrap: the server then follows, and does not vote (F-20)",
+        dir, dir));
+  }
   identity.server = server;
   identity.may_vote = bootstrap;
   RETURN_IF_ERROR(SaveIdentity(files, dir, identity));

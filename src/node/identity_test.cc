@@ -55,6 +55,18 @@ TEST_F(IdentityTest, F19_AFolderOfAnotherServerIsRefusedAndLeftAlone) {
   EXPECT_EQ(*env::ReadWholeFile(disk_, "/data/identity", 1 << 20), *before);
 }
 
+TEST_F(IdentityTest, F19_F20_AFolderThatLostItsIdentityIsNoNewOne) {
+  ASSERT_TRUE(Open("n0", /*bootstrap=*/true).ok());
+  ASSERT_TRUE(disk_.MakeDirs("/data/log").ok());
+  ASSERT_TRUE(disk_.Remove("/data/identity").ok());
+  for (const bool bootstrap : {false, true}) {
+    const auto refused = Open("n0", bootstrap);
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+    EXPECT_NE(refused.status().message().find("no identity"), absl::string_view::npos) << refused.status();
+    EXPECT_FALSE(*disk_.Exists("/data/identity"));
+  }
+}
+
 TEST_F(IdentityTest, F21_AnotherFormatIsRefusedByItsVersionAndLeftAlone) {
   for (const uint64_t version : {1u, 2u, 99u}) {
     FieldWriter other;

@@ -116,6 +116,7 @@ class Lane {
   bool Majority(const std::vector<PeerId>& holders) const;
   void GatherStep(std::shared_ptr<Gathering> gathering);
   void GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders);
+  bool CannotHold(const std::vector<PeerId>& full) const;
   void OrderFetches(std::shared_ptr<Gathering> gathering);
   void StartLeaderCall(std::shared_ptr<LeaderCall> call);
   void CallLeader(std::shared_ptr<LeaderCall> call);

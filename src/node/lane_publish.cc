@@ -30,6 +30,13 @@ bool Contains(const std::vector<PeerId>& peers, const PeerId& id) {
   return std::find(peers.begin(), peers.end(), id) != peers.end();
 }
 
+std::string NamesOf(const std::vector<PeerId>& peers) {
+  std::string names;
+  for (const PeerId& peer : peers)
+    names += fmt::format("{}{}", names.empty() ? "" : " ", Printable(peer.value));
+  return names.empty() ? "nobody" : names;
+}
+
 ClientReply Failure(ReplyCode code, absl::Status error) {
   ClientReply reply;
   reply.code = code;
@@ -48,6 +55,7 @@ struct Lane::Gathering {
   env::Instant deadline{};
   size_t waiting = 0;
   std::vector<std::pair<PeerId, HaveReply>> answers;
+  std::vector<PeerId> full;  // have no room for the bytes, as they said last
   bool finished = false;
 };
 
@@ -76,11 +84,9 @@ void Lane::GatherStep(std::shared_ptr<Gathering> gathering) {
     return gathering->done(std::move(gathering->upload));
   }
   if (parts_.clock->MonotonicNow() >= gathering->deadline) {
-    std::string holders;
-    for (const PeerId& holder : gathering->upload.holders) holders += " " + Printable(holder.value);
     return gathering->done(absl::UnavailableError(
-        fmt::format("upload {}: no majority came to hold it; held by:{}", gathering->upload.upload.ToHex(),
-                    holders.empty() ? " nobody" : holders)));
+        fmt::format("upload {}: no majority came to hold it; held by: {}", gathering->upload.upload.ToHex(),
+                    NamesOf(gathering->upload.holders))));
   }
   gathering->answers.clear();
   const auto asked = [this, alive = alive_, gathering](PeerId id) {
@@ -146,8 +152,20 @@ void Lane::GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders
   OrderFetches(std::move(gathering));
 }
 
+// Those that are left are no majority.
+bool Lane::CannotHold(const std::vector<PeerId>& full) const {
+  if (full.empty()) return false;
+  std::vector<PeerId> others;
+  for (const raft::Peer& peer : PeersOf({})) {
+    if (!Contains(full, peer.id)) others.push_back(peer.id);
+  }
+  if (!Contains(full, parts_.options->self.id)) others.push_back(parts_.options->self.id);
+  return !Majority(others);
+}
+
 void Lane::OrderFetches(std::shared_ptr<Gathering> gathering) {
   gathering->answers.clear();
+  gathering->full.clear();
   std::vector<raft::Peer> lacking;
   for (const raft::Peer& peer : PeersOf({})) {
     if (!Contains(gathering->upload.holders, peer.id)) lacking.push_back(peer);
@@ -160,12 +178,18 @@ void Lane::OrderFetches(std::shared_ptr<Gathering> gathering) {
       if (reply.ok() && reply->state == HoldState::kSealed && !Contains(gathering->upload.holders, id)) {
         gathering->upload.holders.push_back(id);
       }
+      if (absl::IsResourceExhausted(reply.status())) gathering->full.push_back(id);
       // The first that completes a majority is enough: a slow minority slows nobody.
       if (Majority(gathering->upload.holders)) {
         gathering->finished = true;
         return GatherStep(gathering);
       }
       if (--gathering->waiting > 0) return;
+      if (CannotHold(gathering->full)) {
+        return gathering->done(absl::ResourceExhaustedError(
+            fmt::format("upload {}: a majority has no room for it: the disks of {} are full",
+                        gathering->upload.upload.ToHex(), NamesOf(gathering->full))));
+      }
       parts_.shard->PostAfter(std::chrono::milliseconds(200), [this, alive, gathering] {
         if (*alive && !gathering->finished) GatherStep(gathering);
       });

@@ -15,8 +15,8 @@
 namespace sluice::edge::http {
 namespace {
 
-constexpr char kThreads[] = "2";
-constexpr char kPatienceMs[] = "10000";  // with a client that sends no request
+constexpr char kThreads[] = "16";
+constexpr char kPatienceMs[] = "2000";  // with a client that sends no request: it holds a thread
 
 int Answer(mg_connection* connection, int code, const char* reason, const char* type,
            const std::string& text) {
