@@ -155,6 +155,51 @@ TEST_F(ClusterFault, D09_WhoHoldsOtherBytesUnderTheIdIsNoHolder) {
   ExpectWhole();
 }
 
+// Two hold one upload and one another under the same id, and the leader has heard of neither.
+TEST_F(ClusterFault, D11_OfTwoUploadsUnderOneIdTheOneThatAMajorityHoldsIsEntered) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.upload_idle_ttl_ms = 120'000;
+  Make(options);
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t other = FollowerOf(kBlobs);
+  const std::string content = MakeContent(300'000, 5);
+  const auto seal = [&](size_t server, const std::string& sealed) {
+    clients_->Put({.server = server,
+                   .name = "a",
+                   .content = sealed,
+                   .via = PutVia::kStar,
+                   .vanish_sealed = true,
+                   .upload = upload},
+                  [](Outcome, const absl::Status&) {});
+    ASSERT_TRUE(cluster_->RunUntil(
+        [&] {
+          const auto have = Have(server, upload);
+          return have && have->state == node::HoldState::kSealed;
+        },
+        seconds(20)));
+  };
+  cluster_->network().Isolate(cluster_->id(other));
+  seal(other, MakeContent(300'000, 6));
+  seal(leader, content);
+  cluster_->network().Heal();
+  for (size_t i = 0; i < 3; ++i) cluster_->PowerLoss(i);
+  for (size_t i = 0; i < 3; ++i) Restart(i);
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+  // The one that nobody else agrees with answers first.
+  for (size_t i = 0; i < 3; ++i) {
+    ASSERT_EQ(Have(i, upload)->state, node::HoldState::kSealed) << i;
+    if (i != other) cluster_->SlowDown(i, "disk", milliseconds(50));
+  }
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(60)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  for (size_t i = 0; i < 3; ++i) cluster_->SlowDown(i, "disk", {});
+  ExpectWhole();
+}
+
 TEST_F(StaleServer, F70_K6_AStageThatIsOpenWhenItsIdIsPublishedGivesWay) {
   Publish();
   node::StreamHeader header;
