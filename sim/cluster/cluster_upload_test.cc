@@ -62,9 +62,18 @@ class StreamByHand : public ClusterFault {
     EXPECT_TRUE(cluster_->RunUntil([&] { return closed->has_value(); }, seconds(20)));
     return closed->value_or(absl::UnknownError("not closed"));
   }
-  void LetGo() {
-    auto* home = relay_->home();
-    home->Post([gone = std::move(relay_)]() mutable { gone.reset(); });
+  absl::Status Append(const std::shared_ptr<node::Relay>& relay, uint64_t offset, const std::string& piece) {
+    auto appended = std::make_shared<std::optional<absl::Status>>();
+    relay->home()->Post([relay, offset, piece, appended] {
+      relay->Append(offset, Bytes::Copy(piece), [appended](absl::Status status) { *appended = status; });
+    });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return appended->has_value(); }, seconds(5)));
+    return appended->value_or(absl::UnknownError("not answered"));
+  }
+  void LetGo() { LetGo(std::move(relay_)); }
+  void LetGo(std::shared_ptr<node::Relay> relay) {
+    auto* home = relay->home();
+    home->Post([gone = std::move(relay)]() mutable { gone.reset(); });
     cluster_->RunFor(milliseconds(10));
   }
 
@@ -133,6 +142,83 @@ TEST_F(StreamByHand, F26_K22_WhoWaitsForAMajorityIsToldAtOnceThatTheUploadWasAba
   ASSERT_TRUE(cluster_->RunUntil([&] { return closed.has_value(); }, seconds(15)));
   EXPECT_TRUE(absl::IsAborted(*closed)) << *closed;
   LetGo();
+  ExpectWhole();
+}
+
+// Nobody holds it any more, and nobody is asked to fetch it.
+TEST_F(ClusterFault, F26_K16_APublishOfAnAbandonedUploadKeepsNoPlace) {
+  Make();
+  node::PublishRequest publish;
+  publish.group = kBlobs;
+  publish.upload.upload = SealOnly(1, "a", MakeContent(100'000, 3));
+  publish.upload.header.name = "a";
+  const auto have = Have(1, publish.upload.upload);
+  ASSERT_EQ(have->state, node::HoldState::kSealed);
+  publish.upload.sealed = have->sealed;
+  ASSERT_TRUE(cluster_->AwaitNoStages(seconds(40))) << cluster_->Describe();
+  std::optional<node::ClientReply> reply;
+  cluster_->host(LeaderOf(kBlobs)).Publish(publish, [&](node::ClientReply answered) { reply = answered; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return reply.has_value(); }, seconds(5)))
+      << "the log has decided: it is answered at once, not after a minute of fetches";
+  EXPECT_TRUE(absl::IsAborted(reply->error)) << reply->error;
+  ExpectWhole();
+}
+
+// Its stage is old enough, and its client has just come back.
+TEST_F(ClusterFault, F26_D10_WhatIsBeingEnteredIsNotAbandoned) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.upload_idle_ttl_ms = 120'000;
+  Make(options);
+  const std::string content = MakeContent(100'000, 3);
+  const UploadId upload = SealOnly(1, "a", content);
+  for (size_t i = 0; i < 3; ++i) cluster_->PowerLoss(i);
+  for (size_t i = 0; i < 3; ++i) Restart(i);
+  const size_t leader = LeaderOf(kBlobs);
+  // So that the leader, who was told by nobody, asks for a while.
+  for (size_t i = 0; i < 3; ++i) cluster_->SlowDown(i, "disk", seconds(1));
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(milliseconds(500));
+  ASSERT_FALSE(outcome.has_value());
+  node::PublishRequest abandon;
+  abandon.group = kBlobs;
+  abandon.upload.upload = upload;
+  abandon.abandon = true;
+  std::optional<node::ClientReply> reply;
+  cluster_->host(leader).Publish(abandon, [&](node::ClientReply answered) { reply = answered; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return reply.has_value(); }, seconds(5)));
+  EXPECT_EQ(reply->code, node::ReplyCode::kStateMachine);
+  EXPECT_TRUE(absl::IsFailedPrecondition(reply->error)) << reply->error;
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  for (size_t i = 0; i < 3; ++i) cluster_->SlowDown(i, "disk", {});
+  ExpectWhole();
+}
+
+// What one group protects the other must not reclaim: here what is being entered.
+TEST_F(ClusterFault, F26_D10_AGroupReclaimsNoStageOfAnother) {
+  ClusterOptions options;
+  options.counter = false;
+  options.more_blob_groups = 1;
+  Make(options);
+  const std::string content = MakeContent(100'000, 3);
+  const UploadId upload = SealOnly(1, "a", content);
+  for (size_t i = 0; i < 3; ++i) cluster_->PowerLoss(i);
+  for (size_t i = 0; i < 3; ++i) Restart(i);
+  ASSERT_TRUE(cluster_->AwaitLeader(BlobGroup(1))) << cluster_->Describe();
+  const size_t leader = LeaderOf(kBlobs);
+  // So that the leader, who was told by nobody, asks for longer than a stage lives.
+  cluster_->SlowDown(leader, "disk", seconds(7));
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  cluster_->RunFor(milliseconds(500));
+  cluster_->SlowDown(leader, "disk", {});
+  cluster_->RunFor(seconds(6));
+  ASSERT_FALSE(outcome.has_value());
+  for (size_t i = 0; i < 3; ++i) EXPECT_FALSE(cluster_->status(i)->uploads.empty()) << i;
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
   ExpectWhole();
 }
 
@@ -206,6 +292,86 @@ TEST_F(StreamByHand, F71_ARouteWithAStrangerIsRefusedAndOneWithoutSomeoneIsNot) 
   LetGo();
   ExpectWhole();
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(Contents(i).size(), 1u) << i;
+}
+
+TEST_F(ClusterFault, D09_OnlyWhoReceivesAnUploadComputesItsDigest) {
+  Make();
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  EXPECT_EQ(clients_->PutNow({.server = 1,
+                              .name = "a",
+                              .content = MakeContent(100'000, 3),
+                              .via = PutVia::kChain,
+                              .vanish_sealed = true,
+                              .digest = true,
+                              .upload = upload}),
+            Outcome::kRefused);
+  for (size_t i = 0; i < 3; ++i) {
+    const auto have = Have(i, upload);
+    ASSERT_EQ(have->state, node::HoldState::kSealed) << i;
+    EXPECT_EQ(have->sealed.digest.has_value(), i == 1) << i;
+  }
+}
+
+TEST_F(StreamByHand, D15_WhoFedAnUploadThatIsTakenOverFeedsItNoMore) {
+  Make();
+  node::StreamHeader header = HeaderAt(0, upload_);
+  ASSERT_TRUE(Open(1, header).ok());
+  ASSERT_TRUE(Append(relay_, 0, "what both have").ok());
+  const std::shared_ptr<node::Relay> before = relay_;
+  header.take_over = 14;
+  ASSERT_TRUE(Open(1, header).ok());
+  ASSERT_NE(relay_, before);
+  EXPECT_EQ(relay_->length(), 14u);
+  const absl::Status fenced = Append(before, 14, ", and more of the old");
+  EXPECT_TRUE(absl::IsAborted(fenced)) << fenced;
+  const absl::Status appended = Append(relay_, 14, ", and more");
+  EXPECT_TRUE(appended.ok()) << appended;
+  LetGo(before);
+  LetGo();
+}
+
+// A client that writes by name by hand.
+class WriteByHand : public StreamByHand {
+ protected:
+  absl::Status Write(size_t server, uint64_t offset) {
+    auto opened = std::make_shared<std::optional<absl::StatusOr<std::shared_ptr<node::Relay>>>>();
+    node::BlobHeader header;
+    header.name = "a";
+    cluster_->host(server).OpenWrite(kBlobs, header, offset, cluster_->lane(server),
+                                     [opened](auto relay) { *opened = std::move(relay); });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return opened->has_value(); }, seconds(5)));
+    if ((*opened)->ok()) relay_ = ***opened;
+    return (*opened)->status();
+  }
+};
+
+TEST_F(WriteByHand, D20_ANewWriteUnderANameFencesTheOneBefore) {
+  Make();
+  ASSERT_TRUE(Write(1, 0).ok());
+  ASSERT_TRUE(Append(relay_, 0, "the first").ok());
+  const std::shared_ptr<node::Relay> before = relay_;
+  ASSERT_TRUE(Write(1, 0).ok());
+  ASSERT_TRUE(Append(relay_, 0, "the second").ok());
+  const absl::Status fenced = Append(before, 9, ", and more of it");
+  EXPECT_TRUE(absl::IsAborted(fenced)) << fenced;
+  EXPECT_TRUE(Append(relay_, 10, ", and more of it").ok());
+  LetGo(before);
+  LetGo();
+}
+
+TEST_F(WriteByHand, D19_D20_AWriteGoesOnAtTheCommittedSizeOnly) {
+  Make();
+  ASSERT_TRUE(Write(1, 0).ok());
+  ASSERT_TRUE(Append(relay_, 0, "ten bytes.").ok());
+  const std::shared_ptr<node::Relay> before = relay_;
+  for (const uint64_t offset : {1u, 9u, 11u}) {
+    const absl::Status refused = Write(1, offset);
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << offset << ": " << refused;
+  }
+  EXPECT_TRUE(Append(before, 10, "And more.").ok()) << "a refused call fences nobody";
+  EXPECT_TRUE(Write(1, 19).ok());
+  LetGo(before);
+  LetGo();
 }
 
 TEST_F(ClusterFault, F27_UnsealedStageIsReclaimedOnEveryServer) {
@@ -395,6 +561,65 @@ TEST_F(ClusterFault, D11_AStreamWhoseLeaderNeverHeardOfItIsAskedFor) {
   EXPECT_EQ(outcome, Outcome::kAcknowledged);
   Restart(old);
   ExpectWhole();
+}
+
+// Of the servers that it heard of when it led before, one has lost the bytes meanwhile.
+TEST_F(ClusterFault, D11_ALeaderThatLeadsAgainAsksAnewWhoHoldsAStream) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.upload_idle_ttl_ms = 120'000;
+  Make(options);
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t holder = (leader + 1) % 3, third = (leader + 2) % 3;
+  const std::string content = MakeContent(300'000, 3);
+  cluster_->network().Isolate(cluster_->id(third));
+  const UploadId upload = SealOnly(leader, "a", content);
+  ASSERT_EQ(Have(holder, upload)->state, node::HoldState::kSealed);
+  cluster_->network().Heal();
+  const auto another_leads = [&](size_t than) {
+    const auto leads = cluster_->Leader(kBlobs);
+    return leads.has_value() && *leads != than;
+  };
+  const auto end_lead = [&](size_t of) {
+    cluster_->network().Isolate(cluster_->id(of));
+    EXPECT_TRUE(cluster_->RunUntil([&] { return another_leads(of); }, seconds(20))) << cluster_->Describe();
+    cluster_->network().Heal();
+    cluster_->RunFor(seconds(1));
+  };
+  end_lead(leader);
+  cluster_->Kill(holder);
+  for (const std::string& path : Paths(holder, "/data/blobs/stage", ""))
+    ASSERT_TRUE(cluster_->disk(holder).Remove(path).ok());
+  Restart(holder);
+  for (int i = 0; i < 20 && LeaderOf(kBlobs) != leader; ++i) end_lead(LeaderOf(kBlobs));
+  ASSERT_EQ(LeaderOf(kBlobs), leader);
+  ASSERT_EQ(Have(holder, upload)->state, node::HoldState::kNone);
+  ASSERT_EQ(Have(third, upload)->state, node::HoldState::kNone);
+  std::optional<Outcome> outcome;
+  clients_->Forward(upload, "a", content, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(30)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  // Any one server may now be lost.
+  cluster_->Lose(leader);
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, D17_ARemovalOfAnImpossibleNameIsRefusedBeforeItIsEntered) {
+  Make();
+  const size_t leader = LeaderOf(kBlobs);
+  cluster_->network().Isolate(cluster_->id(leader));  // it can commit nothing, and need not
+  for (const std::string& name : {std::string(), std::string("a\0b", 3), std::string(1025, 'a')}) {
+    node::RemoveRequest request;
+    request.group = kBlobs;
+    request.name = name;
+    request.client = ClientId{{8}};
+    request.call = CallId{1};
+    std::optional<node::ClientReply> reply;
+    cluster_->host(leader).Remove(request, [&](node::ClientReply answered) { reply = answered; });
+    ASSERT_TRUE(cluster_->RunUntil([&] { return reply.has_value(); }, milliseconds(10))) << name.size();
+    EXPECT_EQ(reply->code, node::ReplyCode::kStateMachine);
+    EXPECT_TRUE(absl::IsInvalidArgument(reply->error)) << reply->error;
+  }
 }
 
 TEST_F(ClusterFault, D13_SealedStageOutlivesALeaderThatTruncatesTheEntry) {
