@@ -113,6 +113,63 @@ TEST_F(StaleServer, F70_K6_AStreamThatWasSealedWhereTheIdWasNotKnownIsNeverAckno
   ExpectFirst();
 }
 
+// A server is asked what it holds just when it learns what the id means.
+TEST_F(StaleServer, K6_WhatIsSealedUnderAPublishedIdIsNotItsContent) {
+  Publish();
+  clients_->Put({.server = stale_,
+                 .name = "a",
+                 .content = MakeContent(300'000, 6),
+                 .via = PutVia::kStar,
+                 .vanish_sealed = true,
+                 .upload = upload_},
+                [](Outcome, const absl::Status&) {});
+  ASSERT_TRUE(cluster_->RunUntil(
+      [&] {
+        const auto have = Have(stale_, upload_);
+        return have && have->state == node::HoldState::kSealed;
+      },
+      seconds(20)));
+  cluster_->SlowDown(stale_, "disk", seconds(3));
+  std::optional<absl::StatusOr<node::HaveReply>> reply;
+  cluster_->host(stale_).Have(kBlobs, upload_, cluster_->lane(stale_),
+                              [&](absl::StatusOr<node::HaveReply> have) { reply = have; });
+  cluster_->RunFor(milliseconds(10));
+  cluster_->network().Heal();
+  ASSERT_TRUE(cluster_->RunUntil([&] { return reply.has_value(); }, seconds(60)));
+  cluster_->SlowDown(stale_, "disk", {});
+  ASSERT_TRUE(reply->ok()) << reply->status();
+  EXPECT_TRUE((*reply)->entered);
+  EXPECT_NE((*reply)->state, node::HoldState::kSealed);
+  ExpectFirst();
+}
+
+// The name is gone, and the bytes with it; the answer to the first is remembered.
+TEST_F(ClusterFault, F70_K6_AnIdWhoseContentWasRemovedIsNotOpenedAgain) {
+  Make();
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  const sim::Put put{
+      .server = 0, .name = "a", .content = MakeContent(300'000, 5), .via = PutVia::kChain, .upload = upload};
+  ASSERT_EQ(clients_->PutNow(put), Outcome::kAcknowledged);
+  ASSERT_EQ(clients_->RemoveNow(1, "a"), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) {
+    node::StreamHeader header;
+    header.group = kBlobs;
+    header.upload = upload;
+    header.blob.name = "a";
+    header.route.primary = cluster_->id(i);
+    std::optional<absl::Status> opened;
+    std::shared_ptr<node::Relay> relay = cluster_->host(i).OpenRelay(
+        AsSent(header), cluster_->lane(i), [&](absl::Status status) { opened = status; });
+    ASSERT_TRUE(cluster_->RunUntil([&] { return opened.has_value(); }, seconds(2)));
+    EXPECT_TRUE(absl::IsAlreadyExists(*opened)) << i << ": " << *opened;
+    env::Executor* const home = relay->home();
+    home->Post([gone = std::move(relay)]() mutable { gone.reset(); });
+    cluster_->RunFor(milliseconds(10));
+  }
+  ExpectWhole();
+}
+
 // Nobody has published the id: two uploads of equal length under it, each sealed at one server.
 TEST_F(ClusterFault, D09_WhoHoldsOtherBytesUnderTheIdIsNoHolder) {
   ClusterOptions options;
@@ -409,6 +466,53 @@ INSTANTIATE_TEST_SUITE_P(Kind, LostContent,
                                   : param.param == Loss::kDamaged ? "Damaged"
                                                                   : "DamagedUnseen";
                          });
+
+// What one server still holds is no reason to drop the same bytes that a majority holds anew.
+TEST_F(ClusterFault, K21_D11_BytesThatAMajorityHasLostAreTakenAgain) {
+  ClusterOptions options;
+  options.counter = false;
+  Make(options);
+  const size_t leader = LeaderOf(kBlobs);
+  const std::string content = MakeContent(200'000, 1);
+  const auto put = [&](const std::string& name) {
+    return clients_->PutNow(
+        {.server = leader, .name = name, .content = content, .via = PutVia::kChain, .digest = true});
+  };
+  ASSERT_EQ(put("a"), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) {
+    if (i == leader) continue;
+    for (const std::string& path : Contents(i)) ASSERT_TRUE(cluster_->disk(i).Remove(path).ok());
+    cluster_->SlowDown(i, "apply", seconds(2));  // so that they do not fetch what they find missing before
+  }
+  ASSERT_EQ(put("b"), Outcome::kAcknowledged);
+  // Any one server may now be lost.
+  cluster_->Lose(leader);
+  for (size_t i = 0; i < 3; ++i) {
+    if (i != leader) cluster_->SlowDown(i, "apply", {});
+  }
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, F24_WhoKnowsThatItsCopyIsDamagedDoesNotSayThatItHoldsIt) {
+  ClusterOptions options;
+  options.counter = false;
+  Make(options);
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  ASSERT_EQ(clients_->PutNow({.server = 0,
+                              .name = "a",
+                              .content = MakeContent(200'000, 1),
+                              .via = PutVia::kChain,
+                              .upload = upload}),
+            Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < 3; ++i) {
+    for (const std::string& path : Contents(i)) ASSERT_TRUE(cluster_->disk(i).FlipBit(path, 77'777).ok());
+    EXPECT_EQ(Have(i, upload)->state, node::HoldState::kSealed) << i << ": nobody has read it";
+  }
+  for (size_t i = 0; i < 3; ++i) EXPECT_FALSE(clients_->GetNow(i, "a").ok()) << i;
+  for (size_t i = 0; i < 3; ++i) EXPECT_NE(Have(i, upload)->state, node::HoldState::kSealed) << i;
+}
 
 TEST_F(ClusterFault, K21_BytesThatAreWholeAreNotReplacedByTheSame) {
   Make();

@@ -243,6 +243,24 @@ TEST_F(ClusterFault, F26_D10_NoServerReclaimsASealedStageByItsOwnClock) {
   ExpectWhole();
 }
 
+TEST_F(StreamByHand, F27_K13_AStageThatIsBeingSealedIsNotReclaimed) {
+  Make();
+  ASSERT_TRUE(Open(1, HeaderAt(1, upload_)).ok());
+  ASSERT_TRUE(Append(relay_, 0, MakeContent(100'000, 3)).ok());
+  // Its disk takes longer than a stage lives.
+  cluster_->SlowDown(1, "blob-", milliseconds(2 * int64_t{cluster_->options().host.upload_idle_ttl_ms}));
+  std::optional<absl::Status> closed;
+  relay_->home()->Post(
+      [&] { relay_->Close([&](const absl::StatusOr<blob::Sealed>& sealed) { closed = sealed.status(); }); });
+  cluster_->RunFor(milliseconds(10));
+  cluster_->SlowDown(1, "blob-", {});
+  cluster_->RunFor(seconds(6));
+  ASSERT_FALSE(closed.has_value()) << *closed;
+  ASSERT_TRUE(cluster_->RunUntil([&] { return closed.has_value(); }, seconds(20)));
+  EXPECT_TRUE(closed->ok()) << *closed;
+  LetGo();
+}
+
 TEST_F(ClusterFault, F70_TheIdOfAStreamWhoseConnectionIsGoneIsNotOpenedAgain) {
   ClusterOptions options;
   options.host.upload_idle_ttl_ms = 60'000;
