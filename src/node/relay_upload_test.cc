@@ -37,6 +37,7 @@ class Successors final : public ByteTransport {
     std::string got;
     std::optional<uint64_t> closed_at;
     bool silent = false;
+    env::Duration answers_after = 5ms;
     absl::Status fails;
     bool gone = false;  // its sink was dropped
     bool taken_over = false;
@@ -105,7 +106,7 @@ class Successors final : public ByteTransport {
    private:
     void Answer(Done done) {
       if (one_.silent) return;
-      home_->PostAfter(5ms,
+      home_->PostAfter(one_.answers_after,
                        [done = std::move(done), status = one_.fails]() mutable { done(std::move(status)); });
     }
     env::Executor* home_;
@@ -386,6 +387,23 @@ TEST_F(RelayUploadTest, D15_ASuccessorThatFailsIsLeftBehindAndIsNoHolder) {
   ASSERT_TRUE(RunUntilAnswered("close"));
   EXPECT_EQ(CodeOf("close"), absl::StatusCode::kOk);
   EXPECT_EQ(successors_.peers["n1"].got, "abc");
+  ASSERT_EQ(confirmed_.size(), 1u);
+  EXPECT_THAT(confirmed_[0].holders, ElementsAre(PeerId{"n0"}, PeerId{"n2"}));
+}
+
+TEST_F(RelayUploadTest, F72_ASuccessorThatAnswersOutOfOrderIsLeftBehindAndIsNoHolder) {
+  ConfirmWith(absl::OkStatus());
+  Make();
+  successors_.peers["n1"].answers_after = 50ms;
+  Open({"n1", "n2"});
+  Append(0, "abc", "one");
+  ASSERT_TRUE(world_.RunUntil([&] { return !successors_.peers["n1"].got.empty(); }, 1s));
+  successors_.peers["n1"].answers_after = 5ms;
+  Append(3, "def", "two");
+  Close();
+  ASSERT_TRUE(RunUntilAnswered("close"));
+  EXPECT_EQ(CodeOf("close"), absl::StatusCode::kOk);
+  EXPECT_TRUE(successors_.peers["n1"].gone);
   ASSERT_EQ(confirmed_.size(), 1u);
   EXPECT_THAT(confirmed_[0].holders, ElementsAre(PeerId{"n0"}, PeerId{"n2"}));
 }
