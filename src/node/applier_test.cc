@@ -6,7 +6,9 @@
 #include "node/command.h"
 #include "node/group_facts.h"
 #include "node/log_clock.h"
+#include "sim/sim_executor.h"
 #include "sim/sim_files.h"
+#include "sim/world.h"
 
 namespace sluice::node {
 namespace {
@@ -54,17 +56,29 @@ class ApplierTest : public testing::Test {
  protected:
   ApplierTest() {
     EXPECT_TRUE(disk_.MakeDirs("/data").ok());
-    auto under = blob::OpenMapIndex(disk_, "/data/index");
-    EXPECT_TRUE(under.ok()) << under.status();
-    index_ = std::make_unique<FullIndex>(std::move(*under));
+    OpenIndex();
     Open();
+  }
+  void PowerFails() {
+    applier_.reset();
+    index_.reset();
+    disk_.Crash(1);
+    OpenIndex();
+    start_ = Applier::Start();
+    Open();
+  }
+  void OpenIndex() {
+    auto under = blob::OpenMapIndex(disk_, "/data/index");
+    ASSERT_TRUE(under.ok()) << under.status();
+    index_ = std::make_unique<FullIndex>(std::move(*under));
   }
   // A server's start.
   void Open() {
     applier_.reset();
     Applier::Parts parts;
     parts.spec.id = kDefaultGroup;
-    parts.spec.machine = "counter";
+    parts.spec.machine = machine_;
+    parts.store = store_.get();
     parts.session_bytes_max = 1u << 20;
     parts.session_keep_ms = 60'000;
     parts.files = &disk_;
@@ -104,6 +118,8 @@ class ApplierTest : public testing::Test {
   const std::string kOne = std::string("\0\0\0\1", 4);
   sim::SimFiles disk_;
   std::unique_ptr<FullIndex> index_;
+  std::string machine_ = "counter";
+  std::unique_ptr<blob::Store> store_;
   Applier::Start start_;
   std::unique_ptr<Applier> applier_;
 };
@@ -248,6 +264,46 @@ TEST_F(ApplierTest, F29_K23_RestartGoesOnWithAHalfInstalledSnapshot) {
   EXPECT_EQ(Count(), kOne);
 }
 
+// Loaded once more it would take the state back.
+TEST_F(ApplierTest, F32_ASnapshotThatTheStateIsBeyondIsDroppedAtTheStart) {
+  SaveOne();
+  std::vector<raft::Entry> entries = OneIncrement();
+  entries.push_back(
+      EntryOf(3, EncodeCommand({CommandType::kWrite, ClientId{{1}}, CallId{2}, Bytes::Copy("INCREMENT")})));
+  ASSERT_TRUE(applier_->Apply(entries).ok());
+  ASSERT_TRUE(disk_.Rename("/data/out", "/data/in").ok());
+  start_ = Applier::Start();
+  Open();
+  EXPECT_FALSE(start_.interrupted);
+  EXPECT_EQ(start_.applied.index, Index{3});
+  EXPECT_EQ(Count(), std::string("\0\0\0\2", 4));
+  EXPECT_FALSE(*disk_.Exists("/data/in"));
+}
+
+// The log is cut up to what a checkpoint says, and starts behind a snapshot: neither may be in memory only.
+TEST_F(ApplierTest, D23_F29_WhatTheLogNoLongerHoldsOutlivesAPowerFailure) {
+  ASSERT_TRUE(applier_->Apply(OneIncrement()).ok());
+  const auto covered = applier_->Checkpoint();
+  ASSERT_TRUE(covered.ok()) << covered.status();
+  ASSERT_EQ(covered->index, Index{2});
+  const auto view = applier_->TakeView();
+  ASSERT_TRUE(view.ok()) << view.status();
+  ASSERT_TRUE(WriteSnapshot(disk_, *view, "/data/out").ok());
+  PowerFails();
+  EXPECT_EQ(start_.applied.index, Index{2});
+  EXPECT_EQ(Count(), kOne);
+  ASSERT_TRUE(index_->DeletePrefix("").ok());
+  ASSERT_TRUE(index_->Flush().ok());
+  Open();
+  ASSERT_EQ(Count(), kNone);
+  ASSERT_TRUE(applier_->BeginReplacing().ok());
+  ASSERT_TRUE(applier_->Replace("/data/out").ok());
+  PowerFails();
+  EXPECT_FALSE(start_.interrupted);
+  EXPECT_EQ(start_.applied.index, Index{2});
+  EXPECT_EQ(Count(), kOne);
+}
+
 // A view is the state of one moment, whatever is applied while it is written.
 TEST_F(ApplierTest, K2_ViewStaysAsItWasWhileEntriesAreApplied) {
   ASSERT_TRUE(applier_->Apply(OneIncrement()).ok());
@@ -322,6 +378,97 @@ TEST_F(ApplierTest, K24_ImpossibleHeadsAndRecordsAreRefused) {
   EXPECT_FALSE(check(at, good, reply(8), record).ok());
   EXPECT_FALSE(check(at, good, reply(~uint64_t{0}), record).ok());
   EXPECT_FALSE(check(at, good, reply(7), "no record").ok());
+}
+
+// --- Contents ----------------------------------------------------------------------------------------------
+
+class ApplierContents : public ApplierTest {
+ protected:
+  ApplierContents() : shard_(executors_.NewExecutor("shard")) {
+    auto store = blob::Store::Open(disk_, executors_, world_, "/data/blobs", {});
+    EXPECT_TRUE(store.ok()) << store.status();
+    store_ = std::move(*store);
+    machine_ = "blob";
+    Open();
+  }
+  ~ApplierContents() override {
+    applier_.reset();
+    store_.reset();  // before its executors
+  }
+  static UploadId Id(uint64_t call) { return {ClientId{{3}}, CallId{call}}; }
+  // A sealed stage with these bytes.
+  blob::Sealed Seal(const UploadId& id, const std::string& bytes) {
+    auto upload = store_->Create({.id = id, .group = kDefaultGroup});
+    EXPECT_TRUE(upload.ok()) << upload.status();
+    std::optional<absl::StatusOr<blob::Sealed>> sealed;
+    (*upload)->Append(0, Bytes::Copy(bytes), shard_.get(), [](const auto&) {});
+    (*upload)->Seal({}, shard_.get(), [&sealed](absl::StatusOr<blob::Sealed> done) { sealed = done; });
+    world_.RunUntil([&] { return sealed.has_value(); }, std::chrono::seconds(10));
+    EXPECT_TRUE(sealed && sealed->ok());
+    return sealed && sealed->ok() ? **sealed : blob::Sealed{};
+  }
+  Applied Enter(const BlobCommand& command) {
+    std::vector<raft::Entry> entries;
+    if (index_at_ == 0) {
+      entries.push_back(EntryOf(index_at_++, EncodeFactsEntry({GroupMode::kSluice, "blob"})));
+    }
+    const CallId call{static_cast<uint64_t>(index_at_)};
+    entries.push_back(EntryOf(index_at_++, EncodeCommand({CommandType::kDataStream, ClientId{{3}}, call,
+                                                          EncodeBlobCommand(command)})));
+    auto applied = applier_->Apply(entries);
+    EXPECT_TRUE(applied.ok()) << applied.status();
+    if (!applied.ok()) return {};
+    EXPECT_TRUE(applied->outcomes.back().stored.reply.ok()) << applied->outcomes.back().stored.reply.status();
+    return std::move(*applied);
+  }
+  Applied Publish(const UploadId& id, const blob::Sealed& sealed) {
+    BlobCommand command;
+    command.name = "a";
+    command.upload = id;
+    command.sealed = sealed;
+    command.holders = {{"n1"}};
+    return Enter(command);
+  }
+  // What a start would fetch.
+  size_t MissingAtStart() {
+    start_ = Applier::Start();
+    Open();
+    return start_.missing.size();
+  }
+
+  sim::World world_{1};
+  sim::Process process_;
+  sim::SimExecutors executors_{world_, process_};
+  std::unique_ptr<env::Executor> shard_;
+  int64_t index_at_ = 0;
+};
+
+TEST_F(ApplierContents, D09_AStageWithOtherBytesThanTheLogSaysIsNotLinked) {
+  blob::Sealed sealed = Seal(Id(1), "these bytes");
+  sealed.checksum ^= 1;
+  const Applied applied = Publish(Id(1), sealed);
+  ASSERT_EQ(applied.missing.size(), 1u) << "to be fetched";
+  EXPECT_EQ(applied.missing[0].upload.sealed, sealed);
+  const auto stage = store_->Find(Id(1));
+  EXPECT_TRUE(stage == nullptr || stage->state() != blob::StageState::kLinked);
+  EXPECT_EQ(MissingAtStart(), 1u);
+}
+
+TEST_F(ApplierContents, D09_AStageWithTheBytesThatTheLogSaysIsLinked) {
+  const blob::Sealed sealed = Seal(Id(1), "these bytes");
+  EXPECT_TRUE(Publish(Id(1), sealed).missing.empty());
+  EXPECT_TRUE(store_->OpenSource(Id(1), sealed).ok());
+  EXPECT_EQ(MissingAtStart(), 0u);
+}
+
+TEST_F(ApplierContents, D14_WhatIsRemovedIsMissedNoLonger) {
+  EXPECT_EQ(Publish(Id(1), {.length = 3, .checksum = 7, .digest = {}}).missing.size(), 1u);
+  EXPECT_EQ(MissingAtStart(), 1u) << "until it is fetched";
+  BlobCommand remove;
+  remove.op = BlobOp::kRemove;
+  remove.name = "a";
+  EXPECT_EQ(Enter(remove).no_longer_missing, std::vector<UploadId>{Id(1)});
+  EXPECT_EQ(MissingAtStart(), 0u);
 }
 
 // The file that waited to be installed went bad. The state that it was to replace is still whole: it stays.

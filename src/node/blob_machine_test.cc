@@ -165,6 +165,53 @@ TEST_F(BlobMachineTest, K8_EqualChecksumsAreNotTheSameBytes) {
   EXPECT_TRUE(absl::IsAlreadyExists(Apply(known).status()));
 }
 
+TEST_F(BlobMachineTest, D09_UnderADigestsNameStandOnlyItsOwnBytes) {
+  DigestBuilder one, two;
+  one.Update("one");
+  two.Update("two");
+  const Sha256 digest = one.Finish();
+  BlobCommand put;
+  put.name = "sha256:" + digest.ToHex();
+  put.upload = Id(1);
+  put.sealed = {.length = 3, .checksum = 7, .digest = two.Finish()};
+  EXPECT_TRUE(absl::IsInvalidArgument(Apply(put).status()));
+  const auto changes = machine_.TakeChanges();
+  ASSERT_EQ(changes.size(), 1u);
+  EXPECT_EQ(changes[0].kind, ContentChange::Kind::kDropStage);
+  EXPECT_FALSE(BlobMachine::FindName(put.name, state_));
+  put.upload = Id(2);
+  put.sealed.digest = digest;
+  EXPECT_TRUE(Apply(put).ok());
+  EXPECT_TRUE(BlobMachine::FindName(put.name, state_));
+}
+
+TEST_F(BlobMachineTest, D18_BytesUnderTwoNamesStayUntilBothAreRemoved) {
+  DigestBuilder builder;
+  builder.Update("abc");
+  BlobCommand put;
+  put.sealed = {.length = 3, .checksum = 7, .digest = builder.Finish()};
+  for (const uint64_t call : {1u, 2u}) {
+    put.upload = Id(call);
+    put.name = call == 1 ? "a" : "b";
+    ASSERT_TRUE(Apply(put).ok());
+  }
+  (void)machine_.TakeChanges();
+  BlobCommand remove;
+  remove.op = BlobOp::kRemove;
+  remove.name = "a";
+  ASSERT_TRUE(Apply(remove).ok());
+  EXPECT_THAT(machine_.TakeChanges(), ::testing::IsEmpty());
+  const auto left = BlobMachine::FindName("b", state_);
+  ASSERT_TRUE(left);
+  EXPECT_EQ(left->content.id, Id(1));
+  remove.name = "b";
+  ASSERT_TRUE(Apply(remove).ok());
+  const auto changes = machine_.TakeChanges();
+  ASSERT_EQ(changes.size(), 1u);
+  EXPECT_EQ(changes[0].kind, ContentChange::Kind::kRemove);
+  EXPECT_EQ(changes[0].upload, Id(1));
+}
+
 TEST_F(BlobMachineTest, K21_BytesThatAreLostAreReplacedByTheSame) {
   DigestBuilder builder;
   builder.Update("abc");

@@ -13,7 +13,7 @@ const PeerId kSelf{"n0"};
 const PeerId kLeader{"n1"};
 const PeerId kOther{"n2"};
 
-// A log that takes no entries while it is `full`.
+// A log that takes no entries while it is `full`, and whose disk `fails` or is `slow`.
 class FullLog final : public log::Log {
  public:
   explicit FullLog(log::Log& under) : under_(under) {}
@@ -24,10 +24,20 @@ class FullLog final : public log::Log {
   }
   bool TryAppend(log::AppendBatch& batch, env::Executor* reply_on, Done& done) override {
     if (full && !batch.entries.empty()) return false;
+    if (fails) {
+      reply_on->Post([done = std::move(done)]() mutable { done(absl::DataLossError("the disk failed")); });
+      return true;
+    }
     for (const raft::Entry& entry : batch.entries) written.push_back(entry.at);
+    if (slow) {
+      done = [this, done = std::move(done)](absl::Status status) mutable {
+        unsaid.push_back([done = std::move(done), status = std::move(status)]() mutable { done(status); });
+      };
+    }
     return under_.TryAppend(batch, reply_on, done);
   }
   absl::Status HasRoom(uint64_t bytes, bool frees_space) const override {
+    if (tight && !frees_space) return absl::ResourceExhaustedError("the log is nearly full");
     return under_.HasRoom(bytes, frees_space);
   }
   void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
@@ -41,7 +51,9 @@ class FullLog final : public log::Log {
   std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,
                                       uint64_t bytes_max) override {
     if (!cached) return {};
-    return under_.ReadCached(group, from, end, bytes_max);
+    auto entries = under_.ReadCached(group, from, end, bytes_max);
+    for (raft::Entry& entry : entries) entry.at.term.value += stale;
+    return entries;
   }
   void Compact(const GroupId& group, TermIndex upto) override {
     compacted = upto.index;
@@ -60,10 +72,19 @@ class FullLog final : public log::Log {
   void GiveUp(const GroupId& group) override { under_.GiveUp(group); }
   void Drop(const GroupId& group) override { under_.Drop(group); }
   Stats stats() const override { return under_.stats(); }
+  void Say() {
+    slow = false;
+    for (auto& done : std::exchange(unsaid, {})) done();
+  }
 
   bool full = false;
+  bool fails = false;
+  bool slow = false;  // syncs take until Say()
+  std::vector<absl::AnyInvocable<void()>> unsaid;
+  bool tight = false;  // what is left is for what frees space
   bool cached = true;
   Index unreadable = Index{-2};  // reads of this entry fail
+  uint64_t stale = 0;            // terms by which what is read is not what the core has
   Index compacted = kNoIndex;
   std::vector<TermIndex> written;
 
@@ -232,6 +253,13 @@ class GroupTest : public testing::Test {
       group_->Step(to, reply);
     }
     sim_log_.Settle();
+  }
+  // Leads, and both others follow; all that there is is applied.
+  void Lead() {
+    Campaign();
+    for (int i = 0; i < 10 && !group_->ready(); ++i) AnswerAppends();
+    ASSERT_TRUE(group_->ready());
+    ASSERT_EQ(group_->applied(), group_->Status().last.index);
   }
   // Leads, kLeader follows, and `count` increments are applied. kOther is away.
   void LeadWithout(const PeerId& away, int count) {
@@ -412,6 +440,160 @@ TEST_F(GroupTest, K12_F12_AReadThatWaitsForAFullDiskIsRefusedAtOnce) {
   for (int i = 0; i < 20; ++i) sim_log_.Settle();
 }
 
+// --- What is durable comes first ---------------------------------------------------------------------------
+
+TEST_F(GroupTest, D22_NothingLeavesBeforeWhatItSaysIsDurable) {
+  const auto held_back = [this](const PeerId& from, raft::Message message) {
+    group_->Step(from, std::move(message));
+    const bool waits = peers_.sent.empty();
+    sim_log_.Settle();
+    EXPECT_EQ(peers_.sent.size(), 1u);
+    peers_.sent.clear();
+    return waits;
+  };
+  raft::AppendRequest append;
+  append.call = ++call_;
+  append.term = Term{1};
+  append.previous = At(0, -1);
+  append.commit = kNoIndex;
+  EXPECT_TRUE(held_back(kLeader, append)) << "the term is not on the disk yet";
+  EXPECT_TRUE(held_back(kOther, raft::VoteRequest{++call_, Term{2}, At(0, -1), false})) << "nor the vote";
+  Append(kOther, 2, At(0, -1), 2, 1);
+  peers_.sent.clear();
+  append.call = ++call_;
+  append.term = Term{2};
+  append.previous = At(2, 0);
+  append.entries.push_back({At(2, 1), raft::EntryKind::kCommand, Bytes::Copy("1 of 2")});
+  EXPECT_TRUE(held_back(kOther, append)) << "nor the entry";
+}
+
+// The others hold it, so that it is committed; the state here must not get ahead of the log here.
+TEST_F(GroupTest, D22_WhatIsCommittedIsAppliedWhenItIsDurableHere) {
+  Lead();
+  const Index before = group_->applied();
+  log_.slow = true;
+  std::optional<ClientReply> told;
+  group_->Propose(ClientId{{1}}, CallId{1}, false, Bytes::Copy("INCREMENT"),
+                  [&told](ClientReply reply) { told = std::move(reply); });
+  for (int i = 0; i < 5; ++i) AnswerAppends();
+  ASSERT_GT(group_->Status().commit, before);
+  EXPECT_EQ(group_->applied(), before);
+  EXPECT_FALSE(told.has_value());
+  log_.Say();
+  sim_log_.Settle();
+  EXPECT_EQ(group_->applied(), group_->Status().commit);
+  ASSERT_TRUE(told.has_value());
+  EXPECT_TRUE(told->error.ok()) << told->error;
+}
+
+TEST_F(GroupTest, F10_AServerWhoseDiskFailedLeadsNoMoreAndAnswersNothing) {
+  Lead();
+  log_.fails = true;
+  std::optional<ClientReply> told;
+  group_->Propose(ClientId{{1}}, CallId{1}, false, Bytes::Copy("INCREMENT"),
+                  [&told](ClientReply reply) { told = std::move(reply); });
+  sim_log_.Settle();
+  EXPECT_FALSE(group_->Status().storage.ok());
+  EXPECT_FALSE(group_->leads());
+  ASSERT_TRUE(told.has_value());
+  EXPECT_NE(told->code, ReplyCode::kOk);
+  peers_.sent.clear();
+  for (int tick = 0; tick < 200; ++tick) group_->Tick();
+  sim_log_.Settle();
+  EXPECT_TRUE(peers_.sent.empty()) << "neither heartbeats nor a campaign";
+}
+
+// --- Writes ------------------------------------------------------------------------------------------------
+
+TEST_F(GroupTest, D05_ARetryOfACallThatIsUnderWayIsEnteredOnceAndBothAreAnswered) {
+  Lead();
+  const Index before = group_->Status().last.index;
+  std::vector<ClientReply> told;
+  for (int i = 0; i < 2; ++i) {
+    group_->Propose(ClientId{{1}}, CallId{1}, false, Bytes::Copy("INCREMENT"),
+                    [&told](ClientReply reply) { told.push_back(std::move(reply)); });
+    if (i == 0) sim_log_.Settle();
+  }
+  for (int i = 0; i < 5; ++i) AnswerAppends();
+  ASSERT_EQ(told.size(), 2u);
+  for (const ClientReply& reply : told) {
+    EXPECT_TRUE(reply.error.ok()) << reply.error;
+    EXPECT_EQ(reply.log_index, before.Next());
+    EXPECT_EQ(reply.message, std::string_view("\0\0\0\1", 4));
+  }
+  EXPECT_EQ(group_->Status().last.index, before.Next());
+}
+
+TEST_F(GroupTest, F64_WritesThatWaitForAMajorityAreLimited) {
+  Lead();
+  options_.pending_writes_max = 3;
+  std::map<uint64_t, ReplyCode> told;
+  for (uint64_t i = 0; i < 5; ++i) {
+    group_->Propose(ClientId{{1}}, CallId{i}, false, Bytes::Copy("INCREMENT"),
+                    [&told, i](const ClientReply& reply) { told[i] = reply.code; });
+    sim_log_.Settle();  // each in a turn of its own
+  }
+  EXPECT_EQ(told, (std::map<uint64_t, ReplyCode>{{3, ReplyCode::kResource}, {4, ReplyCode::kResource}}));
+  for (int i = 0; i < 5; ++i) AnswerAppends();
+  EXPECT_EQ(told.size(), 5u) << "and each is answered";
+}
+
+// The log's last room is for what frees some.
+TEST_F(GroupTest, F12_WritesStopBeforeTheLogIsFullAndRemovalsGoOn) {
+  Lead();
+  log_.tight = true;
+  const auto propose = [&](uint64_t call, bool frees_space) {
+    std::optional<ReplyCode> told;
+    group_->Propose(
+        ClientId{{1}}, CallId{call}, false, Bytes::Copy("INCREMENT"),
+        [&told](const ClientReply& reply) { told = reply.code; }, frees_space);
+    for (int i = 0; i < 5; ++i) AnswerAppends();
+    return told;
+  };
+  EXPECT_EQ(propose(1, false), ReplyCode::kResource);
+  EXPECT_EQ(propose(2, true), ReplyCode::kOk);
+  log_.tight = false;
+  EXPECT_EQ(propose(3, false), ReplyCode::kOk);
+}
+
+TEST_F(GroupTest, K12_K23_WhileAppliedEntriesWaitForRoomOnlyWhatFreesSomeIsTaken) {
+  Lead();
+  index_->full = true;
+  std::vector<ReplyCode> told;
+  const auto propose = [&](uint64_t call, bool frees_space) {
+    const Index before = group_->Status().last.index;
+    group_->Propose(
+        ClientId{{1}}, CallId{call}, false, Bytes::Copy("INCREMENT"),
+        [&told](const ClientReply& reply) { told.push_back(reply.code); }, frees_space);
+    AnswerAppends();
+    return group_->Status().last.index > before;
+  };
+  EXPECT_TRUE(propose(1, false)) << "nothing waits yet";
+  AnswerAppends();
+  EXPECT_FALSE(propose(2, false));
+  EXPECT_EQ(told, std::vector<ReplyCode>{ReplyCode::kResource});
+  EXPECT_TRUE(propose(3, true));
+  index_->full = false;
+  for (int i = 0; i < 20; ++i) AnswerAppends();
+  EXPECT_EQ(told, (std::vector<ReplyCode>{ReplyCode::kResource, ReplyCode::kOk, ReplyCode::kOk}));
+}
+
+TEST_F(GroupTest, P7_AWriteThatAnotherLeadersEntriesReplaceIsAnswered) {
+  Lead();
+  std::optional<ClientReply> told;
+  group_->Propose(ClientId{{1}}, CallId{1}, false, Bytes::Copy("INCREMENT"),
+                  [&told](ClientReply reply) { told = std::move(reply); });
+  sim_log_.Settle();
+  const GroupStatus status = group_->Status();
+  ASSERT_GT(status.last.index, status.commit);
+  ASSERT_FALSE(told.has_value());
+  Append(kLeader, status.term.value + 1, {status.term, status.commit}, status.term.value + 1,
+         status.commit.value + 2);
+  ASSERT_EQ(group_->Status().last.term, Term{status.term.value + 1});
+  ASSERT_TRUE(told.has_value()) << "it waits for ever";
+  EXPECT_EQ(told->code, ReplyCode::kNotLeader);
+}
+
 // --- Snapshots ---------------------------------------------------------------------------------------------
 
 TEST_F(GroupTest, F30_K2_TheLogWaitsForWhoCatchesUpWithinABound) {
@@ -478,6 +660,27 @@ TEST_F(GroupTest, F15_K10_AnEntryThatCannotBeReadIsReplacedByASnapshot) {
   EXPECT_TRUE(group_->Status().storage.ok());
 }
 
+// What the core has is the log, whatever was read for it.
+TEST_F(GroupTest, F15_WhatIsReadAndIsNotTheLogIsNotSent) {
+  LeadWithout(kOther, 40);
+  const auto sent = [this] {
+    size_t count = 0;
+    for (int i = 0; i < 60; ++i) {
+      group_->Tick();
+      sim_log_.Settle();
+      count += Sent(kOther, 3).size();
+      count += Sent(kOther, std::nullopt).size();  // what the answer brought
+      AnswerAppends();
+    }
+    return count;
+  };
+  log_.stale = 1;
+  EXPECT_EQ(sent(), 0u);
+  EXPECT_TRUE(group_->leads());
+  log_.stale = 0;
+  EXPECT_GT(sent(), 0u);
+}
+
 // Not refused after it was transferred: it waits for what is being applied.
 TEST_F(GroupTest, K2_InstallWaitsForWhatIsBeingApplied) {
   index_->full = true;
@@ -531,6 +734,40 @@ TEST_F(GroupTest, K2_InstallWaitsForWhatIsBeingApplied) {
   group_->WantsSnapshot(Term{0}, At(1, 9), sim_log_.shard(), [&](absl::Status status) { wanted = status; });
   sim_log_.Settle();
   EXPECT_TRUE(absl::IsFailedPrecondition(*wanted)) << "from an old leader";
+}
+
+// Entries behind it that this log holds are of another history, or may be: they come again from the leader.
+TEST_F(GroupTest, F29_TheLogStartsAgainBehindASnapshot) {
+  Append(kLeader, 1, At(0, -1), 1, 6);  // 0 to 5, which nobody committed
+  Append(kOther, 2, At(2, 9), 2, 10);   // its leader is in term 2
+  raft::Configuration configuration;
+  for (const PeerId& id : {kSelf, kLeader, kOther}) {
+    configuration.voters.emplace_back();
+    configuration.voters.back().id = id;
+  }
+  auto other = blob::OpenMapIndex(disk_, "/data/other");
+  ASSERT_TRUE(other.ok());
+  const SnapshotView view{
+      {At(2, 3), configuration, GroupFacts{GroupMode::kSluice, "counter"}}, "x", (*other)->View()};
+  ASSERT_TRUE(WriteSnapshot(disk_, view, "/data/incoming").ok());
+  std::optional<absl::Status> installed;
+  group_->InstallSnapshot("/data/incoming", sim_log_.shard(),
+                          [&](absl::Status status) { installed = status; });
+  for (int i = 0; i < 20 && !installed; ++i) {
+    group_->Tick();
+    sim_log_.Settle();
+  }
+  ASSERT_TRUE(installed.has_value());
+  ASSERT_TRUE(installed->ok()) << *installed;
+  EXPECT_EQ(group_->Status().last, At(2, 3));
+  auto held = sim_log_.Read(kDefaultGroup, 4, 6);
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_TRUE(held->empty());
+  Append(kOther, 2, At(2, 3), 2, 5);
+  held = sim_log_.Read(kDefaultGroup, 4, 6);
+  ASSERT_TRUE(held.ok()) << held.status();
+  ASSERT_EQ(held->size(), 1u);
+  EXPECT_EQ(held->front().at, At(2, 4));
 }
 
 }  // namespace
