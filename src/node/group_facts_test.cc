@@ -21,6 +21,15 @@ TEST(GroupFacts, D01_EntrySaysModeAndMachine) {
   EXPECT_EQ((*facts)->machine, "blob");
 }
 
+TEST(GroupFacts, D01_WhatTheLogSaysCountsAndNotTheCommandLine) {
+  GroupSpec spec;
+  spec.machine = "blob";
+  ASSERT_EQ(spec.mode, GroupMode::kSluice);
+  EXPECT_TRUE(CheckFacts(spec, {}, {GroupMode::kSluice, "blob"}).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(CheckFacts(spec, {}, {GroupMode::kSluice, "counter"})));
+  EXPECT_TRUE(absl::IsFailedPrecondition(CheckFacts(spec, {}, {GroupMode::kRatis, "blob"})));
+}
+
 TEST(GroupFacts, K7_EntrySaysTheCluster) {
   const ClusterId cluster{{1, 2, 3}};
   const auto facts = FactsOf(CommandOf(EncodeFactsEntry({GroupMode::kSluice, "blob", cluster})));

@@ -467,6 +467,23 @@ TEST_F(GroupTest, D22_NothingLeavesBeforeWhatItSaysIsDurable) {
   EXPECT_TRUE(held_back(kOther, append)) << "nor the entry";
 }
 
+// Whoever asks may cut entries because of the answer: after the next start this server must still know it.
+TEST_F(GroupTest, K9_D22_AFenceIsToldWhenItIsDurable) {
+  std::optional<absl::StatusOr<raft::RecallReply>> told;
+  const auto ask = [&](uint64_t fence) {
+    told.reset();
+    group_->Recall(kLeader, {Index{0}, Term{fence}}, [&told](auto reply) { told = std::move(reply); });
+  };
+  ask(9);
+  EXPECT_FALSE(told.has_value());
+  sim_log_.Settle();
+  ASSERT_TRUE(told.has_value());
+  ASSERT_TRUE(told->ok()) << told->status();
+  EXPECT_EQ((*told)->term, Term{9});
+  ask(9);
+  EXPECT_TRUE(told.has_value()) << "it is there";
+}
+
 // The others hold it, so that it is committed; the state here must not get ahead of the log here.
 TEST_F(GroupTest, D22_WhatIsCommittedIsAppliedWhenItIsDurableHere) {
   Lead();
