@@ -377,6 +377,25 @@ TEST_F(WriteByHand, D20_ANewWriteUnderANameFencesTheOneBefore) {
   LetGo();
 }
 
+// A client that was cut off asks how far it came while its call ends.
+TEST_F(WriteByHand, D20_AWriteThatEndsWhileItIsAskedForSaysHowFarItCame) {
+  Make();
+  ASSERT_TRUE(Write(1, 0).ok());
+  ASSERT_TRUE(Append(relay_, 0, "ten bytes.").ok());
+  cluster_->SlowDown(1, "blob", std::chrono::milliseconds(300));
+  std::optional<absl::StatusOr<node::WriteStatus>> told;
+  cluster_->host(1).QueryWrite(
+      kBlobs, "a", /*ask_others=*/false, cluster_->lane(1),
+      [&told](absl::StatusOr<node::WriteStatus> status) { told = std::move(status); });
+  cluster_->RunFor(std::chrono::milliseconds(50));
+  ASSERT_FALSE(told.has_value());
+  LetGo();
+  ASSERT_TRUE(cluster_->RunUntil([&] { return told.has_value(); }, seconds(10)));
+  ASSERT_TRUE(told->ok()) << told->status();
+  EXPECT_EQ((*told)->committed, 10u);
+  cluster_->SlowDown(1, "blob", {});
+}
+
 TEST_F(WriteByHand, D19_D20_AWriteGoesOnAtTheCommittedSizeOnly) {
   Make();
   ASSERT_TRUE(Write(1, 0).ok());

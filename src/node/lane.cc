@@ -362,7 +362,10 @@ void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
     });
   };
   if (const auto relay = Feeding(it->second)) {
-    relay->home()->Post([relay, flushed] { relay->Flush(flushed); });
+    // The call that feeds it may end meanwhile, as those do whose clients then ask: it stays until it has answered.
+    relay->home()->Post([relay, flushed] {
+      relay->Flush([relay, flushed](absl::StatusOr<uint64_t> durable) { flushed(std::move(durable)); });
+    });
   } else if (auto stage = parts_.store->Find(it->second.upload)) {
     // What it holds beyond its durable length counts too: the next write has to begin behind that.
     stage->Flush(parts_.shard, [stage, flushed](absl::StatusOr<uint64_t> durable) {
