@@ -74,7 +74,9 @@ TEST(Health, K28_AHostThatAnswersNothingDoesNotServe) {
   auto health = std::make_shared<Health>(&host, loop.get(), [&](bool serving) { said_serving = serving; });
   health->Start();
   const auto silent = [&] { return Message(health->Now()).find("do not answer") != std::string_view::npos; };
-  for (int i = 0; i < 1000 && !silent(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  std::promise<void> never;
+  const auto pause = never.get_future();
+  for (int i = 0; i < 1000 && !silent(); ++i) pause.wait_for(std::chrono::milliseconds(20));
   EXPECT_TRUE(silent()) << health->Now();
   EXPECT_FALSE(said_serving);
   health->Stop();
