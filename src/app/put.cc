@@ -76,7 +76,12 @@ void AddPut(CLI::App& app, Chosen* chosen) {
       NewCommand(app, "put", "Streams files in; prints digest, size and name",
                  "sluice put /usr/bin/git --name tools/git", chosen, [flags] { return Put(*flags); });
   command->add_option("FILE", flags->files, "Files; the path as typed is the name")->required();
-  command->add_option("--name", flags->name, "Name of the one file");
+  command->add_option("--name", flags->name, "Name of the one file")
+      ->check(CLI::Validator(
+          [](const std::string& name) {
+            return std::string(name.empty() ? "a name has one byte at least" : "");
+          },
+          ""));
   AddWayFlags(*command, &flags->via, &flags->route);
   command->add_flag("--no-digest", flags->no_digest, "Servers need not compute SHA-256");
   AddClientFlags(*command, &flags->client);

@@ -299,7 +299,10 @@ absl::Status Verdict(const StreamAnswers& answers) {
   for (const auto& [address, list] : answers) {
     if (!list.ok()) silent.emplace(address, list.status());
   }
-  return silent.empty() ? absl::OkStatus() : client::NoServerAnswered(silent);
+  if (silent.empty()) return absl::OkStatus();
+  if (silent.size() == answers.size()) return client::NoServerAnswered(silent);
+  return absl::UnavailableError(fmt::format("{} of {} servers do not answer: {}", silent.size(),
+                                            answers.size(), silent.begin()->first));
 }
 
 nlohmann::json ToJson(const StreamAnswers& answers) {
@@ -364,6 +367,10 @@ absl::Status Status(const StatusFlags& flags) {
   if (flags.streams) return Streams(connection, flags);
   while (true) {
     const Answers answers = Ask(connection);
+    const std::string meant = flags.client.group.ToString();
+    if (flags.client.group != kDefaultGroup && !answers.servers.empty() && !answers.groups.contains(meant)) {
+      return absl::NotFoundError(fmt::format("group {} is not here; `sluice status` shows which are", meant));
+    }
     if (flags.json) {
       Print("{}\n", ToJson(answers).dump(2));
     } else if (!answers.servers.empty()) {
