@@ -210,10 +210,10 @@ FolderStore::~FolderStore() {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  trash_.reset();  // what it does not come to is left to the next start
-  disk_.clear();
+  disk_.clear();  // before the trash: dropped stages go there
   read_.clear();
   hash_.clear();
+  trash_.reset();  // what it does not come to is left to the next start
 }
 
 // ---- start
