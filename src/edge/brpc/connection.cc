@@ -293,9 +293,12 @@ void Connection::TellIdle(const std::shared_ptr<StreamEnd>& end) {
     SetIdleTimer(end.get());
   }
   RunUserCode();
-  std::lock_guard lock(mutex_);
-  --workers_;
-  if (lost()) worked_.notify_all();
+  {
+    std::lock_guard lock(mutex_);
+    --workers_;
+    if (lost()) worked_.notify_all();
+  }
+  if (lost()) TellGone();
 }
 
 // --- The end ---
@@ -312,10 +315,22 @@ void Connection::LoseAndWait(int code, const std::string& text) {
   Lose(code, text);
   if (env::Crew::IsMember()) return;
   std::unique_lock lock(mutex_);
-  worked_.wait(lock, [this] {
-    return workers_ == 0 && !user_code_posted_ && !user_code_postponed_ && finished_.empty() &&
-           !streams_.HasReady() && !streams_.HasWritable();
-  });
+  worked_.wait(lock, [this] { return Worked(); });
+}
+
+bool Connection::Worked() const {
+  return workers_ == 0 && !user_code_posted_ && !user_code_postponed_ && finished_.empty() &&
+         !streams_.HasReady() && !streams_.HasWritable();
+}
+
+// Who stops a server waits until its connections are gone: what is to be told of their streams comes first.
+void Connection::TellGone() {
+  if (handler_ == nullptr) return;
+  {
+    std::lock_guard lock(mutex_);
+    if (!socket_closed_ || !Worked() || std::exchange(gone_told_, true)) return;
+  }
+  handler_->OnGone(shared_from_this());
 }
 
 void Connection::EnterLost(int code, const std::string& text) {
@@ -340,7 +355,11 @@ void Connection::CloseSocket() {
   }
   crew_->Cancel(tick_);
   socket_.reset();
-  if (handler_ != nullptr) handler_->OnGone(shared_from_this());
+  {
+    std::lock_guard lock(mutex_);
+    socket_closed_ = true;
+  }
+  TellGone();
 }
 
 }  // namespace sluice::edge::brpc

@@ -203,6 +203,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void SetTick();
   void OnTick();
   void CloseSocket();
+  bool Worked() const;  // with the lock: no code of others runs, or is still to run
+  void TellGone();
 
   env::Crew* const crew_;
   const ConnectionOptions options_;
@@ -234,6 +236,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool seen_frame_ = false;
   bool flushing_ = false;
   bool close_when_flushed_ = false;
+  bool socket_closed_ = false;
+  bool gone_told_ = false;
   bool blocked_ = false;       // the socket takes nothing now
   bool flush_posted_ = false;  // the loop, or a scope, is going to flush
   bool user_code_posted_ = false;

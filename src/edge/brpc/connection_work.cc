@@ -247,6 +247,7 @@ void Connection::RunUserCode() {
   --workers_;
   if (lost()) worked_.notify_all();
   mutex_.unlock();
+  if (lost()) TellGone();
   working = outer;
   if (postpone) {
     crew_->WhenNotFull([self = shared_from_this()] { self->RunPosted(&self->user_code_postponed_); });

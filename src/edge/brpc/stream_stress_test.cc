@@ -7,9 +7,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <future>
 #include <random>
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "edge/brpc/echo_server_for_test.h"
 
 namespace sluice::edge::brpc {
@@ -210,6 +212,47 @@ TEST(StreamStress, OrderBoundariesAndOneEndWhateverHappens) {
   EXPECT_GT(opened, 10);
   EXPECT_GT(sent, 100u);
   printf("%d streams, %lu messages\n", opened, sent.load());
+}
+
+// Its handler is still at work when the client has gone and the server is told to stop.
+TEST(StreamStress, K18_AStopTellsTheStreamsOfAClientThatHasGone) {
+  struct Slow final : StreamInputHandler {
+    int on_received_messages(StreamId, Bytes* const[], size_t) override {
+      entered.Notify();
+      go_on.WaitForNotification();
+      return 0;
+    }
+    void on_idle_timeout(StreamId) override {}
+    void on_closed(StreamId) override { closed = true; }
+    absl::Notification entered, go_on;
+    std::atomic<bool> closed = false;
+  } reader;
+  RpcServer server;
+  server.AddMethod("a.B", "C", [&reader](Controller& controller, const Bytes&, Bytes*, const Done& done) {
+    StreamOptions options;
+    options.handler = &reader;
+    StreamIds ids;
+    EXPECT_EQ(StreamAccept(ids, controller, &options), 0);
+    done();
+  });
+  ASSERT_TRUE(server.Start("127.0.0.1:0").ok());
+  auto channel = *Channel::Create("127.0.0.1:" + std::to_string(server.port()));
+  Controller controller;
+  StreamId id;
+  ASSERT_EQ(StreamCreate(&id, controller, nullptr), 0);
+  Bytes response;
+  channel->Call("a.B", "C", controller, {}, &response);
+  ASSERT_FALSE(controller.Failed());
+  ASSERT_EQ(StreamWrite(id, Bytes::Copy("x")), 0);
+  reader.entered.WaitForNotification();
+  channel.reset();
+  std::promise<void> never;  // time in which the server sees that
+  never.get_future().wait_for(std::chrono::milliseconds(200));
+  auto stop = std::async(std::launch::async, [&server] { server.Stop(); });
+  EXPECT_EQ(stop.wait_for(std::chrono::milliseconds(200)), std::future_status::timeout) << "a handler runs";
+  reader.go_on.Notify();
+  stop.get();
+  EXPECT_TRUE(reader.closed);
 }
 
 TEST(StreamStress, ChannelsThatGoInTheMiddleEndTheirStreamsFirst) {
