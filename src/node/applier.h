@@ -92,6 +92,9 @@ class Applier {
 
   // The bytes of a missing content are in a sealed stage: links it and takes it out of the missing set.
   absl::Status BytesArrived(const UploadId& upload);
+  // A sealed stage is left under an id that was entered, and nothing is missing here: it becomes the content if it has
+  // its bytes, else it goes.
+  absl::Status SettleStage(const UploadId& upload);
   // A linked content turned out to be damaged here: into the missing set with it.
   absl::StatusOr<std::vector<MissingContent>> MarkDamaged(const UploadId& upload);
 

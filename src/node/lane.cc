@@ -630,8 +630,13 @@ void Lane::Reclaim() {
     request.group = parts_.id;
     request.upload.upload = id;
     request.abandon = true;
-    AskLeader(std::move(request), [this, alive = alive_, id](ClientReply) {
-      if (*alive) abandoning_.erase(id);
+    AskLeader(std::move(request), [this, alive = alive_, id](ClientReply reply) {
+      if (!*alive) return;
+      abandoning_.erase(id);
+      // It may have been entered after all, and be left of a fetch that came second.
+      if (reply.code == ReplyCode::kOk && !fetches_.contains(id)) {
+        parts_.apply->Post([this, id] { (void)parts_.group->applier().SettleStage(id); });
+      }
     });
   }
   if (!dropped.empty()) {

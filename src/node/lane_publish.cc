@@ -16,6 +16,8 @@ constexpr size_t kSealedMax = 4096;  // remembered notices of who holds what
 // A majority must hold the upload within this time;
 // a fetch of a large one is given longer by its own progress.
 constexpr auto kGatherTime = std::chrono::seconds(60);
+// Too many fetches at a time pass by themselves; a disk that is full stays so.
+constexpr auto kRefusedTime = std::chrono::seconds(2);
 constexpr auto kLeaderRetry = std::chrono::milliseconds(50);
 
 constexpr size_t kRetriesMax = 64;  // of one stream's FORWARD that wait for its end
@@ -55,7 +57,9 @@ struct Lane::Gathering {
   env::Instant deadline{};
   size_t waiting = 0;
   std::vector<std::pair<PeerId, HaveReply>> answers;
-  std::vector<PeerId> full;  // have no room for the bytes, as they said last
+  std::vector<PeerId> full;                // have no room for the bytes, as they said last
+  absl::Status refusal;                    // of one of them
+  std::optional<env::Instant> full_since;  // that those which are left are no majority
   bool finished = false;
 };
 
@@ -178,17 +182,25 @@ void Lane::OrderFetches(std::shared_ptr<Gathering> gathering) {
       if (reply.ok() && reply->state == HoldState::kSealed && !Contains(gathering->upload.holders, id)) {
         gathering->upload.holders.push_back(id);
       }
-      if (absl::IsResourceExhausted(reply.status())) gathering->full.push_back(id);
+      if (absl::IsResourceExhausted(reply.status())) {
+        gathering->full.push_back(id);
+        gathering->refusal = reply.status();
+      }
       // The first that completes a majority is enough: a slow minority slows nobody.
       if (Majority(gathering->upload.holders)) {
         gathering->finished = true;
         return GatherStep(gathering);
       }
       if (--gathering->waiting > 0) return;
-      if (CannotHold(gathering->full)) {
-        return gathering->done(absl::ResourceExhaustedError(
-            fmt::format("upload {}: a majority has no room for it: the disks of {} are full",
-                        gathering->upload.upload.ToHex(), NamesOf(gathering->full))));
+      const env::Instant now = parts_.clock->MonotonicNow();
+      if (!CannotHold(gathering->full)) {
+        gathering->full_since.reset();
+      } else if (now - gathering->full_since.value_or(now) < kRefusedTime) {
+        gathering->full_since = gathering->full_since.value_or(now);
+      } else {
+        return gathering->done(absl::ResourceExhaustedError(fmt::format(
+            "upload {}: a majority has no room for it: {} refuse it ({})", gathering->upload.upload.ToHex(),
+            NamesOf(gathering->full), Message(gathering->refusal))));
       }
       parts_.shard->PostAfter(std::chrono::milliseconds(200), [this, alive, gathering] {
         if (*alive && !gathering->finished) GatherStep(gathering);
