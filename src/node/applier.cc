@@ -430,11 +430,13 @@ absl::Status Applier::BytesArrived(const UploadId& upload) {
 absl::Status Applier::SettleStage(const UploadId& upload) {
   RETURN_IF_ERROR(NotReplacing());
   const auto content = BlobMachine::FindContent(upload, state_);
-  if (!content || content->id != upload) return absl::OkStatus();  // the log abandons it, or has removed it
-  ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(prefix_ + "m" + UploadKey(upload)));
+  if (!content) return absl::OkStatus();  // the log abandons it, or has removed it
+  // As a duplicate it may have been entered as the content of another upload.
+  ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(prefix_ + "m" + UploadKey(content->id)));
   if (missing) return absl::OkStatus();
-  // Never only dropped: the content's own copy may be damaged, and nobody has read it yet.
-  if (!content->inlined && parts_.store->Link(upload, content->sealed).ok()) dirty_ = true;
+  // Not only dropped: the content's own copy may be damaged, and nobody has read it yet.
+  const bool own = content->id == upload && !content->inlined;
+  if (own && parts_.store->Link(upload, content->sealed).ok()) dirty_ = true;
   if (auto stage = parts_.store->Find(upload)) stage->Abort();
   return absl::OkStatus();
 }
