@@ -5,11 +5,13 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <mutex>
 #include <utility>
 
@@ -140,6 +142,59 @@ class Ballast {
   bool held_ = false;
 };
 
+// Waits for flushes to end. RocksDB 7.8 that has once been out of room answers each later call of Flush at once,
+// with OK, when it has only begun (it never forgets that it "is stopped").
+class FlushWatch final : public rocksdb::EventListener {
+ public:
+  void OnFlushCompleted(rocksdb::DB*, const rocksdb::FlushJobInfo& flush) override {
+    std::lock_guard lock(mutex_);
+    flushed_ = std::max(flushed_, flush.largest_seqno);
+    ++events_;
+    changed_.notify_all();
+  }
+  void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* error) override {
+    if (reason == rocksdb::BackgroundErrorReason::kCompaction) return;  // no flush fails of that
+    std::lock_guard lock(mutex_);
+    error_ = *error;
+    ++events_;
+    changed_.notify_all();
+  }
+  void Stop() {
+    std::lock_guard lock(mutex_);
+    error_ = rocksdb::Status::ShutdownInProgress();
+    stopped_ = true;
+    ++events_;
+    changed_.notify_all();
+  }
+  // Before a flush begins: what went wrong earlier is not its fault.
+  void Forget() {
+    std::lock_guard lock(mutex_);
+    if (!stopped_) error_ = rocksdb::Status::OK();
+  }
+  // Until what was written up to `sequence` is in tables, or a flush failed. An entry that leaves nothing behind
+  // is in no table: so `nothing_waits` is asked, too, whenever something has happened.
+  rocksdb::Status Wait(uint64_t sequence, const std::function<bool()>& nothing_waits) {
+    std::unique_lock lock(mutex_);
+    while (error_.ok() && flushed_ < sequence) {
+      const uint64_t seen = events_;
+      lock.unlock();
+      const bool done = nothing_waits();
+      lock.lock();
+      if (done) return rocksdb::Status::OK();
+      changed_.wait(lock, [&] { return events_ != seen; });
+    }
+    return flushed_ < sequence ? error_ : rocksdb::Status::OK();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  uint64_t events_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t flushed_ ABSL_GUARDED_BY(mutex_) = 0;  // the largest sequence number in a table
+  rocksdb::Status error_ ABSL_GUARDED_BY(mutex_);
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
 absl::Status ScanDb(rocksdb::DB& db, const rocksdb::ReadOptions& options, const std::string& dir,
                     std::string_view prefix, std::string_view from,
                     const std::function<bool(std::string_view, std::string_view)>& visit) {
@@ -248,19 +303,32 @@ class RocksIndex final : public Index {
     }
     rocksdb::FlushOptions flush;
     flush.allow_write_stall = true;  // else it waits for compactions
+    const uint64_t sequence = db_->GetLatestSequenceNumber();
+    watch_->Forget();
     RETURN_IF_ERROR(FromRocks(db_->Flush(flush), "flush", dir_));
+    RETURN_IF_ERROR(FromRocks(watch_->Wait(sequence, [this] { return NoTableWaits(); }), "flush", dir_));
     ballast_.Take();
     return absl::OkStatus();
   }
 
-  void Stop() override { rocksdb::CancelAllBackgroundWork(db_.get(), true); }
+  void Stop() override {
+    rocksdb::CancelAllBackgroundWork(db_.get(), true);
+    watch_->Stop();
+  }
 
  private:
   absl::Status OpenOnce() {
     rocksdb::DB* db = nullptr;
-    const rocksdb::Status status = rocksdb::DB::Open(MakeOptions(env_.get(), sizes_), dir_, &db);
+    rocksdb::Options options = MakeOptions(env_.get(), sizes_);
+    options.listeners.push_back(watch_);
+    const rocksdb::Status status = rocksdb::DB::Open(options, dir_, &db);
     db_.reset(db);
     return FromRocks(status, "open", dir_);
+  }
+
+  bool NoTableWaits() {
+    uint64_t waiting = 0;
+    return db_->GetIntProperty(rocksdb::DB::Properties::kNumImmutableMemTable, &waiting) && waiting == 0;
   }
 
   absl::Status HasRoomToFlush() {
@@ -291,6 +359,7 @@ class RocksIndex final : public Index {
   Ballast opening_;                          // of Open alone
   const std::unique_ptr<rocksdb::Env> env_;  // outlives db_
   rocksdb::WriteOptions write_options_;
+  const std::shared_ptr<FlushWatch> watch_ = std::make_shared<FlushWatch>();
   std::unique_ptr<rocksdb::DB> db_;
 };
 
