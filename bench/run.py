@@ -19,10 +19,11 @@ import sys
 import threading
 import time
 
+BLOB_GROUP = "00000000-0000-0000-0000-736c75696365"  # the one that always exists
 COUNTER_GROUP = "02511d47-d67c-49a3-9011-abb3109a44c1"
 MIB = 1 << 20
 MB = 10**6
-PARTS = ("put", "nosync", "get", "memory", "log", "start", "stream")
+PARTS = ("put", "nosync", "get", "memory", "log", "start", "stream", "names")
 
 
 def say(text):
@@ -129,11 +130,14 @@ class Bench:
         self.sluice = build / "src/app/sluice"
         self.floor_program = build / "bench/chain_floor"
         self.etcd_program = build / "bench/etcd_bench"
+        self.names_program = build / "bench/bench_names"
         self.folder = build / "bench-data"
         self.base_port = options.base_port
         self.size_mib = 128 if options.quick else 1024
         self.rounds = 1 if options.quick else 3
         self.blobs = 1000 if options.quick else options.blobs
+        self.small = 1_000 if options.quick else 20_000
+        self.names = 10_000 if options.quick else options.names
         self.seconds = 2 if options.quick else 10
         self.table = Table()
 
@@ -259,6 +263,46 @@ class Bench:
                        figures={"times": times})
         self.table.add("  the same after kill -9", f"{spread(killed, 2)} s", asked="reported", figures={"times": killed})
 
+    # ---- a store full of names
+
+    def small_blobs(self, cluster, names):
+        """Puts and gets of small blobs into a store of so many; their figures, in that order."""
+        put = run_json([self.names_program, "put", cluster.servers, names, self.small])
+        get = run_json([self.names_program, "get", cluster.servers, names + self.small, self.small])
+        return put, get
+
+    def part_names(self):
+        fresh, full = Cluster(self, "fresh", 3), Cluster(self, "full", 3)
+        ours, limits = [], []
+        with full:
+            full.stop()
+            indexes = sorted(full.folder.glob("*/index"))
+            if len(indexes) != 3:
+                raise RuntimeError(f"{full.folder} has {len(indexes)} indexes, not 3")
+            say(f"{self.names:,} names into each of three stopped servers")
+            for index in indexes:
+                subprocess.run([str(self.names_program), "fill", str(index), BLOB_GROUP, str(self.names)], check=True)
+            with fresh:
+                fresh.stop()
+                for done in range(0, self.rounds * self.small, self.small):
+                    fresh.start()
+                    limits.append(self.small_blobs(fresh, done))
+                    fresh.stop()
+                    full.start()
+                    with PeakMemory(full.pids()) as peak:
+                        ours.append(self.small_blobs(full, self.names + done))
+                    full.stop()
+        for i, what in enumerate(("puts", "gets")):
+            rates, limit_rates = ([one[i]["per_second"] for one in side] for side in (ours, limits))
+            self.table.add(f"{what} of 64 bytes, 16 at once, {self.names:,} names stored ÷ a fresh store",
+                           f"{spread(rates)} /s", f"{spread(limit_rates)} /s",
+                           f"{middle([a / b for a, b in zip(rates, limit_rates)]):.2f}", "≥ 0.8",
+                           f"p99 {middle([one[i]['p99_ms'] for one in ours]):.1f} ms, there "
+                           f"{middle([one[i]['p99_ms'] for one in limits]):.1f}",
+                           figures={"ours": ours, "fresh": limits})
+        text = ", ".join(f"{peer} {value / MIB:.0f}" for peer, value in sorted(peak.values.items()))
+        self.table.add("  resident memory meanwhile", f"{text} MiB", figures=peak.values)
+
     # ---- streams
 
     def stream(self, *command):
@@ -365,6 +409,7 @@ def main():
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs, measures nothing")
     parser.add_argument("--blobs", type=int, default=100_000, help="stored before the start is timed")
+    parser.add_argument("--names", type=int, default=1_000_000, help="stored before small puts and gets are timed")
     parser.add_argument("--base-port", type=int, default=17700)
     options = parser.parse_args()
     parts = options.only.split(",")
