@@ -21,6 +21,7 @@ import time
 
 from kill_test import Cluster
 
+SUPPRESSIONS = pathlib.Path(__file__).resolve().parent / "thread_sanitizer.supp"
 COUNTER = "00000000-0000-0000-0000-0000000000c0"
 STOP_SECONDS = 180  # a bound, not an expectation: sanitized servers on busy machines take their time
 
@@ -33,7 +34,8 @@ class Sanitized(Cluster):
         self.environment = dict(os.environ)
         self.environment["ASAN_OPTIONS"] = f"{common}:exitcode=99:detect_leaks=0"
         self.environment["UBSAN_OPTIONS"] = f"{common}:print_stacktrace=1"
-        self.environment["TSAN_OPTIONS"] = f"{common}:exitcode=99"
+        self.environment["TSAN_OPTIONS"] = (f"{common}:exitcode=99:ignore_noninstrumented_modules=1:"
+                                            f"suppressions={SUPPRESSIONS}")
 
     def start(self, i, bootstrap=False):
         peers = ",".join(f"n{k}@{self.address(k)}" for k in range(3))
@@ -50,6 +52,13 @@ class Sanitized(Cluster):
         code = self.servers[i].wait(timeout=STOP_SECONDS)
         if how == signal.SIGTERM and code != 0:
             raise SystemExit(f"n{i} was told to stop and ended with {code}; logs in {self.folder}")
+
+    def wait_ready(self):
+        try:
+            super().wait_ready()
+        except SystemExit:
+            self.check_reports()  # the sanitizer ended one of them
+            raise
 
     def check_reports(self):
         reports = [p for p in self.folder.glob("report*") if p.stat().st_size > 0]
