@@ -7,6 +7,7 @@
 
 #include "blob/chunks.h"
 #include "blob/format.h"
+#include "node/silent_bytes_for_test.h"
 #include "sim/sim_executor.h"
 #include "sim/sim_files.h"
 #include "sim/world.h"
@@ -29,7 +30,7 @@ std::string Pattern(size_t size) {
 }
 
 // Servers that give out parts of a text, or nothing.
-class Holders final : public ByteTransport {
+class Holders final : public SilentBytes {
  public:
   struct One {
     std::string text;
@@ -41,21 +42,6 @@ class Holders final : public ByteTransport {
   uint64_t in_flight_most = 0;
   explicit Holders(sim::World& world) : world_(world) {}
 
-  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&,
-                                 ByteSink::Opened) override {
-    return nullptr;
-  }
-  void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
-  void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  absl::AnyInvocable<void(absl::Status)>) override {}
-  void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  Done<HaveReply>) override {}
-  void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
-                  Done<WriteStatus>) override {}
-  void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
-               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
-              absl::AnyInvocable<void(ClientReply)>) override {}
   void Fetch(const raft::Peer& to, const FetchWanted& wanted, uint64_t offset, uint64_t count,
              env::Executor* reply_on, Done<Bytes> done) override {
     EXPECT_EQ(wanted.length, 1'000'000u);

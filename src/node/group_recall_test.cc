@@ -4,6 +4,7 @@
 
 #include "log/log_test_support.h"
 #include "node/group.h"
+#include "node/silent_bytes_for_test.h"
 
 namespace sluice::node {
 namespace {
@@ -21,25 +22,8 @@ class Outbox final : public PeerTransport {
 };
 
 // Keeps what the others are asked; of the rest nothing is called.
-class Asked final : public ByteTransport {
+class Asked final : public SilentBytes {
  public:
-  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&,
-                                 ByteSink::Opened) override {
-    return nullptr;
-  }
-  void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
-  void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  absl::AnyInvocable<void(absl::Status)>) override {}
-  void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  Done<HaveReply>) override {}
-  void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
-                  Done<WriteStatus>) override {}
-  void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
-               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
-              absl::AnyInvocable<void(ClientReply)>) override {}
-  void Fetch(const raft::Peer&, const FetchWanted&, uint64_t, uint64_t, env::Executor*,
-             Done<Bytes>) override {}
   void Recall(const raft::Peer& to, const GroupId&, const raft::RecallRequest&, env::Executor*,
               Done<raft::RecallReply> done) override {
     asked.insert_or_assign(to.id, std::move(done));

@@ -14,6 +14,7 @@
 
 #include "env/files.h"
 #include "env/random.h"
+#include "node/silent_bytes_for_test.h"
 
 namespace sluice::node {
 namespace {
@@ -110,7 +111,7 @@ class NoPeers final : public PeerTransport {
 };
 
 // Keeps what it is asked for ever: what a relay waits for when it is left over.
-class SilentBytes final : public ByteTransport {
+class KeptBytes final : public SilentBytes {
  public:
   std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&,
                                  ByteSink::Opened opened) override {
@@ -127,21 +128,6 @@ class SilentBytes final : public ByteTransport {
     };
     return std::make_unique<Sink>(std::move(opened));
   }
-  void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
-  void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  absl::AnyInvocable<void(absl::Status)>) override {}
-  void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  Done<HaveReply>) override {}
-  void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
-                  Done<WriteStatus>) override {}
-  void Recall(const raft::Peer&, const GroupId&, const raft::RecallRequest&, env::Executor*,
-              Done<raft::RecallReply>) override {}
-  void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
-               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
-              absl::AnyInvocable<void(ClientReply)>) override {}
-  void Fetch(const raft::Peer&, const FetchWanted&, uint64_t, uint64_t, env::Executor*,
-             Done<Bytes>) override {}
 };
 
 class NodeHostEnd : public testing::Test {
@@ -200,7 +186,7 @@ class NodeHostEnd : public testing::Test {
   Ledger ledger_;
   RecordedExecutors executors_{&ledger_};
   NoPeers peers_;
-  SilentBytes bytes_;
+  KeptBytes bytes_;
   const std::unique_ptr<env::Executor> timers_ = env::RealExecutors().NewExecutor("timers");
   std::string folder_;
   uint64_t calls_ = 0;

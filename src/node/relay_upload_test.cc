@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "blob/chunks.h"
+#include "node/silent_bytes_for_test.h"
 #include "sim/sim_executor.h"
 #include "sim/sim_files.h"
 #include "sim/world.h"
@@ -31,7 +32,7 @@ std::string Pattern(size_t size) {
 }
 
 // Successors that take down what they get; each answers, fails or stays silent as it is told.
-class Successors final : public ByteTransport {
+class Successors final : public SilentBytes {
  public:
   struct One {
     std::string got;
@@ -60,19 +61,6 @@ class Successors final : public ByteTransport {
     }
     return std::make_unique<Sink>(home, one);
   }
-  void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
-  void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  absl::AnyInvocable<void(absl::Status)>) override {}
-  void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  Done<HaveReply>) override {}
-  void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
-                  Done<WriteStatus>) override {}
-  void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
-               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
-              absl::AnyInvocable<void(ClientReply)>) override {}
-  void Fetch(const raft::Peer&, const FetchWanted&, uint64_t, uint64_t, env::Executor*,
-             Done<Bytes>) override {}
 
  private:
   class Sink final : public ByteSink {

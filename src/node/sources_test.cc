@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "node/silent_bytes_for_test.h"
 #include "sim/sim_executor.h"
 #include "sim/world.h"
 
@@ -15,7 +16,7 @@ using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
 // Servers that give out parts of a text, fail, or never answer.
-class Holders final : public ByteTransport {
+class Holders final : public SilentBytes {
  public:
   FetchWanted last_wanted;
   struct One {
@@ -25,21 +26,6 @@ class Holders final : public ByteTransport {
   };
   std::map<std::string, One> peers;
 
-  std::unique_ptr<ByteSink> Open(env::Executor*, const raft::Peer&, const StreamHeader&,
-                                 ByteSink::Opened) override {
-    return nullptr;
-  }
-  void Have(const raft::Peer&, const GroupId&, const UploadId&, env::Executor*, Done<HaveReply>) override {}
-  void TellSealed(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  absl::AnyInvocable<void(absl::Status)>) override {}
-  void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
-                  Done<HaveReply>) override {}
-  void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
-                  Done<WriteStatus>) override {}
-  void Publish(const raft::Peer&, const PublishRequest&, env::Executor*,
-               absl::AnyInvocable<void(ClientReply)>) override {}
-  void Remove(const raft::Peer&, const RemoveRequest&, env::Executor*,
-              absl::AnyInvocable<void(ClientReply)>) override {}
   void Fetch(const raft::Peer& to, const FetchWanted& wanted, uint64_t offset, uint64_t count,
              env::Executor* reply_on, Done<Bytes> done) override {
     last_wanted = wanted;
