@@ -191,7 +191,7 @@ class UploadOperation final : public OwnedByLife, public std::enable_shared_from
     cluster.transports(put_.server).Own(weak_from_this());
     cluster.host(put_.server)
         .QueryWrite(
-            put_.group, put_.name, true, cluster.lane(put_.server),
+            put_.group, {put_.name}, true, cluster.lane(put_.server),
             [self = shared_from_this(), round](absl::StatusOr<node::WriteStatus> where) {
               if (self->round_ != round) return;
               self->sent_ = where.ok() && !where->complete ? where->committed : 0;

@@ -834,7 +834,7 @@ TEST_F(ClusterFault, D15_D20_F35_WriteThatGoesOnAfterACrashTakesTheOthersWithIt)
                 [&](Outcome ended, const absl::Status&) { outcome = ended; });
   cluster_->RunFor(milliseconds(100));
   std::optional<uint64_t> told;
-  cluster_->host(1).QueryWrite(kBlobs, "a", false, cluster_->lane(1),
+  cluster_->host(1).QueryWrite(kBlobs, {"a"}, false, cluster_->lane(1),
                                [&](absl::StatusOr<node::WriteStatus> where) {
                                  if (where.ok()) told = where->committed;
                                });
@@ -873,7 +873,7 @@ TEST_F(ClusterFault, F28_D20_WriteThatMetAFullDiskGoesOnOnceThereIsRoom) {
   ASSERT_FALSE(outcome.has_value());
   // What had arrived is there, and is told.
   std::optional<absl::StatusOr<node::WriteStatus>> told;
-  cluster_->host(1).QueryWrite(kBlobs, "a", false, cluster_->lane(1),
+  cluster_->host(1).QueryWrite(kBlobs, {"a"}, false, cluster_->lane(1),
                                [&](absl::StatusOr<node::WriteStatus> where) { told = where; });
   ASSERT_TRUE(cluster_->RunUntil([&] { return told.has_value(); }, seconds(1)));
   ASSERT_TRUE(told->ok()) << told->status();
@@ -903,7 +903,7 @@ TEST_F(ClusterFault, D20_InterruptedWriteGoesOnAtItsCommittedSize) {
                 [&](Outcome ended, const absl::Status&) { outcome = ended; });
   cluster_->RunFor(milliseconds(4));
   std::optional<uint64_t> told;
-  cluster_->host(1).QueryWrite(kBlobs, "b", false, cluster_->lane(1),
+  cluster_->host(1).QueryWrite(kBlobs, {"b"}, false, cluster_->lane(1),
                                [&](absl::StatusOr<node::WriteStatus> where) {
                                  if (where.ok()) told = where->committed;
                                });
@@ -914,7 +914,7 @@ TEST_F(ClusterFault, D20_InterruptedWriteGoesOnAtItsCommittedSize) {
   Restart(1);
   ASSERT_TRUE(cluster_->AwaitLeader(kBlobs));
   std::optional<node::WriteStatus> after;
-  cluster_->host(1).QueryWrite(kBlobs, "b", false, cluster_->lane(1),
+  cluster_->host(1).QueryWrite(kBlobs, {"b"}, false, cluster_->lane(1),
                                [&](absl::StatusOr<node::WriteStatus> where) {
                                  if (where.ok()) after = *where;
                                });
@@ -935,7 +935,7 @@ TEST_F(ClusterFault, D20_QueryAtAnotherServerIsPassedOn) {
   const size_t third = (asked + 2) % 3;
   const auto query = [&](size_t server, const std::string& name, bool ask_others = true) {
     auto told = std::make_shared<std::optional<absl::StatusOr<node::WriteStatus>>>();
-    cluster_->host(server).QueryWrite(kBlobs, name, ask_others, cluster_->lane(server),
+    cluster_->host(server).QueryWrite(kBlobs, {name}, ask_others, cluster_->lane(server),
                                       [told](absl::StatusOr<node::WriteStatus> where) { *told = where; });
     const bool answered = cluster_->RunUntil([&] { return told->has_value(); }, seconds(4));
     return answered ? **told : absl::DeadlineExceededError("no answer within the bound");
@@ -984,7 +984,7 @@ TEST_F(ClusterFault, D20_QueryAtAnotherServerIsPassedOn) {
   std::map<absl::StatusCode, int> answers;
   int answered = 0;
   for (int i = 0; i < 200; ++i) {
-    cluster_->host(asked).QueryWrite(kBlobs, "a", true, cluster_->lane(asked),
+    cluster_->host(asked).QueryWrite(kBlobs, {"a"}, true, cluster_->lane(asked),
                                      [&](absl::StatusOr<node::WriteStatus> told) {
                                        ++answers[told.status().code()];
                                        ++answered;

@@ -11,6 +11,7 @@
 #include "client/content.h"
 #include "client/persistence.h"
 #include "client/put_stream.h"
+#include "client/ratis_client.h"
 #include "client/topology.h"
 #include "client/verifier.h"
 #include "sluice/blob.h"
@@ -75,6 +76,7 @@ class Client final : public BlobClient {
  private:
   struct Attempt {
     bool resume = false;  // at the server of the attempt before
+    std::string writer;
     client::SilenceLimits silence;
   };
   absl::StatusOr<BlobFacts> PutByByteStream(const std::string& address, const std::string& name,
@@ -107,8 +109,12 @@ class Client final : public BlobClient {
 absl::StatusOr<BlobFacts> Client::PutByByteStream(const std::string& address, const std::string& name,
                                                   BlobContent& content, const PutOptions& options,
                                                   const Attempt& attempt) {
-  const client::ByteStreamTarget target{
-      .address = address, .name = name, .group = options_.group, .digest = options.digest};
+  const client::ByteStreamTarget target{.address = address,
+                                        .name = name,
+                                        .group = options_.group,
+                                        .digest = options.digest,
+                                        .expected_digest = options.expected_digest,
+                                        .writer = attempt.writer};
   uint64_t offset = 0;
   if (attempt.resume) {
     // The same server may still have what it synced; if not, the upload starts anew.
@@ -153,10 +159,11 @@ absl::StatusOr<BlobFacts> Client::Put(const std::string& name, BlobContent& cont
                                    .name = DigestName(name) ? "" : name,
                                    .options = &watched,
                                    .stream = {.silence = silence_, .window_bytes = options_.window_bytes}};
+  const std::string writer = client::NewClientId().ToString();
   std::string last_address;
   while (true) {
     const std::string address = connection_->Order().front();
-    const Attempt attempt{.resume = address == last_address, .silence = SilenceAt(address)};
+    const Attempt attempt{.resume = address == last_address, .writer = writer, .silence = SilenceAt(address)};
     request.attempt = persistence.AttemptSilence(connection_->servers().size());
     absl::StatusOr<BlobFacts> facts = by_bytestream
                                           ? PutByByteStream(address, name, content, watched, attempt)

@@ -91,6 +91,8 @@ void AddMetadata(const Connection& connection, const ByteStreamTarget& target, g
   connection.Prepare(target.address, context);
   if (target.group != kDefaultGroup) context->AddMetadata(wire::kGroupKey, target.group.ToString());
   if (!target.digest) context->AddMetadata(wire::kNoDigestKey, "1");
+  if (target.expected_digest) context->AddMetadata(wire::kDigestKey, target.expected_digest->ToHex());
+  if (!target.writer.empty()) context->AddMetadata(wire::kWriterKey, target.writer);
   if (!target.content_id.empty()) context->AddMetadata(wire::kContentKey, target.content_id);
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "client/connection.h"
@@ -29,6 +30,9 @@ struct ByteStreamTarget {
   std::string name;
   GroupId group = kDefaultGroup;
   bool digest = true;  // false: the server need not compute SHA-256 of what is written
+  std::optional<Sha256> expected_digest = {};  // of a write: other bytes are refused
+  // Of a write, one for all tries of a put: what others began under the name is not gone on with.
+  std::string writer = {};
   // Of a read: only this content (BlobView::content_id), else ABORTED; empty: whatever the name has.
   std::string content_id = {};
 };

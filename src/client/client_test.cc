@@ -2,10 +2,12 @@
 #include "sluice/client.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
 #include "client/server_for_test.h"
 #include "sluice/blob.h"
+#include "sluice/bytestream/bytestream.grpc.pb.h"
 #include "sluice/state_machine.h"
 
 namespace sluice::client {
@@ -36,10 +38,49 @@ TEST_F(ClientTest, AFinalRefusalOfAStreamEndsThePutAtOnce) {
   const Bytes other = Bytes::Take(std::string(200'000, 'd'));
   EXPECT_TRUE(absl::IsAlreadyExists(blobs->PutBytes("a", other, options).status()));
   options.expected_digest = Sha256{};
-  const absl::Status wrong = blobs->PutBytes("b", kContent, options).status();
-  EXPECT_TRUE(absl::IsInvalidArgument(wrong) || absl::IsDataLoss(wrong)) << wrong;
-  EXPECT_TRUE(absl::IsNotFound(blobs->Stat("b").status()));
+  for (const BlobVia via : {BlobVia::kDataStream, BlobVia::kByteStream}) {
+    options.via = via;
+    for (const Bytes& content : {kContent, Bytes::Copy("abc")}) {
+      const absl::Status wrong = blobs->PutBytes("b", content, options).status();
+      EXPECT_TRUE(absl::IsInvalidArgument(wrong) || absl::IsDataLoss(wrong)) << wrong;
+      EXPECT_TRUE(absl::IsNotFound(blobs->Stat("b").status()));
+    }
+  }
   EXPECT_EQ(retries, 0);
+}
+
+// What somebody else began under the name, and left, is nothing to go on with.
+TEST_F(ClientTest, K8_D20_APutDoesNotGoOnWithTheUploadOfAnother) {
+  {
+    const auto stub = bytestream::ByteStream::NewStub(
+        grpc::CreateChannel(server_.address(), grpc::InsecureChannelCredentials()));
+    grpc::ClientContext write, query;
+    bytestream::WriteResponse response;
+    const auto call = stub->Write(&write, &response);
+    bytestream::WriteRequest request;
+    request.set_resource_name("x");
+    request.set_data(std::string(300'000, 'a'));
+    ASSERT_TRUE(call->Write(request));
+    call->WritesDone();
+    (void)call->Finish();
+    bytestream::QueryWriteStatusRequest where;
+    where.set_resource_name("x");
+    bytestream::QueryWriteStatusResponse status;
+    ASSERT_TRUE(stub->QueryWriteStatus(&query, where, &status).ok());
+    ASSERT_EQ(status.committed_size(), 300'000);
+  }
+  server_.Stop();
+  const Bytes content = Bytes::Take(std::string(600'000, 'b'));
+  PutOptions options;
+  options.via = BlobVia::kByteStream;
+  int retries = 0;
+  options.on_retry = [&](const absl::Status&) {
+    if (++retries == 1) server_.Start();
+  };
+  const auto put = Blobs()->PutBytes("x", content, options);
+  ASSERT_TRUE(put.ok()) << put.status();
+  EXPECT_GE(retries, 1);
+  EXPECT_EQ(*Blobs()->GetBytes("x"), content);
 }
 
 // The server goes away between CLOSE and FORWARD, and comes back: the bytes are there already.

@@ -56,9 +56,9 @@ class ByteLane final : public node::ByteTransport {
                   env::Executor* reply_on, Done<node::HaveReply> done) override {
     calls_->OrderFetch(to, group, upload, reply_on, std::move(done));
   }
-  void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+  void QueryWrite(const raft::Peer& to, const GroupId& group, const node::WriteKey& write,
                   env::Executor* reply_on, Done<node::WriteStatus> done) override {
-    calls_->QueryWrite(to, group, name, reply_on, std::move(done));
+    calls_->QueryWrite(to, group, write, reply_on, std::move(done));
   }
   void Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,
               env::Executor* reply_on, Done<raft::RecallReply> done) override {

@@ -163,8 +163,9 @@ class FakeHost : public node::Host {
     Answer<node::BlobInfo>(on, std::move(done), absl::UnimplementedError("fake"));
   }
   // "sN" is being written and "cN" stored, N bytes of them; "broken" cannot be told; nothing else is known.
-  void QueryWrite(const GroupId&, const std::string& name, bool ask_others, env::Executor* on,
+  void QueryWrite(const GroupId&, const node::WriteKey& write, bool ask_others, env::Executor* on,
                   Done<node::WriteStatus> done) override {
+    const std::string& name = write.name;
     if (ask_others) return Answer<node::WriteStatus>(on, std::move(done), absl::UnimplementedError("fake"));
     absl::StatusOr<node::WriteStatus> known = absl::NotFoundError("no such upload");
     if (name == "broken") {

@@ -768,7 +768,7 @@ TEST_F(TwoServersTest, D03_D20_QueryOfAWriteIsAnsweredWithoutAskingOthers) {
   std::vector<absl::StatusOr<node::WriteStatus>> seen;
   const auto query = [&](const GroupId& group, const std::string& name) {
     const size_t before = seen.size();
-    server_->bytes().QueryWrite(peer_, group, name, &server_->lane(0),
+    server_->bytes().QueryWrite(peer_, group, {name}, &server_->lane(0),
                                 [&](absl::StatusOr<node::WriteStatus> told) {
                                   std::lock_guard lock(host_.mutex);
                                   seen.push_back(std::move(told));

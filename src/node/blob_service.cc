@@ -18,6 +18,13 @@ auto AnswerOn(env::Executor* reply_on, absl::AnyInvocable<void(Result)> done) {
   };
 }
 
+absl::Status CheckWrite(const WriteKey& write) {
+  RETURN_IF_ERROR(CheckName(write.name));
+  if (write.writer.size() <= kWriterBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("the writer of {} is named by {} bytes, {} are the limit",
+                                                Printable(write.name), write.writer.size(), kWriterBytesMax));
+}
+
 absl::Status Replacing() {
   return absl::UnavailableError("a snapshot is being installed here; ask again, or another server");
 }
@@ -62,7 +69,7 @@ void NodeHost::OpenWrite(const GroupId& group, BlobHeader header, uint64_t offse
                          Done<std::shared_ptr<Relay>> done) {
   const auto slot = FindLane(group);
   absl::Status wrong = slot.ok() ? absl::OkStatus() : slot.status();
-  if (wrong.ok() && !header.name.empty()) wrong = CheckName(header.name);
+  if (wrong.ok() && !header.name.empty()) wrong = CheckWrite(KeyOf(header));
   if (!wrong.ok()) return home->Post([done = std::move(done), wrong]() mutable { done(wrong); });
   (*slot)->shard->Post([lane = (*slot)->lane.get(), header = std::move(header), offset, home,
                         done = std::move(done)]() mutable {
@@ -90,22 +97,23 @@ void NodeHost::FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on
   });
 }
 
-void NodeHost::QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
+void NodeHost::QueryWrite(const GroupId& group, const WriteKey& write, bool ask_others,
                           env::Executor* reply_on, Done<WriteStatus> done) {
   const auto finish = AnswerOn(reply_on, std::move(done));
   const auto slot = FindLane(group);
   if (!slot.ok()) return finish(slot.status());
-  if (auto status = CheckName(name); !status.ok()) return finish(status);
-  (*slot)->shard->Post([this, slot = *slot, name, ask_others, finish] {
-    slot->lane->QueryWrite(name, [this, slot, name, ask_others, finish](absl::StatusOr<WriteStatus> writing) {
-      if (!absl::IsNotFound(writing.status())) return finish(std::move(writing));
-      // Not being written here: complete, or unknown to this server.
-      Lookup(slot, {name, {}}, [slot, name, ask_others, finish](absl::StatusOr<Found> found) {
-        if (ask_others && absl::IsNotFound(found.status())) return slot->lane->QueryOthers(name, finish);
-        if (!found.ok()) return finish(found.status());
-        finish(WriteStatus{found->record.content.sealed.length, true});
-      });
-    });
+  if (auto status = CheckWrite(write); !status.ok()) return finish(status);
+  (*slot)->shard->Post([this, slot = *slot, write, ask_others, finish] {
+    slot->lane->QueryWrite(
+        write, [this, slot, write, ask_others, finish](absl::StatusOr<WriteStatus> writing) {
+          if (!absl::IsNotFound(writing.status())) return finish(std::move(writing));
+          // Not being written here: complete, or unknown to this server.
+          Lookup(slot, {write.name, {}}, [slot, write, ask_others, finish](absl::StatusOr<Found> found) {
+            if (ask_others && absl::IsNotFound(found.status())) return slot->lane->QueryOthers(write, finish);
+            if (!found.ok()) return finish(found.status());
+            finish(WriteStatus{found->record.content.sealed.length, true});
+          });
+        });
   });
 }
 

@@ -220,7 +220,7 @@ class Host {
   // A small resource whole: travels inside the log entry (D-16).
   virtual void PutInline(const GroupId& group, BlobHeader header, Bytes data, env::Executor* reply_on,
                          Done<BlobInfo> done) = 0;
-  // Opens or takes up the upload of `header.name` at this server. `offset` 0 starts anew; another one must be
+  // Opens or takes up the upload of KeyOf(header) at this server. `offset` 0 starts anew; another one must be
   // the committed size of an upload that this server has.
   virtual void OpenWrite(const GroupId& group, BlobHeader header, uint64_t offset, env::Executor* home,
                          Done<std::shared_ptr<Relay>> done) = 0;
@@ -231,7 +231,7 @@ class Host {
   // here, and the largest size that one of them tells within the transport's deadline is the answer;
   // NOT_FOUND if nobody who answers knows, RESOURCE_EXHAUSTED if too many such questions are under way. The
   // upload goes on only at the server that has it.
-  virtual void QueryWrite(const GroupId& group, const std::string& name, bool ask_others,
+  virtual void QueryWrite(const GroupId& group, const WriteKey& write, bool ask_others,
                           env::Executor* reply_on, Done<WriteStatus> done) = 0;
   // `name` may be "sha256:HEX". NOT_FOUND;
   // UNAVAILABLE if its bytes can be had nowhere within read_timeout_ms. With `content`, the BlobInfo::content

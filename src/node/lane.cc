@@ -25,6 +25,7 @@ std::string EncodeStageContext(const BlobHeader& header, bool by_name) {
   if (header.expected_digest) out.PutText(3, header.expected_digest->AsBytes());
   out.PutVarint(4, header.compute_digest ? 1 : 0);
   out.PutVarint(5, by_name ? 1 : 0);
+  if (!header.writer.empty()) out.PutText(6, header.writer);
   return out.Take();
 }
 
@@ -38,6 +39,7 @@ StageContext DecodeStageContext(std::string_view context) {
     if (in.tag() == 3) stage.header.expected_digest = Sha256::FromBytes(in.text());
     if (in.tag() == 4) stage.header.compute_digest = in.varint() != 0;
     if (in.tag() == 5) stage.by_name = in.varint() != 0;
+    if (in.tag() == 6) stage.header.writer = std::string(in.text());
   }
   return stage;
 }
@@ -48,7 +50,7 @@ Lane::Lane(Parts parts) : parts_(std::move(parts)) {
   for (const auto& stage : parts_.store->Stages()) {
     if (stage->spec().group != parts_.id || stage->sealed()) continue;
     const StageContext context = DecodeStageContext(stage->spec().context);
-    if (context.by_name) writes_[context.header.name] = {stage->spec().id, {}};
+    if (context.by_name) writes_[KeyOf(context.header)] = {stage->spec().id, {}};
   }
 }
 
@@ -260,8 +262,8 @@ Route Lane::ChainFromHere() const {
 }
 
 void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared_ptr<Relay>> done) {
-  if (const auto it = writes_.find(header.name); it != writes_.end()) {
-    // A new upload under the name fences the old one (D-20).
+  if (const auto it = writes_.find(KeyOf(header)); it != writes_.end()) {
+    // A new upload fences the old one (D-20).
     if (auto old = it->second.relay.lock()) {
       old->home()->Post([old] {
         (void)old->Handle();
@@ -287,12 +289,12 @@ void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared
   stream.blob = header;
   stream.route = ChainFromHere();
   auto relay = NewRelay(stream, home);
-  if (!header.name.empty()) writes_[header.name] = {stream.upload, relay};
+  if (!header.name.empty()) writes_[KeyOf(header)] = {stream.upload, relay};
   auto answer = std::make_shared<Done<std::shared_ptr<Relay>>>(std::move(done));
   OpenRelay(relay, [this, alive = alive_, relay, answer, shard = parts_.shard](absl::Status opened) {
     if (opened.ok()) return (*answer)(relay->Handle());
-    shard->Post([this, alive, name = relay->header().blob.name, upload = relay->header().upload] {
-      if (*alive) FinishedWrite(name, upload);  // a refused one leaves nothing behind
+    shard->Post([this, alive, write = KeyOf(relay->header().blob), upload = relay->header().upload] {
+      if (*alive) FinishedWrite(write, upload);  // a refused one leaves nothing behind
     });
     (*answer)(opened);
   });
@@ -305,7 +307,7 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
     home->Post([done, relay = std::move(relay)] { (*done)(relay); });
   };
   if (offset == 0) return OpenNewWrite(std::move(header), home, on_home);
-  const auto it = writes_.find(header.name);
+  const auto it = writes_.find(KeyOf(header));
   if (it == writes_.end()) {
     return on_home(absl::InvalidArgumentError(
         fmt::format("write at {} to {}: this server has no such upload; expected offset 0", offset,
@@ -350,10 +352,10 @@ std::shared_ptr<RelayUpload> Lane::Feeding(const Write& write) {
   return relay != nullptr && !relay->failed() ? relay : nullptr;
 }
 
-void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
-  const auto it = writes_.find(name);
+void Lane::QueryWrite(const WriteKey& write, Done<WriteStatus> done) {
+  const auto it = writes_.find(write);
   if (it == writes_.end())
-    return done(absl::NotFoundError(fmt::format("{} is not being written", Printable(name))));
+    return done(absl::NotFoundError(fmt::format("{} is not being written", Printable(write.name))));
   auto answer = std::make_shared<Done<WriteStatus>>(std::move(done));
   const auto flushed = [shard = parts_.shard, answer](absl::StatusOr<uint64_t> durable) {
     shard->Post([answer, durable = std::move(durable)] {
@@ -382,7 +384,7 @@ void Lane::QueryWrite(const std::string& name, Done<WriteStatus> done) {
   }
 }
 
-void Lane::QueryOthers(const std::string& name, Done<WriteStatus> done) {
+void Lane::QueryOthers(const WriteKey& write, Done<WriteStatus> done) {
   if (stopped_) return done(absl::UnavailableError("the server is stopping"));
   static Counter& refused =
       NewCounter("sluice_node_queries_refused_total", "Queries of a write beyond those that are passed on");
@@ -398,7 +400,7 @@ void Lane::QueryOthers(const std::string& name, Done<WriteStatus> done) {
   };
   auto query = std::make_shared<Query>();
   query->best =
-      absl::NotFoundError(fmt::format("{} is not known at any server that answered", Printable(name)));
+      absl::NotFoundError(fmt::format("{} is not known at any server that answered", Printable(write.name)));
   query->done = std::move(done);
   std::vector<raft::Peer> others = parts_.group->configuration().AllPeers();
   std::erase_if(others, [&](const raft::Peer& peer) { return peer.id == parts_.options->self.id; });
@@ -407,22 +409,22 @@ void Lane::QueryOthers(const std::string& name, Done<WriteStatus> done) {
   query->waiting = others.size();
   for (const raft::Peer& peer : others) {
     // Whoever fails to answer is left out: the transport ends the call at its deadline.
-    bytes_->QueryWrite(
-        peer, parts_.id, name, parts_.shard, [this, alive = alive_, query](absl::StatusOr<WriteStatus> told) {
-          if (told.ok() &&
-              (!query->best.ok() || std::pair(told->complete, told->committed) >
-                                        std::pair(query->best->complete, query->best->committed))) {
-            query->best = std::move(told);
-          }
-          if (--query->waiting > 0) return;
-          if (*alive) --querying_;
-          query->done(std::move(query->best));
-        });
+    bytes_->QueryWrite(peer, parts_.id, write, parts_.shard,
+                       [this, alive = alive_, query](absl::StatusOr<WriteStatus> told) {
+                         if (told.ok() && (!query->best.ok() ||
+                                           std::pair(told->complete, told->committed) >
+                                               std::pair(query->best->complete, query->best->committed))) {
+                           query->best = std::move(told);
+                         }
+                         if (--query->waiting > 0) return;
+                         if (*alive) --querying_;
+                         query->done(std::move(query->best));
+                       });
   }
 }
 
-void Lane::FinishedWrite(const std::string& name, const UploadId& upload) {
-  const auto it = writes_.find(name);
+void Lane::FinishedWrite(const WriteKey& write, const UploadId& upload) {
+  const auto it = writes_.find(write);
   if (it != writes_.end() && it->second.upload == upload) writes_.erase(it);
 }
 

@@ -63,11 +63,11 @@ class Lane {
   std::shared_ptr<RelayUpload> NewRelay(StreamHeader header, env::Executor* home);
   void OpenRelay(std::shared_ptr<RelayUpload> relay, absl::AnyInvocable<void(absl::Status)> opened);
   void OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home, Done<std::shared_ptr<Relay>> done);
-  void QueryWrite(const std::string& name, Done<WriteStatus> done);
+  void QueryWrite(const WriteKey& write, Done<WriteStatus> done);
   // The same of all other members at once: complete before under way, then the largest size; NOT_FOUND if
   // nobody who answers knows the name.
-  void QueryOthers(const std::string& name, Done<WriteStatus> done);
-  void FinishedWrite(const std::string& name, const UploadId& upload);
+  void QueryOthers(const WriteKey& write, Done<WriteStatus> done);
+  void FinishedWrite(const WriteKey& write, const UploadId& upload);
   void PutInline(BlobHeader header, Bytes data, blob::Sealed sealed, Done<BlobInfo> done);
 
   // --- From holders to an entry
@@ -159,7 +159,7 @@ class Lane {
   // Ordered where they are iterated, so that a simulated run depends on its seed alone.
   std::map<UploadId, std::vector<ReplyFn>> forwards_;
   std::map<UploadId, Missing> missing_;
-  std::map<std::string, Write> writes_;
+  std::map<WriteKey, Write> writes_;
   absl::flat_hash_map<UploadId, std::vector<std::pair<env::Executor*, std::shared_ptr<Done<HaveReply>>>>>
       fetches_;
   absl::flat_hash_map<UploadId, env::Instant> abandoning_;

@@ -235,21 +235,21 @@ void Lane::ConfirmStream(SealedUpload upload, absl::AnyInvocable<void(absl::Stat
 }
 
 void Lane::ConfirmWrite(SealedUpload upload, absl::AnyInvocable<void(absl::Status)> done) {
-  const std::string name = upload.header.name;
+  const WriteKey write = KeyOf(upload.header);
   const UploadId id = upload.upload;
   Gather(std::move(upload), true,
-         [this, alive = alive_, name, id,
+         [this, alive = alive_, write, id,
           done = std::move(done)](absl::StatusOr<SealedUpload> gathered) mutable {
            if (*alive && absl::IsAborted(gathered.status()))
-             FinishedWrite(name, id);  // the next one is another
+             FinishedWrite(write, id);  // the next one is another
            if (!gathered.ok()) return done(gathered.status());
            if (!*alive || stopped_) return done(absl::UnavailableError("the server is stopping"));
            PublishRequest request;
            request.group = parts_.id;
            request.upload = std::move(*gathered);
            AskLeader(std::move(request),
-                     [this, alive, name, id, done = std::move(done)](ClientReply reply) mutable {
-                       if (*alive && reply.code != ReplyCode::kUnavailable) FinishedWrite(name, id);
+                     [this, alive, write, id, done = std::move(done)](ClientReply reply) mutable {
+                       if (*alive && reply.code != ReplyCode::kUnavailable) FinishedWrite(write, id);
                        done(reply.code == ReplyCode::kOk ? absl::OkStatus() : reply.error);
                      });
          });

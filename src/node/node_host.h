@@ -59,7 +59,7 @@ class NodeHost final : public Host {
   void OpenWrite(const GroupId& group, BlobHeader header, uint64_t offset, env::Executor* home,
                  Done<std::shared_ptr<Relay>> done) override;
   void FinishWrite(std::shared_ptr<Relay> relay, env::Executor* reply_on, Done<BlobInfo> done) override;
-  void QueryWrite(const GroupId& group, const std::string& name, bool ask_others, env::Executor* reply_on,
+  void QueryWrite(const GroupId& group, const WriteKey& write, bool ask_others, env::Executor* reply_on,
                   Done<WriteStatus> done) override;
   void OpenRead(const GroupId& group, const std::string& name, const std::optional<UploadId>& content,
                 env::Executor* reply_on, Done<Reading> done) override;

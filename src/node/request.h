@@ -38,7 +38,18 @@ struct BlobHeader {
   std::optional<uint64_t> expected_length;
   std::optional<Sha256> expected_digest;
   bool compute_digest = true;  // the receiving server computes SHA-256 (D-09)
+  std::string writer = {};     // of an upload by name: who writes it (WriteKey)
 };
+
+// An upload by name that goes on where it stopped. Of several writers of one name each has its own, if they say
+// who they are: nobody goes on with the bytes of another one. Those who do not say share the empty one (D-20).
+struct WriteKey {
+  std::string name;
+  std::string writer = {};
+  auto operator<=>(const WriteKey&) const = default;
+};
+inline constexpr size_t kWriterBytesMax = 64;
+inline WriteKey KeyOf(const BlobHeader& header) { return {header.name, header.writer}; }
 
 struct ClientRequest {
   GroupId group;

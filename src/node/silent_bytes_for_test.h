@@ -19,7 +19,7 @@ class SilentBytes : public ByteTransport {
                   absl::AnyInvocable<void(absl::Status)>) override {}
   void OrderFetch(const raft::Peer&, const GroupId&, const SealedUpload&, env::Executor*,
                   Done<HaveReply>) override {}
-  void QueryWrite(const raft::Peer&, const GroupId&, const std::string&, env::Executor*,
+  void QueryWrite(const raft::Peer&, const GroupId&, const WriteKey&, env::Executor*,
                   Done<WriteStatus>) override {}
   void Recall(const raft::Peer&, const GroupId&, const raft::RecallRequest&, env::Executor*,
               Done<raft::RecallReply>) override {}

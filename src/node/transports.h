@@ -167,8 +167,8 @@ class ByteTransport {
   // Asks `to` to fetch the sealed upload from `from` and answers once it holds it sealed.
   virtual void OrderFetch(const raft::Peer& to, const GroupId& group, const SealedUpload& upload,
                           env::Executor* reply_on, Done<HaveReply> done) = 0;
-  // How far `name` is written at `to`, which asks nobody else (D-20); NOT_FOUND if it does not know it.
-  virtual void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+  // How far `write` is at `to`, which asks nobody else (D-20); NOT_FOUND if it does not know it.
+  virtual void QueryWrite(const raft::Peer& to, const GroupId& group, const WriteKey& write,
                           env::Executor* reply_on, Done<WriteStatus> done) = 0;
   // What `to` knows of entries that this server lost (F-05). An error is no answer: a foreign peer, or nobody.
   virtual void Recall(const raft::Peer& to, const GroupId& group, const raft::RecallRequest& request,

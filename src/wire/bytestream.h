@@ -19,6 +19,11 @@ namespace sluice::wire {
 // Metadata of a call.
 inline constexpr char kGroupKey[] = "sluice-group";         // UUID text; without it, the default group
 inline constexpr char kNoDigestKey[] = "sluice-no-digest";  // the client does without SHA-256
+// Of a write: what SHA-256 its bytes have, 64 hex digits; others are refused.
+inline constexpr char kDigestKey[] = "sluice-sha256";
+// Of a write and of the question how far it is: who writes, up to 64 characters. An upload goes on only with the
+// bytes of the writer that began it; two without this key cannot be told apart.
+inline constexpr char kWriterKey[] = "sluice-writer";
 // Between servers: group, client id, call id, length (8 bytes each number) and checksum (4), in big endian.
 inline constexpr char kFetchKey[] = "sluice-fetch-bin";
 // Of a read: which content it gives (initial metadata), and which one it is to give (a read that goes on

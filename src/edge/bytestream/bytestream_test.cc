@@ -54,9 +54,9 @@ class NamesHost : public StreamHost {
     lock.unlock();
     Publish(relay->header().blob.name, data, on, std::move(done));
   }
-  void QueryWrite(const GroupId&, const std::string& name, bool, env::Executor* on,
+  void QueryWrite(const GroupId&, const node::WriteKey& write, bool, env::Executor* on,
                   Done<node::WriteStatus> done) override {
-    on->Post([this, name, done = std::move(done)]() mutable {
+    on->Post([this, name = write.name, done = std::move(done)]() mutable {
       std::lock_guard lock(mutex);
       if (names.count(name) > 0) return done(node::WriteStatus{names[name].size(), true});
       const auto at = writes_.find(name);

@@ -108,7 +108,7 @@ class ByteStreamPart::Service final : public Base {
       reactor->Finish(ToGrpc(status));
       return reactor;
     }
-    host_->QueryWrite(*group, request->resource_name(), true, NextLane(),
+    host_->QueryWrite(*group, WriteOf(request->resource_name(), *context), true, NextLane(),
                       [reactor, response, place](absl::StatusOr<node::WriteStatus> known) {
                         if (known.ok()) {
                           pb::QueryWriteStatusResponse message;

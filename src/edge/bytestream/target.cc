@@ -54,9 +54,22 @@ absl::StatusOr<node::BlobHeader> HeaderFor(const std::string& name,
     header.expected_digest = parsed.digest;
   } else {
     header.name = name;
+    header.writer = Metadata(context, wire::kWriterKey).value_or("");
     header.compute_digest = !Metadata(context, wire::kNoDigestKey).has_value();
   }
+  if (const auto digest = Metadata(context, wire::kDigestKey)) {
+    const auto wanted = Sha256::FromHex(*digest);
+    if (!wanted || (header.expected_digest && *header.expected_digest != *wanted)) {
+      return absl::InvalidArgumentError(
+          fmt::format("metadata {}: 64 hex digits expected, the same as in the name", wire::kDigestKey));
+    }
+    header.expected_digest = wanted;
+  }
   return header;
+}
+
+node::WriteKey WriteOf(const std::string& name, const grpc::CallbackServerContext& context) {
+  return {name, Metadata(context, wire::kWriterKey).value_or("")};
 }
 
 std::string EncodeFetchTarget(const node::FetchWanted& target) {

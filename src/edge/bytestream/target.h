@@ -21,6 +21,8 @@ absl::StatusOr<GroupId> GroupOf(const grpc::CallbackServerContext& context);
 absl::Status CheckResource(const std::string& name);
 absl::StatusOr<node::BlobHeader> HeaderFor(const std::string& name,
                                            const grpc::CallbackServerContext& context);
+// The upload that a question is about.
+node::WriteKey WriteOf(const std::string& name, const grpc::CallbackServerContext& context);
 
 // The method by which servers fetch of each other.
 inline constexpr char kReadPath[] = "/google.bytestream.ByteStream/Read";

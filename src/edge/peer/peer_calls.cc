@@ -93,11 +93,12 @@ void PeerCalls::OrderFetch(const raft::Peer& to, const GroupId& group, const nod
   Call(to, kOrderFetch, deadline_ms, std::move(request), reply_on, std::move(then));
 }
 
-void PeerCalls::QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+void PeerCalls::QueryWrite(const raft::Peer& to, const GroupId& group, const node::WriteKey& write,
                            env::Executor* reply_on, Done<node::WriteStatus> done) {
   pb::QueryWriteRequest request;
   request.set_group(Raw(group));
-  request.set_name(name);
+  request.set_name(write.name);
+  request.set_writer(write.writer);
   auto then = [done = std::move(done)](absl::StatusOr<pb::QueryWriteReply> reply) mutable {
     if (!reply.ok()) return done(reply.status());
     done(FromProto(*reply));

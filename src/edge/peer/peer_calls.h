@@ -34,7 +34,7 @@ class PeerCalls {
                   env::Executor* reply_on, absl::AnyInvocable<void(absl::Status)> done);
   void OrderFetch(const raft::Peer& to, const GroupId& group, const node::SealedUpload& upload,
                   env::Executor* reply_on, Done<node::HaveReply> done);
-  void QueryWrite(const raft::Peer& to, const GroupId& group, const std::string& name,
+  void QueryWrite(const raft::Peer& to, const GroupId& group, const node::WriteKey& write,
                   env::Executor* reply_on, Done<node::WriteStatus> done);
   // `self`: who asks.
   void Recall(const raft::Peer& to, const GroupId& group, const PeerId& self,

@@ -108,7 +108,7 @@ void PeerHandlers::QueryWrite(const CallerSays& says, const pb::QueryWriteReques
   if (!status.ok()) return finish(status);
   // Not of others: whoever asks does that, and a question must not go round.
   constexpr bool kAskOthers = false;
-  host_->QueryWrite(*group, request.name(), kAskOthers, executor_,
+  host_->QueryWrite(*group, {request.name(), request.writer()}, kAskOthers, executor_,
                     [reply, finish = std::move(finish)](absl::StatusOr<node::WriteStatus> known) mutable {
                       absl::Status answered = known.status();
                       if (known.ok()) ToProto(*known, reply);
