@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "base/digest.h"
 #include "base/ids.h"
 #include "base/log.h"
+#include "base/sigpipe.h"
 #include "base/strings.h"
 
 namespace sluice {
@@ -149,6 +151,60 @@ TEST(Log, K17_WhatWasDroppedIsCounted) {
   close(ends[1]);
   EXPECT_NE(ended.out.find(" log lines were dropped"), std::string::npos);
   EXPECT_NE(ended.out.find("line 199999\n"), std::string::npos);  // the newest are kept
+}
+
+int PipeWithoutReader() {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  close(ends[0]);
+  return ends[1];
+}
+
+TEST(Sigpipe, K22_AWriteThatNobodyReadsIsAnErrorAndNothingElse) {
+  const Ended ended = RunWithPipe(true, [] {
+    signal(SIGPIPE, SIG_DFL);
+    const int out = PipeWithoutReader();
+    for (int i = 0; i < 2; ++i) {
+      {
+        const WithoutSigpipe quiet;
+        if (write(out, "x", 1) != -1 || errno != EPIPE) exit(1);
+        if (write(out, "x", 1) != -1) exit(2);
+      }
+      if (errno != EPIPE) exit(3);
+    }
+    sigset_t mask;
+    pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+    if (sigismember(&mask, SIGPIPE) != 0) exit(4);
+  });
+  EXPECT_TRUE(WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == 7) << ended.status;
+}
+
+TEST(Sigpipe, K22_ASignalThatWaitsForItsProgramIsLeft) {
+  const Ended ended = RunWithPipe(true, [] {
+    signal(SIGPIPE, SIG_DFL);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    const int out = PipeWithoutReader();
+    const auto pending = [] {
+      sigset_t now;
+      sigpending(&now);
+      return sigismember(&now, SIGPIPE) == 1;
+    };
+    const auto write_quietly = [out] {
+      const WithoutSigpipe quiet;
+      (void)!write(out, "x", 1);
+    };
+    write_quietly();
+    if (pending()) exit(1);
+    raise(SIGPIPE);
+    write_quietly();
+    if (!pending()) exit(2);
+    pthread_sigmask(SIG_SETMASK, nullptr, &set);
+    if (sigismember(&set, SIGPIPE) != 1) exit(3);
+  });
+  EXPECT_TRUE(WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == 7) << ended.status;
 }
 
 TEST(Log, K17_AFailedCheckFlushesAndAborts) {

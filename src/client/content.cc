@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/sigpipe.h"
 #include "base/strings.h"
 
 namespace sluice::client {
@@ -60,6 +61,7 @@ absl::StatusOr<Bytes> FileContent::Read(uint64_t offset, uint64_t count) {
 }
 
 absl::Status WriteAll(int fd, const Bytes& data, const std::string& what) {
+  const WithoutSigpipe quiet;  // `fd` may be a pipe
   absl::Status status;
   data.ForEachChunk([&](std::string_view chunk) {
     while (status.ok() && !chunk.empty()) {

@@ -14,6 +14,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/sigpipe.h"
 #include "base/strings.h"
 #include "client/ratis_reply.h"
 
@@ -158,6 +159,7 @@ absl::Status StreamConnection::SendFile(const wire::PacketHeader& header, int fd
                                         OnReply on_reply) {
   RETURN_IF_ERROR(Admit(header, std::move(on_reply)));
   RETURN_IF_ERROR(SendAll(wire::EncodeRequestFront(header), header.data_length > 0));
+  const WithoutSigpipe quiet;  // sendfile has no MSG_NOSIGNAL
   off_t offset = static_cast<off_t>(file_offset);
   for (uint64_t left = header.data_length; left > 0;) {
     const ssize_t sent = sendfile(socket_, fd, &offset, left);
