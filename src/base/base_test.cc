@@ -160,6 +160,17 @@ int PipeWithoutReader() {
   return ends[1];
 }
 
+// A host of the library that reads its standard output no more, and has not heard of SIGPIPE.
+TEST(Log, K17_AReaderThatIsGoneEndsNobody) {
+  const Ended ended = RunWithPipe(true, [] {
+    signal(SIGPIPE, SIG_DFL);
+    dup2(PipeWithoutReader(), STDOUT_FILENO);
+    for (int i = 0; i < 3; ++i) LogInfo("line {}", i);
+    if (!FlushLog(std::chrono::seconds(10))) exit(1);
+  });
+  EXPECT_TRUE(WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == 7) << ended.status;
+}
+
 TEST(Sigpipe, K22_AWriteThatNobodyReadsIsAnErrorAndNothingElse) {
   const Ended ended = RunWithPipe(true, [] {
     signal(SIGPIPE, SIG_DFL);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "base/sigpipe.h"
 
 namespace sluice::base {
 namespace {
@@ -20,6 +21,7 @@ void Say(std::string text) {
   text += '\n';
   pollfd standard_error{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
   if (poll(&standard_error, 1, static_cast<int>(kPatience.count())) != 1) return;
+  const WithoutSigpipe quiet;  // it ends by abort, with a core, whoever reads
   [[maybe_unused]] const ssize_t wrote = write(STDERR_FILENO, text.data(), text.size());
 }
 

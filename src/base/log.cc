@@ -15,6 +15,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/escaping.h"
 #include "base/metrics.h"
+#include "base/sigpipe.h"
 #include "base/strings.h"
 
 namespace sluice {
@@ -72,6 +73,7 @@ class LineQueue {
 
   void Run() {
     pthread_setname_np(pthread_self(), "log-lines");
+    const WithoutSigpipe quiet;  // a host whose standard output nobody reads any more goes on
     while (true) {
       std::unique_lock lock(mutex_);
       there_is_work_.wait(lock, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return !lines_.empty(); });
