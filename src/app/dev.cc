@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -14,12 +15,15 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <chrono>
-#include <filesystem>
 #include <memory>
+#include <set>
 
+#include "absl/strings/str_split.h"
 #include "app/commands.h"
 #include "app/options.h"
 #include "app/output.h"
+#include "env/files.h"
+#include "node/identity.h"
 
 namespace sluice::app {
 namespace {
@@ -30,6 +34,7 @@ constexpr int kPortStep = 10;
 constexpr auto kRestartPause = std::chrono::seconds(1);
 constexpr auto kEndPatience = std::chrono::seconds(10);
 constexpr size_t kLineBytesMax = 64 << 10;
+constexpr size_t kRecordBytesMax = 64 << 10;
 
 struct DevFlags {
   uint32_t nodes = 3;
@@ -54,6 +59,9 @@ class Cluster {
 
  private:
   absl::Status Prepare();
+  absl::Status FindFounders();
+  absl::Status SaveFounders();
+  absl::Status DropFounded();
   absl::Status Start(Child& child);
   void ReadOutput(size_t i);
   void PrintLine(size_t i, std::string_view line);
@@ -61,10 +69,13 @@ class Cluster {
   void End();
   void Reap();
   bool Running() const;
+  std::string Folder(const std::string& id) const { return flags_.dir + "/" + id; }
+  std::string Record() const { return flags_.dir + "/founders"; }
 
   const DevFlags flags_;
   const bool colour_;
   std::vector<Child> children_;
+  std::set<std::string> founders_;  // are still to be started with --bootstrap for the first time
   int signals_ = -1;
   int ends_ = 0;         // how often it was told to end
   absl::Status output_;  // of the lines that it prints
@@ -82,19 +93,10 @@ absl::Status Cluster::Prepare() {
   };
   for (uint32_t i = 0; i < flags_.nodes; ++i)
     peers += fmt::format("{}n{}@{}", i == 0 ? "" : ",", i, address(i));
-  std::error_code error;
-  std::filesystem::create_directories(flags_.dir, error);
-  if (error) return absl::InternalError(fmt::format("cannot create {}: {}", flags_.dir, error.message()));
-  bool first_start = true;  // of the group: a folder that vanished later must not vote (F-20)
-  for (uint32_t i = 0; i < flags_.nodes; ++i) {
-    first_start = first_start && !std::filesystem::exists(fmt::format("{}/n{}", flags_.dir, i));
-  }
   for (uint32_t i = 0; i < flags_.nodes; ++i) {
     Child child{.id = fmt::format("n{}", i), .arguments = {}, .line = {}};
-    child.arguments = {"sluice",   "serve",    "--id",   child.id,
-                       "--listen", address(i), "--data", fmt::format("{}/{}", flags_.dir, child.id),
-                       "--peers",  peers};
-    if (first_start) child.arguments.push_back("--bootstrap");
+    child.arguments = {"sluice",   "serve",  "--id",           child.id,  "--listen",
+                       address(i), "--data", Folder(child.id), "--peers", peers};
     if (!flags_.settings.config_file.empty()) {
       child.arguments.insert(child.arguments.end(), {"--config", flags_.settings.config_file});
     }
@@ -105,7 +107,50 @@ absl::Status Cluster::Prepare() {
     }
     children_.push_back(std::move(child));
   }
-  return absl::OkStatus();
+  RETURN_IF_ERROR(env::RealFiles().MakeDirs(flags_.dir));
+  return FindFounders();
+}
+
+// Who is still to be bootstrapped stands in a file, from before the first server starts until each has its identity:
+// a first start that was cut short goes on, and a folder that vanished later must not vote (F-20). A folder that has
+// servers and no such file was made when there was none; its group has begun if a server knows its cluster.
+absl::Status Cluster::FindFounders() {
+  env::Files& files = env::RealFiles();
+  bool anyone = false, begun = false;
+  for (const Child& child : children_) {
+    ASSIGN_OR_RETURN(const bool exists, files.Exists(Folder(child.id) + "/identity"));
+    if (!exists) continue;
+    anyone = true;
+    const auto identity = node::OpenIdentity(files, Folder(child.id), {child.id}, false);
+    begun = begun || !identity.ok() || !identity->cluster.IsZero();  // what it is not, its server says
+  }
+  ASSIGN_OR_RETURN(const bool recorded, files.Exists(Record()));
+  if (anyone && recorded) {
+    ASSIGN_OR_RETURN(const std::string record, env::ReadWholeFile(files, Record(), kRecordBytesMax));
+    founders_ = absl::StrSplit(record, '\n', absl::SkipEmpty());
+    return absl::OkStatus();
+  }
+  if (anyone && begun) return absl::OkStatus();
+  for (const Child& child : children_) founders_.insert(child.id);
+  return SaveFounders();
+}
+
+absl::Status Cluster::SaveFounders() {
+  return env::WriteFileDurably(env::RealFiles(), Record(),
+                               Bytes::Take(fmt::format("{}\n", fmt::join(founders_, "\n"))));
+}
+
+absl::Status Cluster::DropFounded() {
+  env::Files& files = env::RealFiles();
+  const size_t before = founders_.size();
+  for (const Child& child : children_) {
+    if (!founders_.contains(child.id)) continue;
+    ASSIGN_OR_RETURN(const bool founded, files.Exists(Folder(child.id) + "/identity"));
+    if (!founded) continue;
+    RETURN_IF_ERROR(files.SyncDir(Folder(child.id)));  // it may have got its name this moment
+    founders_.erase(child.id);
+  }
+  return founders_.size() == before ? absl::OkStatus() : SaveFounders();
 }
 
 absl::Status Cluster::Start(Child& child) {
@@ -113,6 +158,8 @@ absl::Status Cluster::Start(Child& child) {
   if (pipe2(ends, O_CLOEXEC) != 0) return absl::InternalError(fmt::format("no pipe: {}", strerror(errno)));
   std::vector<char*> arguments;
   for (std::string& argument : child.arguments) arguments.push_back(argument.data());
+  std::string bootstrap = "--bootstrap";
+  if (founders_.contains(child.id)) arguments.push_back(bootstrap.data());
   arguments.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();
@@ -214,6 +261,7 @@ absl::Status Cluster::Run() {
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signals_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   while (ends_ == 0 || Running()) {
+    RETURN_IF_ERROR(DropFounded());
     std::vector<pollfd> waits{{.fd = signals_, .events = POLLIN, .revents = 0}};
     for (Child& child : children_) {
       if (child.pid == 0 && child.output < 0 && ends_ == 0 && Clock::now() >= child.start_at) {
