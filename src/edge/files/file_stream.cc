@@ -46,9 +46,12 @@ bool FileStream::Accept(Controller& controller) {
   options.max_buf_size = kWindowBytes;
   options.min_buf_size = kWindowBytes / 4;
   options.idle_timeout_ms = silence_ms_;
-  self_ = shared_from_this();  // on_closed will come, also when there is no room for the stream
+  self_ = shared_from_this();  // of a stream that is accepted on_closed will come
   StreamId id = kInvalidStreamId;
-  if (StreamAccept(&id, controller, &options) != 0) return false;
+  if (StreamAccept(&id, controller, &options) != 0) {
+    self_.reset();  // there is no place for it, or no connection: nobody is told of its end
+    return false;
+  }
   end_ = brpc::FindStream(id);
   if (end_ == nullptr) return false;
   end_->credits_later = true;  // nothing is delivered before the call is answered

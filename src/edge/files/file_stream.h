@@ -32,7 +32,8 @@ class FileStream : public StreamInputHandler, public std::enable_shared_from_thi
  public:
   FileStream(env::Executor* lane, uint32_t silence_ms, CallPlace place);
 
-  // Takes the stream of the call; false if there is none, or several.
+  // Takes the stream of the call; false if there is none, or several, or the connection has no place for it:
+  // then nothing is kept.
   bool Accept(Controller& controller);
 
   // --- StreamInputHandler ---

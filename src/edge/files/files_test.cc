@@ -110,6 +110,7 @@ class Files : public testing::Test {
     server_ = *Server::Create(&host_, {.listen = "127.0.0.1:0", .lane_loops = 2});
     FilesOptions options{.listen = "127.0.0.1:0", .http_listen = "127.0.0.1:7403"};
     options.limits.files_max = kFilesMax;
+    options.limits.streams_per_connection_max = streams_max_;
     auto part = std::make_unique<FilesPart>(&host_, datastream::LanesOf(*server_), options);
     part_ = part.get();
     server_->Add(std::move(part));
@@ -207,6 +208,7 @@ class Files : public testing::Test {
   std::unique_ptr<Server> server_;
   FilesPart* part_ = nullptr;
   std::unique_ptr<Channel> channel_;
+  uint32_t streams_max_ = StreamLimits().streams_per_connection_max;  // of a connection, for the next Start
 };
 
 TEST(FileCodes, AreTheCanonicalOnesInBothDirections) {
@@ -420,6 +422,28 @@ TEST_F(Files, F64_CallsBeyondTheLimitAreRefusedUntilOneEnds) {
     code = Open<FilePutRequest, FilePutResponse>("Put", FilePutRequest(), &client);
   }
   EXPECT_EQ(code, 0);
+}
+
+TEST_F(Files, K16_ACallWhoseStreamFindsNoPlaceKeepsNone) {
+  channel_.reset();
+  server_->Stop(std::chrono::milliseconds(100));
+  streams_max_ = 1;
+  Start();
+  {
+    std::lock_guard lock(host_.mutex);
+    host_.names["a"] = "content";
+  }
+  Client* const held = OpenGet("a");
+  EXPECT_EQ(held->AwaitResult().code(), FILE_OK);
+  for (uint32_t i = 0; i < kFilesMax + 1; ++i) {
+    FileGetRequest request;
+    request.set_name("a");
+    Client* refused = nullptr;
+    EXPECT_EQ((Open<FileGetRequest, FileGetResponse>("Get", request, &refused)), kNoStreamCame) << i;
+  }
+  const std::unique_ptr<Channel> full = std::exchange(
+      channel_, *Channel::Create(fmt::format("127.0.0.1:{}", part_->port()), {.timeout_ms = 10'000}));
+  EXPECT_EQ(GetCode("a"), FILE_OK);
 }
 
 TEST_F(Files, ACallWithoutExactlyOneStreamIsRefused) {

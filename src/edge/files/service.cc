@@ -62,7 +62,9 @@ void FilesPart::AddCall(const std::string& method, MakeCall make) {
       [this, make](Controller& controller, const Request& request, Response*, const Done& done) {
         if (CallPlace place = calls_->Enter()) {
           if (!make(controller, request, std::move(place)))
-            controller.SetFailed(kNoStreamCame, "open one stream with this call");
+            controller.SetFailed(kNoStreamCame,
+                                 fmt::format("open one stream with this call; a connection has {} at most",
+                                             options_.limits.streams_per_connection_max));
         } else {
           controller.SetFailed(kTooManyCalls, fmt::format("{} Puts and Gets are under way, the limit",
                                                           options_.limits.files_max));
