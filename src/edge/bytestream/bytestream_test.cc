@@ -5,6 +5,7 @@
 
 #include <future>
 
+#include "base/metrics.h"
 #include "edge/bytestream/fetch.h"
 #include "edge/bytestream/service.h"
 #include "edge/datastream/server.h"
@@ -19,8 +20,9 @@ namespace pb = ::sluice::bytestream;
 // Names, and uploads that can be taken up again at their length.
 class NamesHost : public StreamHost {
  public:
-  NamesHost() : StreamHost("n0") {}
+  NamesHost() : StreamHost("n0"), tuned(FakeHost::options()) {}
 
+  const node::HostOptions& options() const override { return tuned; }
   void PutInline(const GroupId&, node::BlobHeader header, Bytes data, env::Executor* on,
                  Done<node::BlobInfo> done) override {
     ++inlined;
@@ -90,6 +92,7 @@ class NamesHost : public StreamHost {
     });
   }
 
+  node::HostOptions tuned;
   std::map<std::string, std::string> names;  // guarded by mutex
   uint64_t missing = 0;
   int inlined = 0;
@@ -147,6 +150,25 @@ class ByteStream : public testing::Test {
     call->WritesDone();
     const grpc::Status status = call->Finish();
     return status.ok() ? response.committed_size() : -static_cast<int64_t>(status.error_code());
+  }
+  // Whether the relays keep their answers back; those that they kept are given.
+  void Hold(bool hold) {
+    std::vector<absl::AnyInvocable<void()>> held;
+    {
+      std::lock_guard lock(host_.mutex);
+      host_.hold_answers = hold;
+      if (!hold) held.swap(host_.StreamHost::held);
+    }
+    for (auto& answer : held) answer();
+  }
+  // The same, again until the server has let go of a call that ended, or has not in 20 seconds.
+  int64_t AnswerOnceThereIsAPlace(const std::vector<pb::WriteRequest>& messages) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    int64_t answer = 0;
+    do {
+      answer = Write(messages);
+    } while (answer == -grpc::StatusCode::RESOURCE_EXHAUSTED && std::chrono::steady_clock::now() < give_up);
+    return answer;
   }
   grpc::Status Read(const std::string& name, int64_t offset, int64_t limit, std::string* out) {
     grpc::ClientContext context;
@@ -325,6 +347,105 @@ TEST_F(ByteStream, F64_CallsBeyondTheLimitAreRefusedUntilOneEnds) {
   int64_t answer = 0;
   for (int i = 0; i < 1000 && answer <= 0; ++i) answer = Write({Message("more", 0, "x", true)});
   EXPECT_EQ(answer, 1);
+}
+
+TEST_F(ByteStream, K16_F79_WritesThatSayNothingMoreEndAndGoOnLater) {
+  host_.tuned.upload_idle_ttl_ms = 200;
+  const std::string begin(100'000, 'x');
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteRequest>>> calls;
+  std::vector<pb::WriteResponse> responses(kCallsMax);
+  for (size_t i = 0; i < kCallsMax; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    contexts.back()->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    calls.push_back(stub_->Write(contexts.back().get(), &responses[i]));
+    ASSERT_TRUE(calls.back()->Write(Message(fmt::format("{}", i), 0, begin, false)));
+  }
+  for (const auto& call : calls) {
+    const grpc::Status status = call->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    EXPECT_THAT(status.error_message(), testing::HasSubstr("nothing came for 200 ms; 100000 bytes"));
+  }
+  EXPECT_EQ(AnswerOnceThereIsAPlace({Message("more", 0, "x", true)}), 1);
+  EXPECT_EQ(Write({Message("3", 100'000, "!", true)}), 100'001) << "what had come is there";
+}
+
+TEST_F(ByteStream, K16_F79_AWriteThatNeverSaysAnythingEnds) {
+  host_.tuned.upload_idle_ttl_ms = 50;
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  pb::WriteResponse response;
+  const grpc::Status status = stub_->Write(&context, &response)->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("nothing came for 50 ms"));
+}
+
+TEST_F(ByteStream, K16_AWriteIsNotSilentWhileItsServerOwesAnAnswer) {
+  host_.tuned.upload_idle_ttl_ms = 50;
+  Hold(true);
+  grpc::ClientContext waits, ends;
+  for (auto* context : {&waits, &ends})
+    context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  pb::WriteResponse response, unused;
+  const auto call = stub_->Write(&waits, &response);
+  EXPECT_TRUE(call->Write(Message("slow", 0, std::string(100'000, 'x'), false)));
+  EXPECT_TRUE(host_.Await([&] { return !host_.StreamHost::held.empty(); }));
+  // Its time passes, as that of another call shows, which begins later.
+  EXPECT_EQ(stub_->Write(&ends, &unused)->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(call->Write(Message("", 100'000, "y", true)));
+  EXPECT_TRUE(call->WritesDone());
+  Hold(false);
+  const grpc::Status status = call->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.committed_size(), 100'001);
+}
+
+TEST_F(ByteStream, K16_ASilentWriteKeepsWhatWaitedForMore) {
+  host_.tuned.upload_idle_ttl_ms = 200;
+  Hold(true);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  pb::WriteResponse response;
+  const auto call = stub_->Write(&context, &response);
+  EXPECT_TRUE(call->Write(Message("t", 0, std::string(100'000, 'x'), false)));
+  EXPECT_TRUE(host_.Await([&] { return !host_.StreamHost::held.empty(); }));
+  EXPECT_TRUE(call->Write(Message("", 100'000, "tail", false)));
+  Hold(false);
+  EXPECT_THAT(call->Finish().error_message(), testing::HasSubstr("100004 bytes"));
+  EXPECT_EQ(Write({Message("t", 100'004, "", true)}), 100'004);
+  EXPECT_EQ(host_.names["t"], std::string(100'000, 'x') + "tail");
+}
+
+TEST_F(ByteStream, K16_F79_ReadsThatTakeNothingEnd) {
+  host_.tuned.upload_idle_ttl_ms = 200;
+  {
+    std::lock_guard lock(host_.mutex);
+    host_.names["large"] = std::string(8 << 20, 'x');
+  }
+  pb::ReadRequest request;
+  request.set_resource_name("large");
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<pb::ReadResponse>>> calls;
+  for (size_t i = 0; i < kCallsMax; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    contexts.back()->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+    calls.push_back(stub_->Read(contexts.back().get(), request));
+    calls.back()->WaitForInitialMetadata();  // it is there
+  }
+  EXPECT_EQ(AnswerOnceThereIsAPlace({Message("more", 0, "x", true)}), 1);
+  // None is read before all have ended.
+  const Gauge& under_way = NewGauge("sluice_bytestream_calls", "ByteStream calls under way");
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  pb::QueryWriteStatusResponse known;
+  while (under_way.Value() > 0 && std::chrono::steady_clock::now() < give_up) Query("more", &known);
+  pb::ReadResponse response;
+  for (const auto& call : calls) {
+    while (call->Read(&response)) {
+    }
+    const grpc::Status status = call->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    EXPECT_THAT(status.error_message(), testing::HasSubstr("nothing was taken for 200 ms"));
+  }
 }
 
 TEST_F(ByteStream, D06_PeersFetchByUpload) {

@@ -1,6 +1,7 @@
 #include "edge/bytestream/service.h"
 
 #include <atomic>
+#include <chrono>
 #include <utility>
 
 #include "base/metrics.h"
@@ -78,8 +79,9 @@ class ByteStreamPart::Service final : public Base {
     const bool parsed = request.ok();
     absl::StatusOr<CallPlace> place = calls_->Enter();
     absl::Status status = !place.ok() ? place.status() : request.status();
-    auto call = std::make_shared<ReadCall>(NextLane(), parsed ? request->read_offset() : 0,
-                                           parsed ? request->read_limit() : 0);
+    auto call = std::make_shared<ReadCall>(
+        context, NextLane(), std::chrono::milliseconds(host_->options().upload_idle_ttl_ms),
+        parsed ? request->read_offset() : 0, parsed ? request->read_limit() : 0);
     call->Hold(std::move(place).value_or(nullptr));
     if (status.ok()) status = OpenSource(*context, *request, call);
     if (!status.ok()) call->OnSource(status);
@@ -134,9 +136,9 @@ class ByteStreamPart::Service final : public Base {
     ASSIGN_OR_RETURN(const auto content, ContentOf(context));
     RETURN_IF_ERROR(CheckResource(request.resource_name()));
     host_->OpenRead(group, request.resource_name(), content, call->lane(),
-                    [call, &context](absl::StatusOr<node::Reading> reading) {
+                    [call](absl::StatusOr<node::Reading> reading) {
                       if (!reading.ok()) return call->OnSource(reading.status());
-                      call->Tell(context, wire::kContentKey, reading->info.content.ToHex());
+                      call->Tell(wire::kContentKey, reading->info.content.ToHex());
                       call->OnSource(std::move(reading->source));
                     });
     return absl::OkStatus();

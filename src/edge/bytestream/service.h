@@ -10,7 +10,8 @@
 // Ownership: host and lanes must outlive the gRPC server's shutdown. Failure: INVALID_ARGUMENT for offsets
 // and names of writes, OUT_OF_RANGE for those of reads (D-19); a read never ends well after too few bytes. A
 // write that is cut leaves its upload to be resumed; a call beyond ByteStreamOptions::calls_max is answered
-// RESOURCE_EXHAUSTED. Bounds: those calls; a write buffers the host's window.
+// RESOURCE_EXHAUSTED; one whose client says nothing, or takes nothing, for the host's upload_idle_ttl_ms ends
+// with DEADLINE_EXCEEDED. Bounds: those calls; a write buffers the host's window.
 #pragma once
 
 #include <memory>

@@ -26,20 +26,29 @@ WriteCall::WriteCall(node::Host* host, env::Loop* lane, const grpc::CallbackServ
       context_(context),
       response_(response),
       window_bytes_(host->options().upload_window_bytes),
-      inline_bytes_(host->options().inline_upload_bytes_max) {}
+      inline_bytes_(host->options().inline_upload_bytes_max),
+      silence_(lane, std::chrono::milliseconds(host->options().upload_idle_ttl_ms),
+               [this] { return OnSilence(); }) {}
 
 void WriteCall::Begin(absl::StatusOr<CallPlace> place) {
   self_ = shared_from_this();
   if (!place.ok()) return End(ToGrpc(place.status()));
   place_ = *std::move(place);
+  silence_.Start(weak_from_this());
   ReadNext();
 }
 
 // --- On gRPC's thread ---
 
 void WriteCall::OnReadDone(bool ok) {
+  silence_.Sign();
   if (!ok) {
-    if (named_) return HandOver({.data = std::move(gathered_), .finish = false, .end = true});
+    if (named_) {
+      std::unique_lock lock(mutex_);
+      Bytes rest = TakeGathered();
+      lock.unlock();
+      return HandOver({.data = std::move(rest), .finish = false, .end = true});
+    }
     return lane_->Post([self = shared_from_this()] {
       self->Answer(absl::InvalidArgumentError("the first message must name the resource"));
     });
@@ -55,12 +64,24 @@ void WriteCall::OnReadDone(bool ok) {
   next_offset_ += size;
   received_ += size;
   finished_ = request->finish_write;
-  gathered_.Append(request->data);
-  if (finished_ || size >= kPassOnBytes || gathered_.size() >= kPieceBytes || received_ <= inline_bytes_ ||
-      unanswered_ == 0) {
-    HandOver({.data = std::exchange(gathered_, Bytes()), .finish = finished_, .end = false});
+  if (std::optional<Bytes> due = Gather(request->data)) {
+    HandOver({.data = *std::move(due), .finish = finished_, .end = false});
   }
   ReadOn();
+}
+
+// What is to be handed over now: small messages wait for more while others are unanswered.
+std::optional<Bytes> WriteCall::Gather(const Bytes& data) {
+  std::lock_guard lock(mutex_);
+  gathered_.Append(data);
+  const bool due = finished_ || data.size() >= kPassOnBytes || gathered_.size() >= kPieceBytes ||
+                   received_ <= inline_bytes_ || unanswered_ == 0;
+  return due ? std::optional(TakeGathered()) : std::nullopt;
+}
+
+Bytes WriteCall::TakeGathered() {
+  unanswered_ += gathered_.size();
+  return std::exchange(gathered_, Bytes());
 }
 
 absl::Status WriteCall::CheckFirst(const wire::WriteRequest& request) {
@@ -92,7 +113,6 @@ absl::Status WriteCall::Check(const wire::WriteRequest& request) {
 }
 
 void WriteCall::HandOver(Batch batch) {
-  unanswered_ += batch.data.size();
   lane_->Post(
       [self = shared_from_this(), batch = std::move(batch)]() mutable { self->OnBatch(std::move(batch)); });
 }
@@ -104,19 +124,19 @@ void WriteCall::ReadOn() {
 }
 
 void WriteCall::ReadNext() {
-  std::lock_guard lock(end_mutex_);
+  std::lock_guard lock(mutex_);
   if (!ended_) StartRead(&message_);
 }
 
 void WriteCall::End(const grpc::Status& status) {
-  std::lock_guard lock(end_mutex_);
+  std::lock_guard lock(mutex_);
   if (!std::exchange(ended_, true)) Finish(status);
 }
 
 // --- On the lane ---
 
 void WriteCall::OnBatch(Batch batch) {
-  if (Gone()) return;
+  if (Gone() || silent_) return;
   if (appended_ == 0 && arrived_ == 0) appended_ = first_offset_;
   finish_ = finish_ || batch.finish;
   end_ = end_ || batch.end;
@@ -153,6 +173,7 @@ void WriteCall::OpenUpload() {
 
 void WriteCall::OnOpened(absl::StatusOr<std::shared_ptr<node::Relay>> relay) {
   opening_ = false;
+  silence_.Sign();
   if (Gone()) return;
   if (!relay.ok()) return Answer(relay.status());
   relay_ = *std::move(relay);
@@ -188,6 +209,7 @@ void WriteCall::Pump() {
 void WriteCall::OnAppended(uint64_t size, const absl::Status& status) {
   in_flight_ -= size;
   unanswered_ -= size;
+  silence_.Sign();
   if (Gone()) return;
   if (!status.ok()) return Answer(status);
   if (unanswered_ <= window_bytes_ && paused_.exchange(false)) ReadNext();
@@ -218,9 +240,33 @@ void WriteCall::PutWhole() {
                    });
 }
 
+// As at a broken connection: what came is flushed, and can be gone on with.
+bool WriteCall::OnSilence() {
+  if (Gone()) return true;
+  if (opening_ || last_step_) return false;  // it is not the client who is late
+  std::unique_lock lock(mutex_);
+  if (unanswered_ > 0) return false;
+  Bytes rest = TakeGathered();  // nothing that was handed over is still on its way here
+  lock.unlock();
+  silent_ = end_ = true;
+  if (relay_ == nullptr) return Answer(0), true;
+  Feed(std::move(rest));
+  Pump();
+  return true;
+}
+
+absl::Status WriteCall::Silent(const absl::StatusOr<uint64_t>& committed) const {
+  return absl::DeadlineExceededError(
+      fmt::format("nothing came for {} ms; {}", host_->options().upload_idle_ttl_ms,
+                  committed.ok() ? fmt::format("{} bytes are here, go on behind them", *committed)
+                                 : fmt::format("what came before is lost: {}", Message(committed.status()))));
+}
+
 void WriteCall::Answer(absl::StatusOr<uint64_t> committed) {
   if (std::exchange(answered_, true)) return;
   lane_->Cancel(patience_);
+  silence_.Stop();
+  if (silent_) committed = Silent(committed);
   relay_.reset();
   pieces_.clear();
   if (!committed.ok()) return End(ToGrpc(committed.status()));

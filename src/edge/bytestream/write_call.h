@@ -4,8 +4,8 @@
 //   auto call = std::make_shared<WriteCall>(host, &lane, context, &response);  call->Begin();
 //
 // Threading: gRPC's thread parses and gathers; everything else is state on the lane, reached once a slab
-// (D-08). Lives until OnDone. Failure: see service.h. A call that is cut leaves its upload where it is, with
-// everything that arrived. Bounds: reading stops while more than the host's window is unanswered.
+// (D-08). Lives until OnDone. Failure: see service.h. A call that is cut, or whose client falls silent, leaves
+// its upload where it is, with everything that arrived. Bounds: reading stops while more than the host's window is unanswered.
 #pragma once
 
 #include <grpcpp/support/server_callback.h>
@@ -14,10 +14,12 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "edge/bytestream/buffers.h"
+#include "edge/silence.h"
 #include "env/loop.h"
 #include "node/host.h"
 #include "wire/bytestream.h"
@@ -48,6 +50,8 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   absl::Status CheckFirst(const wire::WriteRequest& request);
   void HandOver(Batch batch);
   void ReadOn();
+  std::optional<Bytes> Gather(const Bytes& data);
+  Bytes TakeGathered() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // --- Any thread: gRPC takes no read after the end
   void ReadNext();
   void End(const grpc::Status& status);
@@ -63,6 +67,8 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void FlushUpload();
   void PutWhole();
   void Answer(absl::StatusOr<uint64_t> committed);
+  bool OnSilence();
+  absl::Status Silent(const absl::StatusOr<uint64_t>& committed) const;
   bool Gone() const { return answered_; }
   template <typename T>
   auto OnLane(void (WriteCall::*then)(T));
@@ -73,6 +79,7 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   grpc::ByteBuffer* const response_;
   const uint64_t window_bytes_;
   const uint64_t inline_bytes_;
+  Silence silence_;
   CallPlace place_;
   std::shared_ptr<WriteCall> self_;  // until OnDone: a reactor has no owner
 
@@ -83,14 +90,14 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   bool finished_ = false;
   uint64_t next_offset_ = 0;
   uint64_t received_ = 0;
-  Bytes gathered_;
 
-  // Both: bytes handed over and not answered, and whether reading waits for that to fall.
+  // Both: bytes handed over and not answered (grows under mutex_), and whether reading waits for that to fall.
   std::atomic<uint64_t> unanswered_{0};
   std::atomic<bool> paused_{false};
 
-  std::mutex end_mutex_;
-  bool ended_ ABSL_GUARDED_BY(end_mutex_) = false;
+  std::mutex mutex_;
+  Bytes gathered_ ABSL_GUARDED_BY(mutex_);
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Set before the first batch is handed over, then read by the lane.
   GroupId group_;
@@ -108,6 +115,7 @@ class WriteCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   bool finish_ = false;
   bool end_ = false;
   bool last_step_ = false;  // finish, flush or inline put is under way
+  bool silent_ = false;     // the client is given up
   bool answered_ = false;
 };
 
