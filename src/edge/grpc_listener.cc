@@ -107,7 +107,7 @@ void GrpcListener::Accept(size_t acceptor) {
 void GrpcListener::HandOver(Tcp::socket socket, int listener) {
   if (env::IsOfReserve(socket.native_handle())) return refused_.Increment();  // closed with the socket
   std::error_code error;
-  socket.set_option(Tcp::no_delay(true), error);
+  datastream::Configure(socket);
   socket.native_non_blocking(true, error);
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listener;

@@ -9,7 +9,7 @@
 // Threading: Bind, Attach, Start and Stop on one thread that is not the loop's. Ownership: the loop must
 // outlive Stop(), which the destructor calls; after it no connection is handed over. Failure: Bind names the
 // address that cannot be had; an accept that fails is tried again; a connection that would take a descriptor
-// of the reserve is closed and counted.
+// of the reserve is closed and counted. A connection whose other machine is gone ends, as on the DataStream port.
 #pragma once
 
 #include <memory>

@@ -6,15 +6,21 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <future>
 #include <thread>
 
 #include <asio/buffer.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/read.hpp>
 
+#include "edge/datastream/socket.h"
 #include "edge/fake_host_for_test.h"
 #include "edge/peer/peer_service.h"
 #include "node/snapshot_file.h"
@@ -411,6 +417,36 @@ TEST_F(ServerTest, F61_GarbageEndsTheCallAndTheServerLives) {
   }
   pb::RaftClientReplyProto reply;
   EXPECT_TRUE(Once(Write(1, "x"), &reply).ok());
+}
+
+TEST_F(ServerTest, K16_AClientOfGrpcWhoseMachineIsGoneIsNoticed) {
+  asio::io_context context;
+  asio::ip::tcp::socket client(context);
+  client.connect({asio::ip::make_address("127.0.0.1"), static_cast<uint16_t>(server_->port())});
+  char settings[9];  // gRPC has the connection when it speaks
+  asio::read(client, asio::buffer(settings));
+  // The other end is in this process.
+  const auto other_end = [&] {
+    const int most = 1024;
+    for (int fd = 0; fd < most; ++fd) {
+      sockaddr_in peer{};
+      socklen_t size = sizeof(peer);
+      if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0 && peer.sin_family == AF_INET &&
+          ntohs(peer.sin_port) == client.local_endpoint().port())
+        return fd;
+    }
+    return -1;
+  }();
+  ASSERT_GE(other_end, 0);
+  const auto option = [&](int level, int name) {
+    int value = 0;
+    socklen_t size = sizeof(value);
+    EXPECT_EQ(getsockopt(other_end, level, name, &value, &size), 0);
+    return value;
+  };
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), datastream::kDeadAfterMs);
+  EXPECT_LE(option(IPPROTO_TCP, TCP_KEEPIDLE), datastream::kDeadAfterMs / 1000);
 }
 
 TEST_F(ServerTest, PortInUseIsNamed) {

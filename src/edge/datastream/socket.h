@@ -35,8 +35,8 @@ struct HostPort {
 };
 absl::StatusOr<HostPort> ParseHostPort(const std::string& address);
 
-// What every DataStream socket is set to: no delay, and probes that end it when the other machine is gone for
-// kDeadAfterMs: a client that vanished must not keep its place (F-27, F-63).
+// What every DataStream socket and every accepted gRPC socket is set to: no delay, and probes that end it when the
+// other machine is gone for kDeadAfterMs: a client that vanished must not keep its place (F-27, F-63).
 inline constexpr int kDeadAfterMs = 60'000;
 void Configure(asio::ip::tcp::socket& socket);
 
