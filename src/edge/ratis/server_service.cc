@@ -59,12 +59,14 @@ class AppendCall final : public BidiCall<pb::AppendEntriesRequestProto, pb::Appe
   const std::shared_ptr<OpenCalls<AppendCall>> calls_;
 };
 
-ServerService::ServerService(node::Host* host, ReplyTable* replies, env::Executor* disk, env::Files* files)
+ServerService::ServerService(node::Host* host, ReplyTable* replies, env::Executor* disk, env::Files* files,
+                             env::Duration snapshot_silence)
     : host_(host),
       replies_(replies),
       handlers_(host, replies),
       disk_(disk),
       files_(files),
+      snapshot_silence_(snapshot_silence),
       appends_(std::make_shared<OpenCalls<AppendCall>>(kServerCallsMax)),
       snapshots_(std::make_shared<OpenCalls<SnapshotReceiver>>(kSnapshotsMax)) {}
 
@@ -100,7 +102,8 @@ ServerService::AppendReactor* ServerService::appendEntries(grpc::CallbackServerC
 }
 
 ServerService::SnapshotReactor* ServerService::installSnapshot(grpc::CallbackServerContext* context) {
-  auto call = std::make_shared<SnapshotReceiver>(context, host_, disk_, files_, snapshots_);
+  auto call =
+      std::make_shared<SnapshotReceiver>(context, host_, disk_, files_, snapshot_silence_, snapshots_);
   if (!snapshots_->Add(call)) {
     return Refuse<pb::InstallSnapshotRequestProto, pb::InstallSnapshotReplyProto>(
         {grpc::StatusCode::UNAVAILABLE, "the server is stopping or receives too many snapshots"});

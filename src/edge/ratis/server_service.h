@@ -31,8 +31,9 @@ class ServerService final : public ::sluice::ratis::grpc::RaftServerProtocolServ
   using SnapshotReactor =
       grpc::ServerBidiReactor<pb::InstallSnapshotRequestProto, pb::InstallSnapshotReplyProto>;
 
-  // `disk` may block: snapshots are written there.
-  ServerService(node::Host* host, ReplyTable* replies, env::Executor* disk, env::Files* files);
+  // `disk` may block: snapshots are written there. One whose sender says nothing for `snapshot_silence` ends.
+  ServerService(node::Host* host, ReplyTable* replies, env::Executor* disk, env::Files* files,
+                env::Duration snapshot_silence = kSnapshotSilence);
   ~ServerService() override;
 
   grpc::ServerUnaryReactor* requestVote(grpc::CallbackServerContext* context,
@@ -54,6 +55,7 @@ class ServerService final : public ::sluice::ratis::grpc::RaftServerProtocolServ
   ServerHandlers handlers_;
   env::Executor* const disk_;
   env::Files* const files_;
+  const env::Duration snapshot_silence_;
   const std::shared_ptr<OpenCalls<AppendCall>> appends_;          // shared with the calls
   const std::shared_ptr<OpenCalls<SnapshotReceiver>> snapshots_;  // shared with the calls
 };

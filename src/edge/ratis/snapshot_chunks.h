@@ -13,6 +13,7 @@
 // it is removed; the next one starts anew.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,9 @@ inline constexpr size_t kChunkBytes = 1u << 20;
 inline constexpr uint32_t kUnansweredChunks = 8;
 inline constexpr uint64_t kSnapshotBytesMax = uint64_t{1} << 40;
 inline constexpr size_t kChunkBytesMax = 16u << 20;  // Ratis' default for one chunk
+// Either end gives up after so long without a word of the other. The last answer comes when the snapshot is
+// installed: it may take as long again for each MiB.
+inline constexpr std::chrono::seconds kSnapshotSilence{60};
 
 struct SnapshotPlan {
   PeerId self;

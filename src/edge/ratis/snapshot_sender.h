@@ -9,16 +9,12 @@
 // file is not taken. The next one starts anew.
 #pragma once
 
-#include <chrono>
 #include <memory>
 
 #include "edge/peer_wire.h"
 #include "edge/ratis/snapshot_chunks.h"
 
 namespace sluice::edge::ratis {
-
-// The last answer comes when the snapshot is installed: it may take as long again for each MiB.
-inline constexpr std::chrono::seconds kSnapshotSilence{60};
 
 struct SnapshotWay {
   PeerWire* wire;
