@@ -451,6 +451,9 @@ absl::Status SimFiles::SyncDir(const std::string& path) {
   ASSIGN_OR_RETURN(const SimTree::Place place, disk_->tree->Locate(path));
   if (place.node == nullptr) return Absent("sync folder", path);
   if (!place.node->is_folder) return Refused("sync folder", path, "Not a directory");
+  if (disk_->TakeFault(disk_->open_faults, path + "/.")) {
+    return absl::ResourceExhaustedError(fmt::format("sync folder {}: Too many open files", path));
+  }
   if (disk_->Enter() != Gate::kOpen) return PowerLost("sync folder", path);
   ++disk_->counts.folder_syncs;
   if (disk_->TakeDeviceFault(disk_->sync_faults, path)) return DeviceError("sync folder", path);

@@ -75,7 +75,8 @@ class SimFiles final : public env::Files {
   void FailNextSync(const std::string& path_part, uint64_t count = 1);
   // The next `count` WriteAt, WriteDurably or Truncate calls fail with DATA_LOSS and change nothing.
   void FailNextWrite(const std::string& path_part, uint64_t count = 1);
-  // The next `count` calls of Open fail with RESOURCE_EXHAUSTED, as when no descriptor is left.
+  // The next `count` calls of Open fail with RESOURCE_EXHAUSTED, as when no descriptor is left; and of SyncDir, which
+  // opens the folder: "log/." stands for the folder alone.
   void FailNextOpen(const std::string& path_part, uint64_t count = 1);
   // Reads that touch the range fail with DATA_LOSS.
   void FailReads(const std::string& path_part, uint64_t offset, uint64_t count);

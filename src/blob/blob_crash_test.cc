@@ -732,7 +732,8 @@ TEST_F(FullDisk, K23_F12_AnIndexWhoseOwnFlushFailedGoesOnWhenThereIsRoom) {
   };
   auto flushed = std::async(std::launch::async, [this] { return index_->Flush(); });
   begun.get_future().wait();
-  EXPECT_EQ(flushed.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout) << "not durable yet";
+  EXPECT_EQ(flushed.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout)
+      << "not durable yet";
   go_on.set_value();
   EXPECT_TRUE(flushed.get().ok());
   before_durable_ = nullptr;

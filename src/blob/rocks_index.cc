@@ -153,7 +153,11 @@ class FlushWatch final : public rocksdb::EventListener {
     changed_.notify_all();
   }
   void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* error) override {
-    if (reason == rocksdb::BackgroundErrorReason::kCompaction) return;  // no flush fails of that
+    // One that lacks room fails no flush; what is worse stops them, without another word.
+    if (reason == rocksdb::BackgroundErrorReason::kCompaction &&
+        error->severity() < rocksdb::Status::Severity::kHardError) {
+      return;
+    }
     std::lock_guard lock(mutex_);
     error_ = *error;
     ++events_;

@@ -93,8 +93,6 @@ void Stage::CloseFiles() {
   sealed_file_.reset();
 }
 
-void Stage::Abort() { place_.Drop(this); }
-
 void Stage::Enqueue(Call call) {
   bool post;
   {

@@ -45,7 +45,7 @@ class StagePlace {
   // A stage opened (+1) or closed (-1) its files.
   virtual void CountAwake(int change) = 0;
   // Takes the stage out of the store and has its files removed; false if it is no longer the store's.
-  virtual bool Drop(const Stage* stage) = 0;
+  virtual bool Drop(const Stage* stage, bool sealed_too) = 0;
   // Posts unless the store is being destroyed.
   virtual bool PostUnlessStopping(env::Executor& executor, env::Task task) = 0;
 };
@@ -67,7 +67,8 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   void Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Done<Bytes> done) override;
   void Seal(SealExpectation expected, env::Executor* reply_on, Done<Sealed> done) override;
   void Rest() override;
-  void Abort() override;
+  void Abort() override { place_.Drop(this, false); }
+  void Drop() override { place_.Drop(this, true); }
   uint64_t length() const override { return length_; }
   uint64_t durable_length() const override { return durable_length_; }
   env::Instant last_progress() const override { return env::Instant(last_progress_); }
@@ -77,10 +78,15 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   Sealed sealed_state() const { return sealed_state_; }
   // Whether it holds files open.
   bool awake() const { return awake_; }
-  // The store took the stage out: calls are refused from now on.
-  void MarkDropped() {
-    state_ = StageState::kDropped;
+  // The store takes the stage out: calls are refused from now on. False, and nothing changes, if it is sealed and
+  // must not be.
+  bool MarkDropped(bool sealed_too) {
+    StageState now = state_;
+    do {
+      if (!sealed_too && (now == StageState::kSealed || now == StageState::kLinked)) return false;
+    } while (!state_.compare_exchange_weak(now, StageState::kDropped));
     if (awake_.exchange(false)) place_.CountAwake(-1);
+    return true;
   }
   // The store is about to make it content; false if it is not sealed (any more).
   bool MarkLinked() { return Move(StageState::kSealed, StageState::kLinked); }

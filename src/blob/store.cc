@@ -88,7 +88,7 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status Admit(uint64_t bytes) override;
   absl::Status SyncNames(const UploadId& id) override;
   void CountAwake(int change) override { awake_ += static_cast<uint32_t>(change); }
-  bool Drop(const Stage* stage) override;
+  bool Drop(const Stage* stage, bool sealed_too) override;
   bool PostUnlessStopping(env::Executor& executor, env::Task task) override;
 
   // Neighbouring reads go to different threads, so that one blob is read ahead while it is checked.
@@ -381,16 +381,16 @@ std::vector<std::shared_ptr<Upload>> FolderStore::Stages() {
   return stages;
 }
 
-bool FolderStore::Drop(const Stage* stage) {
+bool FolderStore::Drop(const Stage* stage, bool sealed_too) {
   const UploadId id = stage->spec().id;
   std::shared_ptr<Stage> dropped;
   {
     std::lock_guard lock(mutex_);
     const auto at = stages_.find(id);
-    if (at == stages_.end() || at->second.get() != stage) return false;
+    if (at == stages_.end() || at->second.get() != stage || !at->second->MarkDropped(sealed_too))
+      return false;
     dropped = std::move(at->second);
     stages_.erase(at);
-    dropped->MarkDropped();
     dropped_[id] = dropped;
   }
   PostUnlessStopping(ThreadsOf(id).disk, [this, id, dropped] {
@@ -497,6 +497,7 @@ absl::Status FolderStore::Link(const UploadId& id, const std::optional<Sealed>& 
   }
   // A damaged copy that is replaced; the rename alone would free it here.
   absl::Status status = IgnoreNotFound(trash_->Take(ContentPath(id), id));
+  unsynced_.insert(ContentDir(id));  // before the trash frees it, also when what follows fails
   if (status.ok()) status = files_.Rename(PathsOf(id).data, ContentPath(id));
   if (!status.ok()) {
     stage->UnmarkLinked();
@@ -505,7 +506,6 @@ absl::Status FolderStore::Link(const UploadId& id, const std::optional<Sealed>& 
     return status;
   }
   linked_[id] = stage->spec().group;
-  unsynced_.insert(ContentDir(id));
   NoteReader(id, stage);  // who holds it may have the file open
   return absl::OkStatus();
 }

@@ -320,6 +320,18 @@ TEST_F(StoreTest, K13_AStageThatIsAbortedWhileItIsSealedIsNotSaidToBeDurable) {
   }
 }
 
+TEST_F(StoreTest, D10_OnlyTheLogDropsASealedStage) {
+  auto upload = Create(Spec(1));
+  ASSERT_TRUE(Append(*upload, 0, "hello").ok());
+  ASSERT_TRUE(Seal(*upload).ok());
+  upload->Abort();
+  EXPECT_EQ(upload->state(), StageState::kSealed);
+  EXPECT_NE(store_->Find(Id(1)), nullptr);
+  upload->Drop();
+  EXPECT_EQ(upload->state(), StageState::kDropped);
+  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+}
+
 TEST_F(StoreTest, K13_AStageIsInOneStateAtATime) {
   auto upload = Create(Spec(1));
   ASSERT_TRUE(Append(*upload, 0, "hello").ok());
@@ -467,7 +479,7 @@ TEST_F(StoreTest, CallsAfterSealAndAbortAreRefused) {
   EXPECT_EQ(*Flush(*upload), 5u);
   EXPECT_EQ(Seal(*upload, {.length = 4}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(upload->sealed());  // final: the wrong expectation changed nothing
-  upload->Abort();
+  upload->Drop();
   EXPECT_EQ(store_->Find(Id(1)), nullptr);
   EXPECT_EQ(Seal(*upload).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(store_->Link(Id(1)).code(), absl::StatusCode::kNotFound);

@@ -84,8 +84,10 @@ class Upload {
   // Nobody feeds it for now: makes what has come durable and gives back memory and descriptors, which the
   // next call takes again. A stage that rests does not count as an upload under way.
   virtual void Rest() = 0;
-  // Drops the stage. A sealed stage is dropped too: only the log may ask for that (D-10).
+  // Gives the upload up: drops the stage, unless it is sealed already. That is the log's (D-10).
   virtual void Abort() = 0;
+  // Drops the stage, sealed or not. For the log alone: what it says of the upload makes the stage useless.
+  virtual void Drop() = 0;
   // Any thread: bytes accepted so far, bytes known durable, and when it last made progress.
   virtual uint64_t length() const = 0;
   virtual uint64_t durable_length() const = 0;

@@ -3,15 +3,12 @@
 #include "absl/cleanup/cleanup.h"
 
 namespace sluice::env {
-namespace {
 
 std::string FolderOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
 }
-
-}  // namespace
 
 absl::Status WriteFileDurably(Files& files, const std::string& path, const Bytes& data) {
   const std::string temporary = path + ".tmp";

@@ -89,6 +89,9 @@ class Files {
 
 Files& RealFiles();
 
+// Of "a/b": "a"; of "b": ".".
+std::string FolderOf(const std::string& path);
+
 // Recipe for small files: writes `data` to `path`.tmp, syncs it, renames it over `path`, syncs the folder.
 // After a crash `path` holds the old or the new content, whole.
 absl::Status WriteFileDurably(Files& files, const std::string& path, const Bytes& data);

@@ -153,6 +153,7 @@ class DurableLog final : public Log {
   absl::StatusOr<Bytes> ReadRecord(const SegmentUse& segment, const GroupId& group, TermIndex at,
                                    const Slot& slot);
   void RecycleNow(uint64_t generation, const SegmentUse& segment);
+  void RecycleStep();
   void CopyForward(uint64_t generation);
   bool EnqueueCopy(uint64_t generation, Op op);
 
@@ -203,7 +204,10 @@ class DurableLog final : public Log {
   absl::flat_hash_map<GroupId, std::unique_ptr<HardStateFile>> hard_state_files_;
   absl::flat_hash_map<GroupId, uint64_t> hard_state_sequences_;  // recovered
 
-  SegmentPool pool_;  // the I/O executor's own
+  // The I/O executor's own.
+  SegmentPool pool_;
+  std::deque<std::pair<uint64_t, SegmentUse>>
+      recycling_;  // generations that are not part of the log any more
 
   std::unique_ptr<env::Executor> io_owner_;
   std::unique_ptr<env::Executor> writer_owner_;

@@ -38,7 +38,10 @@ absl::Status HardStateFile::Store(const raft::HardState& state, uint64_t log_seq
   const Bytes copy = Bytes::Copy(block);
   if (file_ == nullptr) {
     ASSIGN_OR_RETURN(const bool exists, files_.Exists(path_));
-    if (!exists) {
+    if (exists) {
+      // An earlier call may have failed between the file's rename and this.
+      RETURN_IF_ERROR(files_.SyncDir(env::FolderOf(path_)));
+    } else {
       Bytes both = copy;
       both.Append(copy);
       RETURN_IF_ERROR(env::WriteFileDurably(files_, path_, both));

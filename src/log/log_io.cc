@@ -59,11 +59,25 @@ void DurableLog::WakeWriterLater() {
 }
 
 void DurableLog::RecycleNow(uint64_t generation, const SegmentUse& segment) {
-  const absl::Status status = pool_.Recycle(segment.path, generation, segment.file_bytes, segment.clean);
-  if (status.ok()) return;
-  std::lock_guard lock(mutex_);
-  LogError("log {} failed: {}", dir_, Message(status));
-  stats_.failed.Update(status);
+  recycling_.emplace_back(generation, segment);
+  if (recycling_.size() == 1) RecycleStep();
+}
+
+// In their order, also when one has to wait for what the system lacks.
+void DurableLog::RecycleStep() {
+  for (; !recycling_.empty(); recycling_.pop_front()) {
+    const auto& [generation, segment] = recycling_.front();
+    const absl::Status status = pool_.Recycle(segment.path, generation, segment.file_bytes, segment.clean);
+    if (status.ok()) continue;
+    std::lock_guard lock(mutex_);
+    if (absl::IsResourceExhausted(status)) {
+      LogWarn("log {}: {}; it is tried again", dir_, Message(status));
+      if (!stopping_) io_->PostAfter(kSpaceRetry, [this] { RecycleStep(); });
+      return;
+    }
+    LogError("log {} failed: {}", dir_, Message(status));
+    stats_.failed.Update(status);
+  }
 }
 
 void DurableLog::Read(const GroupId& group, Index from, Index end, uint64_t bytes_max,

@@ -150,6 +150,33 @@ TEST(LogRecovery, F03_OldRecordsOfARecycledSegmentAreIgnored) {
   EXPECT_EQ(state.entries.size(), 2u);
 }
 
+// What the system lacks for a moment when a segment is given back is not the end of the log.
+TEST(LogRecovery, F12_F14_ASegmentIsGivenBackOnceThatIsPossible) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    for (int64_t i = 0; i < 300; i += 3) {
+      if (i % 30 == 0) disk.FailNextOpen("log/.", 2);
+      absl::Status appended = log.Append(kGroup, i, 3);
+      if (absl::IsResourceExhausted(appended)) {  // a new segment met it
+        log.world().RunFor(std::chrono::seconds(5));
+        appended = log.Append(kGroup, i, 3);
+      }
+      ASSERT_TRUE(appended.ok()) << i << appended;
+      log->Compact(kGroup, {Term{1}, Index{i}});
+      ASSERT_TRUE(log->stats().failed.ok()) << log->stats().failed;
+    }
+    log.world().RunFor(std::chrono::seconds(30));
+    log.Settle();
+    EXPECT_LT(disk.List(kDir)->size(), 8u) << "none is left over";
+    log.PowerOff();
+  }
+  disk.Crash(1, sim::CrashPolicy::DropUnsynced());
+  const GroupState state = StateAfterReopen(disk);
+  EXPECT_EQ(state.compacted.index, Index{297});
+  EXPECT_EQ(state.entries.size(), 2u);
+}
+
 TEST(LogRecovery, F04_FlippedPayloadBitNamesExactlyThatEntry) {
   sim::SimFiles disk;
   WriteSeparately(disk, 6, 4);

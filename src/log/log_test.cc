@@ -378,6 +378,21 @@ TEST(Log, F12_K23_AFirstHardStateWaitsForRoom) {
   EXPECT_EQ(again->TakeRecovered(kGroup).hard_state, (raft::HardState{Term{3}, PeerId{"n1"}}));
 }
 
+// Its file got its name, and then there was no descriptor to make that durable.
+TEST(Log, D22_F14_AFirstHardStateIsDurableWithItsName) {
+  sim::SimFiles disk;
+  {
+    SimLog log(disk);
+    ASSERT_TRUE(log.Store(kOther, 1, "n0").ok());
+    disk.FailNextOpen("log/.");
+    ASSERT_TRUE(log.Store(kGroup, 2, "n1").ok());
+    log.PowerOff();
+  }
+  disk.Crash(1, sim::CrashPolicy::DropUnsynced());
+  SimLog again(disk);
+  EXPECT_EQ(again->TakeRecovered(kGroup).hard_state, (raft::HardState{Term{2}, PeerId{"n1"}}));
+}
+
 TEST(Log, F15_DamagedEntryIsNotSent) {
   sim::SimFiles disk;
   LogOptions options = SmallOptions();

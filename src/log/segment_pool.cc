@@ -73,13 +73,17 @@ absl::Status SegmentPool::UseAs(const std::string& from) {
 }
 
 absl::Status SegmentPool::Recycle(const std::string& path, uint64_t generation, uint64_t bytes, bool clean) {
-  if (clean && bytes == options_.segment_bytes && spares_.size() < options_.spare_segments) {
-    spares_.push_back(SpareName(generation));
-    RETURN_IF_ERROR(files_.Rename(path, Path(spares_.back())));
-  } else {
-    RETURN_IF_ERROR(files_.Remove(path));
-  }
-  return files_.SyncDir(dir_);
+  // What an earlier call has moved or removed already is not found.
+  const auto unless_done = [](const absl::Status& status) {
+    return absl::IsNotFound(status) ? absl::OkStatus() : status;
+  };
+  const std::string spare = SpareName(generation);
+  const bool keep = clean && bytes == options_.segment_bytes && spares_.size() < options_.spare_segments;
+  RETURN_IF_ERROR(unless_done(keep ? files_.Rename(path, Path(spare)) : files_.Remove(path)));
+  RETURN_IF_ERROR(files_.SyncDir(dir_));
+  ASSIGN_OR_RETURN(const bool kept, files_.Exists(Path(spare)));
+  if (kept) spares_.push_back(spare);
+  return absl::OkStatus();
 }
 
 }  // namespace sluice::log

@@ -33,7 +33,8 @@ class SegmentPool {
   // True: a segment is ready for TakePrepared.
   absl::StatusOr<bool> PrepareStep();
   PreparedSegment TakePrepared() { return std::move(*std::exchange(prepared_, std::nullopt)); }
-  // The segment is not part of the log any more. The oldest one first, each before the next.
+  // The segment is not part of the log any more. The oldest one first, each before the next. RESOURCE_EXHAUSTED may
+  // pass: then it is to be called again, with the same.
   absl::Status Recycle(const std::string& path, uint64_t generation, uint64_t bytes, bool clean);
 
  private:

@@ -247,7 +247,7 @@ void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch
     case ContentChange::Kind::kLink: {
       if (parts_.store->Link(change.upload, change.sealed).ok()) {
         // What somebody else sends under the same id can never be entered.
-        if (auto stage = parts_.store->Find(change.upload)) stage->Abort();
+        if (auto stage = parts_.store->Find(change.upload)) stage->Drop();
         return;
       }
       // Absent, unsealed, or other bytes than the log says: fetched in the background (D-14).
@@ -257,13 +257,13 @@ void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch
       return;
     }
     case ContentChange::Kind::kDropStage:
-      if (auto stage = parts_.store->Find(change.upload)) stage->Abort();
+      if (auto stage = parts_.store->Find(change.upload)) stage->Drop();
       return;
     case ContentChange::Kind::kRemove:
       if (const auto status = parts_.store->Remove(change.upload); !status.ok()) {
         LogWarn("bytes of {} stay on disk: {}", change.upload.ToHex(), Message(status));
       }
-      if (auto stage = parts_.store->Find(change.upload)) stage->Abort();
+      if (auto stage = parts_.store->Find(change.upload)) stage->Drop();
       batch.Delete(key);
       applied.no_longer_missing.push_back(change.upload);
       return;
@@ -437,7 +437,7 @@ absl::Status Applier::SettleStage(const UploadId& upload) {
   // Not only dropped: the content's own copy may be damaged, and nobody has read it yet.
   const bool own = content->id == upload && !content->inlined;
   if (own && parts_.store->Link(upload, content->sealed).ok()) dirty_ = true;
-  if (auto stage = parts_.store->Find(upload)) stage->Abort();
+  if (auto stage = parts_.store->Find(upload)) stage->Drop();
   return absl::OkStatus();
 }
 

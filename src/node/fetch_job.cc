@@ -41,11 +41,17 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
       return Prepared{std::nullopt, present, nullptr};
     }
     const auto state = parts_.store->SealedState(id);
+    // It cannot tell now what it has: nothing is thrown away for that.
+    if (!state.ok() && !absl::IsDataLoss(state.status())) return state.status();
     if (!replace_held && state.ok() && *state && Matches(**state, parts_.wanted.sealed)) {
       return Prepared{**state, nullptr, nullptr};
     }
     // Unsealed it lacks bytes, sealed it has others: no part of it is of use.
-    if (present != nullptr) present->Abort();
+    if (present != nullptr && state.ok() && *state) {
+      present->Drop();
+    } else if (present != nullptr) {
+      present->Abort();  // one that was sealed meanwhile stays
+    }
     ASSIGN_OR_RETURN(auto created, parts_.store->Create({.id = id, .group = parts_.group}, parts_.entered));
     return Prepared{std::nullopt, nullptr, std::move(created)};
   }
@@ -146,7 +152,7 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
   }
 
   void Finish(absl::StatusOr<blob::Sealed> result) {
-    if (!result.ok() && stage_ != nullptr && !stage_->sealed()) stage_->Abort();
+    if (!result.ok() && stage_ != nullptr) stage_->Abort();
     auto done = std::exchange(done_, nullptr);
     done(std::move(result));
   }

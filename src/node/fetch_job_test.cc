@@ -226,9 +226,26 @@ TEST_F(FetchJobTest, K13_AStageThatIsBeingSealedIsWaitedForAndNotAborted) {
     EXPECT_EQ(fetched->length, text_.size());
     EXPECT_EQ(holders_.peers["b"].asked > 0, !same) << "what was sealed meanwhile is what was wanted";
     EXPECT_EQ(Stored(), text_);
-    store_->Find(Id(1))->Abort();
+    store_->Find(Id(1))->Drop();
     ASSERT_TRUE(world_.RunUntilIdle(1min));
   }
+}
+
+// A server without a descriptor cannot say what it has sealed. A CLOSE may have counted on that.
+TEST_F(FetchJobTest, F14_D10_ASealedStageThatCannotBeLookedAtIsNotThrownAway) {
+  auto stage = store_->Create({.id = Id(1), .group = kDefaultGroup});
+  ASSERT_TRUE(stage.ok());
+  (*stage)->Append(0, Bytes::Copy(text_), home_.get(), [](const auto&) {});
+  (*stage)->Seal({}, home_.get(), [](const auto&) {});
+  ASSERT_TRUE(world_.RunUntilIdle(1min));
+  ASSERT_TRUE((*stage)->sealed());
+  holders_.peers["b"].text = text_;
+  files_.FailNextOpen(".stage");
+  const auto fetched = Fetch({"b"});
+  EXPECT_TRUE(absl::IsResourceExhausted(fetched.status())) << fetched.status();
+  EXPECT_TRUE((*stage)->sealed());
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(holders_.peers["b"].asked, 0u);
 }
 
 TEST_F(FetchJobTest, AnEmptyUploadIsFetchedToo) {

@@ -186,7 +186,7 @@ void RelayUpload::OnSettled(std::shared_ptr<blob::Upload> upload, const absl::St
   auto opened = std::exchange(opened_, nullptr);
   if (!failed_ && !settled.ok()) {
     // Nobody can go on with it, unless what is short comes back.
-    if (!upload->sealed() && !absl::IsResourceExhausted(settled)) upload->Abort();
+    if (!absl::IsResourceExhausted(settled)) upload->Abort();
     Fail(settled);
   }
   if (failed_) {  // given up meanwhile
@@ -592,7 +592,7 @@ void RelayUpload::Fail(absl::Status status) {
   parts_.home->Cancel(std::exchange(silence_timer_, env::TimerId::kNone));
   // A full disk may have room again when the caller of a kept upload comes back.
   const bool keep = parts_.keep_on_bad_offset && absl::IsResourceExhausted(failure_);
-  if (open_ && !sealing_ && !keep && !gave_way_ && !upload_->sealed()) upload_->Abort();
+  if (open_ && !sealing_ && !keep && !gave_way_) upload_->Abort();
   SchedulePump();
 }
 
