@@ -173,6 +173,35 @@ TEST_F(ClusterBounds, F64_StreamsThatWaitToBeEnteredAreLimitedAndSoAreTheirRetri
       Outcome::kAcknowledged);
 }
 
+TEST_F(ClusterBounds, F64_StagesThatAreGivenUpLeaveRoomForTheCallsOfClients) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.pending_writes_max = 4;
+  options.host.upload_idle_ttl_ms = 1000;
+  Make(options);
+  for (uint64_t upload = 1; upload <= 8; ++upload) {
+    clients_->PutNow({.server = 1,
+                      .name = "left behind",
+                      .content = MakeContent(100'000, upload),
+                      .via = PutVia::kChain,
+                      .vanish_sealed = true,
+                      .upload = UploadId{ClientId{{8}}, CallId{upload}}});
+  }
+  // What this server asks of the leader now has no answer.
+  cluster_->network().Isolate(cluster_->id(1));
+  cluster_->RunFor(seconds(5));
+  node::BlobHeader header;
+  header.name = "small";
+  std::optional<absl::Status> ended;
+  cluster_->host(1).PutInline(kBlobs, header, Bytes::Copy("x"), cluster_->lane(1),
+                              [&](absl::StatusOr<node::BlobInfo> info) { ended = info.status(); });
+  cluster_->RunFor(milliseconds(1));
+  EXPECT_FALSE(ended.has_value()) << *ended;
+  cluster_->network().Heal();
+  ASSERT_TRUE(cluster_->RunUntil([&] { return ended.has_value(); }, seconds(20)));
+  EXPECT_TRUE(ended->ok()) << *ended;
+}
+
 TEST_F(ClusterBounds, F64_CallsThatWaitForALeaderAreLimitedInNumberAndBytes) {
   ClusterOptions options;
   options.counter = false;

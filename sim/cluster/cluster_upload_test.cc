@@ -385,7 +385,7 @@ TEST_F(WriteByHand, D20_AWriteThatEndsWhileItIsAskedForSaysHowFarItCame) {
   cluster_->SlowDown(1, "blob", std::chrono::milliseconds(300));
   std::optional<absl::StatusOr<node::WriteStatus>> told;
   cluster_->host(1).QueryWrite(
-      kBlobs, "a", /*ask_others=*/false, cluster_->lane(1),
+      kBlobs, {"a"}, /*ask_others=*/false, cluster_->lane(1),
       [&told](absl::StatusOr<node::WriteStatus> status) { told = std::move(status); });
   cluster_->RunFor(std::chrono::milliseconds(50));
   ASSERT_FALSE(told.has_value());
