@@ -436,7 +436,8 @@ TEST_P(LostContent, K21_BytesThatWereLostEverywhereAreTakenAgain) {
       for (size_t i = 0; i < 3; ++i) Restart(i);
       ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
       if (GetParam() == Loss::kDamaged) {
-        EXPECT_FALSE(clients_->GetNow(1, name).ok());
+        const auto lost = ReadNow(1, name);
+        EXPECT_TRUE(absl::IsDataLoss(lost.status())) << lost.status();
       }
       const std::string again = same_name ? name : name + "-again";
       absl::Status status;
@@ -510,8 +511,160 @@ TEST_F(ClusterFault, F24_WhoKnowsThatItsCopyIsDamagedDoesNotSayThatItHoldsIt) {
     for (const std::string& path : Contents(i)) ASSERT_TRUE(cluster_->disk(i).FlipBit(path, 77'777).ok());
     EXPECT_EQ(Have(i, upload)->state, node::HoldState::kSealed) << i << ": nobody has read it";
   }
-  for (size_t i = 0; i < 3; ++i) EXPECT_FALSE(clients_->GetNow(i, "a").ok()) << i;
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(absl::IsDataLoss(ReadNow(i, "a").status())) << i;
   for (size_t i = 0; i < 3; ++i) EXPECT_NE(Have(i, upload)->state, node::HoldState::kSealed) << i;
+}
+
+// --- The only copy -----------------------------------------------------------------------------------------
+
+class OnlyCopy : public ClusterFault {
+ protected:
+  // A group of one, the mode without settings, with a content in a file of its own.
+  void MakeOne() {
+    ClusterOptions options;
+    options.servers = 1;
+    options.counter = false;
+    Make(options);
+    ASSERT_EQ(
+        clients_->PutNow(
+            {.name = "a", .content = content_, .via = PutVia::kChain, .digest = true, .upload = upload_}),
+        Outcome::kAcknowledged);
+    cluster_->RunFor(seconds(2));
+    ASSERT_EQ(Contents(0).size(), 1u);
+  }
+  uint64_t Missing() { return cluster_->status(0, kBlobs)->missing; }
+  // The content chunk by chunk, as a reader who goes on behind what is lost.
+  std::vector<absl::StatusOr<std::string>> Chunks() {
+    std::vector<absl::StatusOr<std::string>> chunks;
+    const auto reading = OpenNow(0, "a");
+    EXPECT_TRUE(reading.ok()) << reading.status();
+    for (uint64_t at = 0; reading.ok() && at < content_.size(); at += kChunkBytes) {
+      chunks.push_back(ReadNow(0, *reading->source, at, kChunkBytes));
+    }
+    return chunks;
+  }
+
+  static constexpr uint64_t kChunkBytes = 64u << 10;
+  const UploadId upload_{ClientId{{8}}, CallId{1}};
+  const std::string content_ = MakeContent(300'000, 1);
+};
+
+TEST_F(OnlyCopy, F24_K21_AReadErrorThatPassesLosesNothing) {
+  MakeOne();
+  const auto exact = [&](const char* when) {
+    const auto seen = clients_->GetNow(0, "a");
+    ASSERT_TRUE(seen.ok()) << when << ": " << seen.status();
+    EXPECT_EQ(*seen, Oracle::Content(KeyOf(content_))) << when;
+  };
+  for (const bool restart : {false, true}) {
+    cluster_->disk(0).FailReads(Contents(0).at(0), 150'000, 1);
+    const auto refused = ReadNow(0, "a");
+    EXPECT_TRUE(absl::IsDataLoss(refused.status())) << refused.status();
+    cluster_->RunFor(seconds(5));
+    EXPECT_EQ(Missing(), 1u) << "it counts as damaged, durably";
+    if (restart) {
+      cluster_->PowerLoss(0);
+      Restart(0);
+      ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+      cluster_->RunFor(seconds(1));
+      EXPECT_EQ(Missing(), 1u);
+    }
+    cluster_->disk(0).ClearFaults();
+    exact("at once");
+    cluster_->RunFor(std::chrono::minutes(1));
+    exact("after a minute");
+    EXPECT_EQ(Missing(), 0u);
+    cluster_->PowerLoss(0);
+    Restart(0);
+    ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+    exact("after a restart");
+    EXPECT_EQ(Missing(), 0u);
+  }
+  ExpectWhole();
+}
+
+TEST_F(OnlyCopy, F24_OfADamagedOneTheChunksThatAreWholeAreServed) {
+  MakeOne();
+  ASSERT_TRUE(cluster_->disk(0).FlipBit(Contents(0).at(0), 2 * kChunkBytes + 5).ok());
+  const auto as_promised = [&](const char* when) {
+    const auto chunks = Chunks();
+    ASSERT_EQ(chunks.size(), 5u) << when;
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      if (i == 2) {
+        EXPECT_TRUE(absl::IsDataLoss(chunks[i].status())) << when << ": " << chunks[i].status();
+        const std::string why(Message(chunks[i].status()));
+        EXPECT_THAT(why, testing::HasSubstr(upload_.ToHex()));
+        EXPECT_THAT(why, testing::HasSubstr(fmt::format("{}", 2 * kChunkBytes)));
+        continue;
+      }
+      ASSERT_TRUE(chunks[i].ok()) << when << ", chunk " << i << ": " << chunks[i].status();
+      EXPECT_EQ(*chunks[i], content_.substr(i * kChunkBytes, kChunkBytes)) << when << ", chunk " << i;
+    }
+  };
+  as_promised("when nobody knows");
+  const auto refused = ReadNow(0, "a");
+  EXPECT_TRUE(absl::IsDataLoss(refused.status())) << refused.status();
+  const uint64_t before = cluster_->status(0)->blobs.damaged_chunks;
+  cluster_->RunFor(std::chrono::minutes(1));
+  EXPECT_EQ(Missing(), 1u);
+  EXPECT_LT(cluster_->status(0)->blobs.damaged_chunks - before, 15u) << "it is read on and on";
+  as_promised("after a minute");
+  cluster_->PowerLoss(0);
+  Restart(0);
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+  as_promised("after a restart");
+  // Whoever has the bytes brings them again (K21).
+  ASSERT_EQ(clients_->PutNow({.name = "a", .content = content_, .via = PutVia::kWrite, .digest = true}),
+            Outcome::kAcknowledged);
+  ExpectWhole();
+}
+
+TEST_F(OnlyCopy, F14_AHaveThatCannotLookMarksNothing) {
+  MakeOne();
+  const std::string path = Contents(0).at(0);
+  cluster_->disk(0).FailNextOpen(path);
+  EXPECT_FALSE(Have(0, upload_).has_value()) << "it cannot be told";
+  cluster_->RunFor(milliseconds(100));
+  EXPECT_EQ(Missing(), 0u) << "a whole copy is thought damaged";
+  EXPECT_EQ(Have(0, upload_)->state, node::HoldState::kSealed);
+  // Nor does a put of the same bytes, which asks; it is not answered before that can be told, with or without digest.
+  for (const bool digest : {true, false}) {
+    cluster_->disk(0).FailNextOpen(path);
+    absl::Status status;
+    EXPECT_EQ(clients_->PutNow({.name = "a", .content = content_, .via = PutVia::kWrite, .digest = digest},
+                               &status),
+              Outcome::kAcknowledged)
+        << status;
+    cluster_->disk(0).ClearFaults();
+    cluster_->RunFor(milliseconds(100));
+    EXPECT_EQ(Missing(), 0u);
+    EXPECT_EQ(Contents(0), std::vector<std::string>{path}) << "whole bytes were replaced by the same";
+  }
+  ExpectWhole();
+}
+
+TEST_F(OnlyCopy, F14_D10_WhatIsSealedIsNotUnknownBecauseNobodyCanLook) {
+  MakeOne();
+  const std::string content = MakeContent(200'000, 2);
+  const UploadId upload = SealOnly(0, "b", content);
+  cluster_->Kill(0);
+  Restart(0);  // a leader that nobody has told of it
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+  cluster_->disk(0).FailNextOpen(".stage");
+  node::ClientRequest request;
+  request.group = kBlobs;
+  request.kind = node::RequestKind::kForward;
+  request.client = upload.client;
+  request.call = upload.call;
+  request.upload = upload;
+  request.header.name = "b";
+  auto reply = std::make_shared<std::optional<node::ClientReply>>();
+  cluster_->host(0).Submit(std::move(request), [reply](node::ClientReply first) { *reply = first; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return reply->has_value(); }, seconds(20)));
+  EXPECT_EQ((*reply)->code, node::ReplyCode::kOk) << (*reply)->error;
+  const auto read = ReadNow(0, "b");
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(*read, content);
 }
 
 TEST_F(ClusterFault, K21_BytesThatAreWholeAreNotReplacedByTheSame) {

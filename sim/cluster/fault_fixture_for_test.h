@@ -100,6 +100,26 @@ class ClusterFault : public testing::Test {
     cluster_->RunUntil([&] { return reply->has_value(); }, seconds(2));
     return *reply;
   }
+  // A read that nobody judges, for content that is lost: all of it, or one piece.
+  absl::StatusOr<node::Reading> OpenNow(size_t server, const std::string& name) {
+    auto reading = std::make_shared<std::optional<absl::StatusOr<node::Reading>>>();
+    cluster_->host(server).OpenRead(kBlobs, name, {}, cluster_->lane(server),
+                                    [reading](absl::StatusOr<node::Reading> opened) { *reading = opened; });
+    cluster_->RunUntil([&] { return reading->has_value(); }, seconds(10));
+    return reading->value_or(absl::UnknownError("no answer"));
+  }
+  absl::StatusOr<std::string> ReadNow(size_t server, blob::Source& source, uint64_t offset, uint64_t count) {
+    auto piece = std::make_shared<std::optional<absl::StatusOr<Bytes>>>();
+    source.Read(offset, count, cluster_->lane(server),
+                [piece](absl::StatusOr<Bytes> read) { *piece = std::move(read); });
+    cluster_->RunUntil([&] { return piece->has_value(); }, seconds(30));
+    ASSIGN_OR_RETURN(const Bytes bytes, piece->value_or(absl::UnknownError("no answer")));
+    return bytes.ToString();
+  }
+  absl::StatusOr<std::string> ReadNow(size_t server, const std::string& name) {
+    ASSIGN_OR_RETURN(const node::Reading reading, OpenNow(server, name));
+    return ReadNow(server, *reading.source, 0, reading.info.length);
+  }
   // Paths of everything that starts with `prefix` in a folder of the server's disk.
   std::vector<std::string> Paths(size_t server, const std::string& folder, const std::string& prefix) {
     std::vector<std::string> paths;

@@ -32,7 +32,7 @@ namespace sluice::node {
 struct MissingContent {
   Index index;  // of the entry that named it
   SealedUpload upload;
-  bool damaged = false;  // a copy is here and is to be replaced (F-24)
+  bool damaged = false;  // a copy is here: replaced, unless it turns out to be whole (F-24)
 };
 
 // How one command ended, or ended before and was asked for again.
@@ -90,7 +90,8 @@ class Applier {
   // What a reply remembers of the command that it answers (F-66). Any thread.
   uint32_t ContentOf(const Bytes& data) const;
 
-  // The bytes of a missing content are in a sealed stage: links it and takes it out of the missing set.
+  // The bytes of a missing content are in a sealed stage, which is linked, or are here whole after all: takes it out
+  // of the missing set.
   absl::Status BytesArrived(const UploadId& upload);
   // A sealed stage is left under an id that was entered, and nothing is missing here: it becomes the content if it has
   // its bytes, else it goes.

@@ -206,41 +206,43 @@ void NodeHost::OpenFound(Slot* slot, Found found, Done<Reading> done) {
   }
   const UploadId id = found.record.content.id;
   const blob::Sealed sealed = found.record.content.sealed;
-  const auto remote =
-      [bytes = bytes_, wanted = FetchWanted{slot->group->spec().id, id, sealed.length, sealed.checksum},
-       peers = slot->lane->PeersOf(found.record.content.holders), clock = seams_.clock,
-       timeout = std::chrono::milliseconds(options_.read_timeout_ms)]() -> std::shared_ptr<blob::Source> {
+  const auto remote = [bytes = bytes_,
+                       wanted = FetchWanted{slot->group->spec().id, id, sealed.length, sealed.checksum},
+                       peers = slot->lane->PeersOf(found.record.content.holders), clock = seams_.clock,
+                       timeout = std::chrono::milliseconds(options_.read_timeout_ms)](
+                          absl::Status here) -> std::shared_ptr<blob::Source> {
     RemoteParts parts;
     parts.bytes = bytes;
     parts.clock = clock;
     parts.wanted = wanted;
     parts.sources = peers;
+    parts.here = std::move(here);
     parts.timeout = timeout;
     return std::make_shared<RemoteSource>(std::move(parts));
   };
-  if (found.missing) {
-    reading.source = remote();
-    return done(std::move(reading));
-  }
-  disk_->Post(
-      [this, slot, id, sealed, reading = std::move(reading), remote, done = std::move(done)]() mutable {
-        auto local = store_->OpenSource(id, sealed);
-        const auto damaged = [slot, id] {
-          slot->shard->Post([lane = slot->lane.get(), id] { lane->MarkDamaged(id); });
-        };
-        if (local.ok()) {
-          reading.source = std::make_shared<RepairingSource>(std::move(*local), remote, damaged);
-        } else if (absl::IsResourceExhausted(local.status())) {
-          // No descriptor left says nothing of the copy (F-14).
-          return done(local.status());
-        } else {
-          // Said to be here and is not, or not whole: it is repaired, and read from a holder meanwhile (F-24).
-          LogWarn("content {} cannot be opened here: {}", id.ToHex(), Message(local.status()));
-          damaged();
-          reading.source = remote();
-        }
-        done(std::move(reading));
-      });
+  // Also a copy that is known to be damaged: what is whole of it may be all that there is (F-24).
+  disk_->Post([this, slot, id, sealed, known = found.missing, reading = std::move(reading), remote,
+               done = std::move(done)]() mutable {
+    auto local = store_->OpenSource(id, sealed);
+    const auto damaged = [slot, id] {
+      slot->shard->Post([lane = slot->lane.get(), id] { lane->MarkDamaged(id); });
+    };
+    if (local.ok()) {
+      const auto elsewhere = [remote] { return remote(absl::OkStatus()); };
+      reading.source = std::make_shared<RepairingSource>(std::move(*local), elsewhere, damaged);
+    } else if (!SaysLost(local.status())) {
+      // No descriptor left says nothing of the copy (F-14).
+      return done(local.status());
+    } else {
+      // Said to be here and is not, or not whole: it is repaired, and read from a holder meanwhile (F-24).
+      if (!known) {
+        LogWarn("content {} cannot be opened here: {}", id.ToHex(), Message(local.status()));
+        damaged();
+      }
+      reading.source = remote(local.status());
+    }
+    done(std::move(reading));
+  });
 }
 
 void NodeHost::OpenRead(const GroupId& group, const std::string& name, const std::optional<UploadId>& content,

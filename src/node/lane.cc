@@ -7,6 +7,7 @@
 #include "base/metrics.h"
 #include "base/names.h"
 #include "node/fetch_job.h"
+#include "node/sources.h"
 
 namespace sluice::node {
 namespace {
@@ -463,6 +464,12 @@ void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply>
             reply.abandoned = parts_.group->applier().WasAbandoned(upload);
           }
           const auto here = parts_.store->SealedState(upload);
+          if (!here.ok() && !SaysLost(here.status())) {
+            // Neither held nor lacking: it cannot be told now (F-14).
+            reply_on->Post(
+                [status = here.status(), done = std::move(done)]() mutable { done(std::move(status)); });
+            return;
+          }
           if (const bool held = here.ok() && *here && (!entered || Matches(**here, entered->sealed)); !held) {
             if (auto stage = parts_.store->Find(upload)) {
               reply.state = HoldState::kOpen;
@@ -572,28 +579,48 @@ void Lane::FetchMissing() {
     if (StillArriving(missing, now)) continue;
     missing.fetching = true;
     ++fetching_;
-    Fetch(missing.content.upload, missing.content.damaged, parts_.shard,
-          [this, alive = alive_, id = id](absl::StatusOr<HaveReply> fetched) {
-            if (!*alive) return;
-            parts_.apply->Post([this, alive, id, status = fetched.status()] {
-              absl::Status linked = status.ok() ? parts_.group->applier().BytesArrived(id) : status;
-              parts_.shard->Post([this, alive, id, linked] {
-                if (!*alive) return;
-                --fetching_;
-                const auto it = missing_.find(id);
-                if (it == missing_.end()) return;
-                if (linked.ok()) {
-                  missing_.erase(it);
-                  return;
-                }
-                it->second.fetching = false;
-                it->second.retry_at = parts_.clock->MonotonicNow() + it->second.backoff;
-                it->second.backoff =
-                    std::min<env::Duration>(it->second.backoff * 2, std::chrono::seconds(30));
-              });
-            });
-          });
+    missing.content.damaged ? Reread(missing.content.upload) : FetchOne(missing.content.upload, false);
   }
+}
+
+// One error of the disk may pass, and nobody else may have these bytes: a copy counts as damaged no longer than until
+// it has been read to its end (F-24).
+void Lane::Reread(SealedUpload upload) {
+  const UploadId id = upload.upload;
+  const blob::Sealed sealed = upload.sealed;
+  ReadHeld(id, sealed, [this, upload = std::move(upload)](const absl::Status& whole) mutable {
+    if (SaysLost(whole)) return FetchOne(std::move(upload), true);
+    if (whole.ok()) LogInfo("content {} is whole here: read to its end", upload.upload.ToHex());
+    EndFetch(upload.upload, whole);
+  });
+}
+
+void Lane::FetchOne(SealedUpload upload, bool replace_held) {
+  const UploadId id = upload.upload;
+  Fetch(std::move(upload), replace_held, parts_.shard,
+        [this, alive = alive_, id](const absl::StatusOr<HaveReply>& fetched) {
+          if (*alive) EndFetch(id, fetched.status());
+        });
+}
+
+// What was missing is here if `status` is ok; else it is tried again after a pause.
+void Lane::EndFetch(const UploadId& id, absl::Status status) {
+  parts_.apply->Post([this, alive = alive_, id, status = std::move(status)] {
+    absl::Status linked = status.ok() ? parts_.group->applier().BytesArrived(id) : status;
+    parts_.shard->Post([this, alive, id, linked] {
+      if (!*alive) return;
+      --fetching_;
+      const auto it = missing_.find(id);
+      if (it == missing_.end()) return;
+      if (linked.ok()) {
+        missing_.erase(it);
+        return;
+      }
+      it->second.fetching = false;
+      it->second.retry_at = parts_.clock->MonotonicNow() + it->second.backoff;
+      it->second.backoff = std::min<env::Duration>(it->second.backoff * 2, std::chrono::seconds(30));
+    });
+  });
 }
 
 // Bounded, because it may be something else that arrives under the id.

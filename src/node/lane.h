@@ -122,6 +122,12 @@ class Lane {
   void CallLeader(std::shared_ptr<LeaderCall> call);
   void AnswerLeaderCall(std::shared_ptr<LeaderCall> call, ClientReply reply);
   void FetchMissing();
+  void Reread(SealedUpload upload);
+  void FetchOne(SealedUpload upload, bool replace_held);
+  void EndFetch(const UploadId& id, absl::Status status);
+  // Reads the copy that is here to its end, off the shard; ok if every byte is what was sealed.
+  void ReadHeld(const UploadId& upload, const blob::Sealed& sealed,
+                absl::AnyInvocable<void(absl::Status)> done);
   void Reclaim();
   void SetMissing(const MissingContent& content);
   bool StillArriving(const Missing& missing, env::Instant now) const;
@@ -134,8 +140,7 @@ class Lane {
   void MeetHeld(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders, bool counted);
   void Verify(std::shared_ptr<Entering> entering);
   void EndVerify(const UploadId& id, const absl::Status& whole);
-  void CountHolders(const UploadId& upload, const blob::Sealed& sealed,
-                    absl::AnyInvocable<void(std::vector<PeerId>)> done);
+  void CountHolders(const UploadId& upload, const blob::Sealed& sealed, Done<std::vector<PeerId>> done);
   void Compare(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders);
   std::shared_ptr<blob::Source> SourceOf(const UploadId& upload, const blob::Sealed& sealed,
                                          std::vector<raft::Peer> peers);

@@ -118,7 +118,10 @@ void Lane::Meet(std::shared_ptr<Entering> entering) {
   }
   if (rival->inlined) return MeetHeld(std::move(entering), {}, false);
   CountHolders(rival->id, rival->sealed,
-               [this, entering](const std::vector<PeerId>& holders) { MeetHeld(entering, holders, true); });
+               [this, entering](const absl::StatusOr<std::vector<PeerId>>& holders) {
+                 if (holders.ok()) return MeetHeld(entering, *holders, true);
+                 entering->reply(NotEntered(ReplyCode::kResource, holders.status()));
+               });
 }
 
 void Lane::MeetHeld(std::shared_ptr<Entering> entering, const std::vector<PeerId>& holders, bool counted) {
@@ -149,16 +152,22 @@ void Lane::Verify(std::shared_ptr<Entering> entering) {
   const auto timer = parts_.shard->PostAfter(kVerifyTime, [this, alive = alive_, id] {
     if (*alive) EndVerify(id, absl::DeadlineExceededError("it takes too long to be read"));
   });
-  parts_.disk->Post([this, alive = alive_, id, sealed, timer] {
-    auto read = [this, alive, id, timer](absl::Status whole) {
-      parts_.shard->Post([this, alive, id, timer, whole = std::move(whole)] {
-        if (!*alive) return;
-        --comparing_;
-        parts_.shard->Cancel(timer);
-        EndVerify(id, whole);
+  ReadHeld(id, sealed, [this, id, timer](const absl::Status& whole) {
+    --comparing_;
+    parts_.shard->Cancel(timer);
+    EndVerify(id, whole);
+  });
+}
+
+void Lane::ReadHeld(const UploadId& upload, const blob::Sealed& sealed,
+                    absl::AnyInvocable<void(absl::Status)> done) {
+  parts_.disk->Post([this, alive = alive_, upload, sealed, done = std::move(done)]() mutable {
+    auto read = [this, alive, done = std::move(done)](absl::Status whole) mutable {
+      parts_.shard->Post([alive, done = std::move(done), whole = std::move(whole)]() mutable {
+        if (*alive) done(std::move(whole));
       });
     };
-    auto source = parts_.store->OpenSource(id, sealed);
+    auto source = parts_.store->OpenSource(upload, sealed);
     if (!source.ok()) return read(source.status());
     ReadWhole(*std::move(source), parts_.disk, std::move(read));
   });
@@ -174,13 +183,14 @@ void Lane::EndVerify(const UploadId& id, const absl::Status& whole) {
   }
 }
 
-// Asks every voter; those who hold exactly these bytes. A majority is enough.
-void Lane::CountHolders(const UploadId& upload, const blob::Sealed& sealed,
-                        absl::AnyInvocable<void(std::vector<PeerId>)> done) {
+// Asks every voter; those who hold exactly these bytes. A majority is enough. Who is there and cannot look (F-14) does
+// not lack them: RESOURCE_EXHAUSTED if that leaves open whether a majority holds them.
+void Lane::CountHolders(const UploadId& upload, const blob::Sealed& sealed, Done<std::vector<PeerId>> done) {
   struct Count {
     std::vector<PeerId> holders;
+    absl::Status unsure;
     size_t waiting = 0;
-    absl::AnyInvocable<void(std::vector<PeerId>)> done;
+    Done<std::vector<PeerId>> done;
   };
   auto count = std::make_shared<Count>();
   count->done = std::move(done);
@@ -191,9 +201,12 @@ void Lane::CountHolders(const UploadId& upload, const blob::Sealed& sealed,
       if (reply.ok() && reply->state == HoldState::kSealed && Matches(reply->sealed, sealed)) {
         count->holders.push_back(id);
       }
-      if (count->waiting == 0 || Majority(count->holders)) {
-        std::exchange(count->done, nullptr)(std::move(count->holders));
-      }
+      if (absl::IsResourceExhausted(reply.status())) count->unsure = reply.status();
+      const bool majority = Majority(count->holders);
+      if (count->waiting > 0 && !majority) return;
+      auto answer = std::exchange(count->done, nullptr);
+      if (!majority && !count->unsure.ok()) return answer(count->unsure);
+      answer(std::move(count->holders));
     };
   };
   const auto peers = PeersOf({});

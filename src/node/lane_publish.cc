@@ -57,6 +57,7 @@ struct Lane::Gathering {
   env::Instant deadline{};
   size_t waiting = 0;
   std::vector<std::pair<PeerId, HaveReply>> answers;
+  bool unsure = false;                     // one that answered cannot look at what it has (F-14)
   std::vector<PeerId> full;                // have no room for the bytes, as they said last
   absl::Status refusal;                    // of one of them
   std::optional<env::Instant> full_since;  // that those which are left are no majority
@@ -93,10 +94,12 @@ void Lane::GatherStep(std::shared_ptr<Gathering> gathering) {
                     NamesOf(gathering->upload.holders))));
   }
   gathering->answers.clear();
+  gathering->unsure = false;
   const auto asked = [this, alive = alive_, gathering](PeerId id) {
     return [this, alive, gathering, id](absl::StatusOr<HaveReply> reply) {
       if (!*alive) return;
       if (reply.ok()) gathering->answers.emplace_back(id, *reply);
+      gathering->unsure |= absl::IsResourceExhausted(reply.status());
       if (--gathering->waiting == 0) GatherAnswers(gathering, false);
     };
   };
@@ -140,6 +143,12 @@ void Lane::GatherAnswers(std::shared_ptr<Gathering> gathering, bool after_orders
         most = same;
         upload.sealed = reply.sealed;
       }
+    }
+    if (most == 0 && gathering->unsure) {
+      parts_.shard->PostAfter(std::chrono::milliseconds(200), [this, alive = alive_, gathering] {
+        if (*alive) GatherStep(gathering);
+      });
+      return;
     }
     if (most == 0) {
       return gathering->done(absl::NotFoundError(

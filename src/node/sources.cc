@@ -41,7 +41,8 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
         home_(home),
         done_(std::move(done)),
         deadline_(parts().clock->MonotonicNow() + parts().timeout),
-        source_(shared_->preferred) {}
+        source_(shared_->preferred),
+        last_error_(parts().here) {}
 
   void Try() {
     if (done_ == nullptr) return;
@@ -79,6 +80,11 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
   void Next(absl::Status why) {
     if (done_ == nullptr) return;
     ++attempt_;  // what is still under way may succeed, but not fail this read again
+    if (SaysLost(why)) {
+      ++lacking_;
+    } else if (parts().clock->MonotonicNow() < deadline_) {  // one that is cut short says nothing
+      lacking_ = 0;
+    }
     last_error_ = std::move(why);
     ++source_;
     if (++failures_ % parts().sources.size() != 0) return Try();
@@ -90,9 +96,16 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
   void GiveUp() {
     std::string asked;
     for (const raft::Peer& peer : parts().sources) asked += (asked.empty() ? "" : ", ") + peer.id.value;
-    std::exchange(done_, nullptr)(absl::UnavailableError(
-        fmt::format("upload {}: none of its holders [{}] gives bytes at {}; the last said: {}",
-                    parts().wanted.upload.ToHex(), asked, offset_, Printable(Message(last_error_)))));
+    std::string text = fmt::format("upload {}: none of its holders [{}] gives bytes at {}",
+                                   parts().wanted.upload.ToHex(), asked, offset_);
+    if (asked.empty()) {
+      text = fmt::format("upload {}: there is no other server that could give bytes at {}",
+                         parts().wanted.upload.ToHex(), offset_);
+    }
+    if (!last_error_.ok()) text += fmt::format("; the last said: {}", Printable(Message(last_error_)));
+    const bool lost = lacking_ >= parts().sources.size();
+    std::exchange(done_, nullptr)(
+        absl::Status(lost ? absl::StatusCode::kDataLoss : absl::StatusCode::kUnavailable, text));
   }
 
   const std::shared_ptr<Shared> shared_;
@@ -104,6 +117,7 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
   size_t source_;
   uint64_t attempt_ = 0;
   size_t failures_ = 0;
+  size_t lacking_ = 0;  // sources in a row that said that they have not got the bytes
   absl::Status last_error_;
   env::TimerId patience_ = env::TimerId::kNone;
 };
@@ -135,14 +149,20 @@ blob::Source& RepairingSource::fallback() {
 }
 
 void RepairingSource::Read(uint64_t offset, uint64_t count, env::Executor* reply_on, Done done) {
-  if (damaged_) return fallback().Read(offset, count, reply_on, std::move(done));
   local_->Read(offset, count, reply_on,
                [self = shared_from_this(), offset, count, reply_on,
                 done = std::move(done)](absl::StatusOr<Bytes> data) mutable {
                  if (!absl::IsDataLoss(data.status())) return done(std::move(data));
-                 LogWarn("local copy is damaged, read from a holder: {}", Message(data.status()));
-                 if (!self->damaged_.exchange(true) && self->on_damage_) self->on_damage_();
-                 self->fallback().Read(offset, count, reply_on, std::move(done));
+                 if (!self->damaged_.exchange(true)) {
+                   LogWarn("local copy is damaged, read from a holder: {}", Message(data.status()));
+                   if (self->on_damage_) self->on_damage_();
+                 }
+                 auto answer = [here = data.status(),
+                                done = std::move(done)](absl::StatusOr<Bytes> there) mutable {
+                   if (!absl::IsDataLoss(there.status())) return done(std::move(there));
+                   done(absl::DataLossError(fmt::format("{}; {}", Message(here), Message(there.status()))));
+                 };
+                 self->fallback().Read(offset, count, reply_on, std::move(answer));
                });
 }
 

@@ -26,12 +26,19 @@ struct RemoteParts {
   const env::Clock* clock = nullptr;
   FetchWanted wanted;
   std::vector<raft::Peer> sources;  // in order of preference
+  absl::Status here;                // not ok: why there is no copy here, for whoever gets no answer
   env::Duration timeout = std::chrono::seconds(10);
   env::Duration retry_delay = std::chrono::milliseconds(100);  // after each round through the sources
 };
 
+// Whether an error says that a copy is not there whole. Others (no descriptor, no memory, F-14) say nothing of it.
+inline bool SaysLost(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsNotFound(status);
+}
+
 // Reads from the first server that answers; remembers which one did. A server that is silent for a part of
-// the timeout is passed over. UNAVAILABLE, naming them, when none has answered within the timeout (D-14).
+// the timeout is passed over. When none has given them within the timeout, naming them: DATA_LOSS if each that
+// there is says that it has not got these bytes, else UNAVAILABLE (D-14).
 class RemoteSource final : public blob::Source {
  public:
   explicit RemoteSource(RemoteParts parts) : shared_(std::make_shared<Shared>(std::move(parts))) {}
@@ -61,9 +68,9 @@ class InlineSource final : public blob::Source {
   const Bytes data_;
 };
 
-// Reads from `local` until that answers DATA_LOSS; this read and all later ones are then served by what
-// `fallback` makes. `on_damage` is called once, on the executor of the read that met the damage; `fallback`
-// may be called from several threads at once.
+// Reads from `local`, and what that answers with DATA_LOSS from what `fallback` makes: what is whole is served even
+// where nobody else has it (F-24). DATA_LOSS says then why not here and why not there. `on_damage` is called once,
+// on the executor of the first read that met the damage; `fallback` may be called from several threads at once.
 class RepairingSource final : public blob::Source, public std::enable_shared_from_this<RepairingSource> {
  public:
   using Fallback = std::function<std::shared_ptr<blob::Source>()>;

@@ -142,7 +142,9 @@ TEST_F(SourcesTest, D14_RemoteIsUnavailableAfterTenSecondsAndNamesWhomItAsked) {
   EXPECT_GE(world_.MonotonicNow() - start, 10s);
   EXPECT_LE(world_.MonotonicNow() - start, 11s);
   EXPECT_GT(holders_.peers["n1"].asked, 1u);
-  EXPECT_EQ(Read(*Remote({}), 0, 1).status().code(), absl::StatusCode::kUnavailable);
+  // A source that is silent may have it; nobody else is asked for what each says that it lacks.
+  EXPECT_EQ(Read(*Remote({"n1", "n3"}), 0, 10).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Read(*Remote({}), 0, 1).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(SourcesTest, AHolderThatComesBackInTimeServesTheRead) {
@@ -171,14 +173,22 @@ TEST_F(SourcesTest, F24_ADamagedCopyIsReportedOnceAndReadFromAHolder) {
   EXPECT_EQ(*Read(*source, 6, 4), "6789");
   EXPECT_EQ(damages, 1);
   EXPECT_EQ(fallbacks, 1);
-  EXPECT_EQ(local->reads, 2);
+  EXPECT_EQ(holders_.peers["n1"].asked, 2u) << "what is whole here is read here";
 }
 
 TEST_F(SourcesTest, F24_WithoutAnotherCopyNoWrongByteLeaves) {
-  auto local = std::make_shared<DamagedSource>("XXXXXXXXXX", 0);
-  auto source = std::make_shared<RepairingSource>(
-      local, [&] { return Remote({"n1"}); }, nullptr);
-  EXPECT_EQ(Read(*source, 0, 4).status().code(), absl::StatusCode::kUnavailable);
+  for (const bool gone : {true, false}) {
+    holders_.peers["n1"].text = gone ? absl::NotFoundError("no such upload") : absl::UnavailableError("away");
+    auto local = std::make_shared<DamagedSource>("01234XXXXX", 5);
+    auto source = std::make_shared<RepairingSource>(
+        local, [&] { return Remote({"n1"}); }, nullptr);
+    const absl::Status lost = Read(*source, 4, 4).status();
+    EXPECT_EQ(lost.code(), gone ? absl::StatusCode::kDataLoss : absl::StatusCode::kUnavailable) << lost;
+    if (gone) {
+      EXPECT_THAT(std::string(lost.message()), HasSubstr("chunk 0 of blobs/aa/x at 0"));
+    }
+    EXPECT_EQ(*Read(*source, 1, 3), "123") << "what is whole here is served";
+  }
 }
 
 TEST_F(SourcesTest, K6_WhatIsAskedOfAnotherServerIsNamedWithLengthAndChecksum) {
