@@ -1,5 +1,7 @@
 // Each call once, and each retry what the first call got (P3, D-05), as long as that is promised (F-68).
 
+#include <functional>
+
 #include "sim/cluster/fault_fixture_for_test.h"
 
 namespace sluice::sim {
@@ -150,6 +152,48 @@ TEST_F(ClusterOnce, K5_ATableThatIsFullOfYoungRepliesTakesNoNewWrites) {
   for (int i = 0; i < 80 && Increment(call + 1).code != ReplyCode::kOk; ++i) cluster_->RunFor(seconds(1));
   EXPECT_EQ(Count(), static_cast<int64_t>(call) + 1);
 }
+
+// What frees space is remembered, too, and must not wait for room that only it can make (F-12): also when writes, which
+// have no room, are asked for all the time.
+class FullTable : public ClusterOnce, public testing::WithParamInterface<bool> {};
+
+TEST_P(FullTable, K5_F12_OnAFullDiskItAgesByRemovals) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.session_bytes_max = 40'000;
+  options.host.blob.reserve_bytes = 16u << 20;
+  Make(options);
+  ASSERT_EQ(clients_->PutNow({.name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  for (size_t i = 0; i < cluster_->size(); ++i) FillDisk(i, options.host.blob.reserve_bytes / 4);
+  cluster_->RunFor(seconds(1));
+  uint64_t call = 1;
+  absl::Status removed = Remove(0, "none", call);
+  while (call < 2000 && absl::IsNotFound(removed)) removed = Remove(0, "none", ++call);
+  EXPECT_TRUE(absl::IsResourceExhausted(removed)) << removed;
+  EXPECT_GT(call, 100u);
+  EXPECT_NE(Message(removed).find("session_bytes_max"), std::string_view::npos) << removed;
+  bool writing = GetParam();
+  std::function<void()> write = [&] {
+    if (!writing) return;
+    clients_->Put({.name = "w", .content = "small"});
+    cluster_->world().After(milliseconds(100), write);
+  };
+  write();
+  // Whoever goes on gets through when the replies are old, or is through at once when they are.
+  if (!writing) cluster_->RunFor(seconds(80));
+  for (int i = 0; i < (writing ? 40 : 1) && absl::IsResourceExhausted(removed); ++i)
+    removed = Remove(0, "none", call);
+  EXPECT_TRUE(absl::IsNotFound(removed)) << removed;
+  writing = false;
+  cluster_->RunFor(seconds(5));
+  EXPECT_EQ(clients_->RemoveNow(0, "a"), Outcome::kAcknowledged);
+  for (size_t i = 0; i < cluster_->size(); ++i) cluster_->disk(i).ClearFaults();
+  ExpectWhole();
+}
+
+INSTANTIATE_TEST_SUITE_P(Beside, FullTable, testing::Bool(),
+                         [](const auto& param) { return param.param ? "Writes" : "Nothing"; });
 
 TEST_F(ClusterOnce, K5_ARetryThatAsksForAllWaitsForAll) {
   Make();

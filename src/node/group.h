@@ -179,7 +179,7 @@ class Group {
   void AnswerWrite(ReplyFn done, Replication replication, CallId call, ClientReply reply);
   bool IsOtherContent(const Bytes& payload, uint32_t content) const;
   // The log's time now, when a clock entry is due.
-  std::optional<int64_t> ClockDue();
+  std::optional<int64_t> ClockDue(bool frees_space);
   absl::Status HasRoom(const Proposal& proposal, uint64_t taken) const;
   void DrainProposals();
   void Refuse(Waiting waiting, const ClientReply& reply);

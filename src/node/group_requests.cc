@@ -187,8 +187,9 @@ void Group::AnswerWrite(ReplyFn done, Replication replication, CallId call, Clie
   SubmitWatch(std::move(watch), std::move(done), std::move(reply));
 }
 
-// Only along with commands, so that a group in which nothing happens writes nothing.
-std::optional<int64_t> Group::ClockDue() {
+// Only along with commands, so that a group in which nothing happens writes nothing. `frees_space`: one of them is
+// taken on a full disk.
+std::optional<int64_t> Group::ClockDue(bool frees_space) {
   if (!ready() || parts_.spec.mode == GroupMode::kRatis) return std::nullopt;
   const env::Instant now = parts_.clock->MonotonicNow();
   if (std::exchange(clock_term_, core_->term()) != core_->term()) {
@@ -198,11 +199,13 @@ std::optional<int64_t> Group::ClockDue() {
   }
   const int64_t now_ms = clock_base_ms_ + (now - clock_base_at_) / std::chrono::milliseconds(1);
   if (now_ms < clock_proposed_ms_ + kClockEveryMs) return std::nullopt;
-  const bool room = parts_.log->HasRoom(0).ok() && (parts_.room == nullptr || parts_.room->Admit(0).ok());
-  if (!room) {
-    // The room that is left is for what frees space (F-12). Meanwhile the log's time stands still.
+  const bool kept_free = parts_.room != nullptr && !frees_space && !parts_.room->Admit(0).ok();
+  if (kept_free || !parts_.log->HasRoom(0, frees_space).ok()) {
+    // The room that is left is for what frees space (F-12), which brings the time along: without it the replies of
+    // what frees space would never be old enough to make room for more of it. Meanwhile the log's time stands still,
+    // due for the next of these.
     clock_base_ms_ = clock_proposed_ms_;
-    clock_base_at_ = now;
+    clock_base_at_ = now - std::chrono::milliseconds(kClockEveryMs);
     return std::nullopt;
   }
   return now_ms;
@@ -249,7 +252,9 @@ void Group::DrainProposals() {
   std::vector<Bytes> payloads;
   std::vector<Proposal> admitted;
   uint64_t taken = 0;
-  const std::optional<int64_t> clock_ms = ClockDue();
+  const bool frees_space =
+      std::any_of(inbox.begin(), inbox.end(), [](const Proposal& each) { return each.frees_space; });
+  const std::optional<int64_t> clock_ms = ClockDue(frees_space);
   if (clock_ms) payloads.push_back(EncodeClockEntry(*clock_ms));
   for (Proposal& proposal : inbox) {
     if (auto answer = AnswerAtOnce(proposal)) {
