@@ -80,10 +80,11 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
   void Next(absl::Status why) {
     if (done_ == nullptr) return;
     ++attempt_;  // what is still under way may succeed, but not fail this read again
-    if (SaysLost(why)) {
-      ++lacking_;
+    // Only damage is a loss: bytes that are not there may have been removed meanwhile, or be on their way.
+    if (absl::IsDataLoss(why)) {
+      ++damaged_in_a_row_;
     } else if (parts().clock->MonotonicNow() < deadline_) {  // one that is cut short says nothing
-      lacking_ = 0;
+      damaged_in_a_row_ = 0;
     }
     last_error_ = std::move(why);
     ++source_;
@@ -103,7 +104,7 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
                          parts().wanted.upload.ToHex(), offset_);
     }
     if (!last_error_.ok()) text += fmt::format("; the last said: {}", Printable(Message(last_error_)));
-    const bool lost = lacking_ >= parts().sources.size();
+    const bool lost = damaged_in_a_row_ >= parts().sources.size();
     std::exchange(done_, nullptr)(
         absl::Status(lost ? absl::StatusCode::kDataLoss : absl::StatusCode::kUnavailable, text));
   }
@@ -117,7 +118,7 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
   size_t source_;
   uint64_t attempt_ = 0;
   size_t failures_ = 0;
-  size_t lacking_ = 0;  // sources in a row that said that they have not got the bytes
+  size_t damaged_in_a_row_ = 0;  // sources that said so of their copies
   absl::Status last_error_;
   env::TimerId patience_ = env::TimerId::kNone;
 };

@@ -142,7 +142,9 @@ TEST_F(SourcesTest, D14_RemoteIsUnavailableAfterTenSecondsAndNamesWhomItAsked) {
   EXPECT_GE(world_.MonotonicNow() - start, 10s);
   EXPECT_LE(world_.MonotonicNow() - start, 11s);
   EXPECT_GT(holders_.peers["n1"].asked, 1u);
-  // A source that is silent may have it; nobody else is asked for what each says that it lacks.
+  // What each says that it lacks may have been removed meanwhile; what is damaged everywhere is lost.
+  EXPECT_EQ(Read(*Remote({"n1", "n3"}), 0, 10).status().code(), absl::StatusCode::kUnavailable);
+  for (const char* peer : {"n1", "n3"}) holders_.peers[peer].text = absl::DataLossError("a bad chunk");
   EXPECT_EQ(Read(*Remote({"n1", "n3"}), 0, 10).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Read(*Remote({}), 0, 1).status().code(), absl::StatusCode::kDataLoss);
 }
@@ -177,14 +179,14 @@ TEST_F(SourcesTest, F24_ADamagedCopyIsReportedOnceAndReadFromAHolder) {
 }
 
 TEST_F(SourcesTest, F24_WithoutAnotherCopyNoWrongByteLeaves) {
-  for (const bool gone : {true, false}) {
-    holders_.peers["n1"].text = gone ? absl::NotFoundError("no such upload") : absl::UnavailableError("away");
+  for (const bool damaged : {true, false}) {
+    holders_.peers["n1"].text = damaged ? absl::DataLossError("a bad chunk") : absl::UnavailableError("away");
     auto local = std::make_shared<DamagedSource>("01234XXXXX", 5);
     auto source = std::make_shared<RepairingSource>(
         local, [&] { return Remote({"n1"}); }, nullptr);
     const absl::Status lost = Read(*source, 4, 4).status();
-    EXPECT_EQ(lost.code(), gone ? absl::StatusCode::kDataLoss : absl::StatusCode::kUnavailable) << lost;
-    if (gone) {
+    EXPECT_EQ(lost.code(), damaged ? absl::StatusCode::kDataLoss : absl::StatusCode::kUnavailable) << lost;
+    if (damaged) {
       EXPECT_THAT(std::string(lost.message()), HasSubstr("chunk 0 of blobs/aa/x at 0"));
     }
     EXPECT_EQ(*Read(*source, 1, 3), "123") << "what is whole here is served";
