@@ -104,7 +104,7 @@ class RemoteSource::Reading : public std::enable_shared_from_this<Reading> {
                          parts().wanted.upload.ToHex(), offset_);
     }
     if (!last_error_.ok()) text += fmt::format("; the last said: {}", Printable(Message(last_error_)));
-    const bool lost = damaged_in_a_row_ >= parts().sources.size();
+    const bool lost = damaged_in_a_row_ >= parts().sources.size() && !absl::IsNotFound(parts().here);
     std::exchange(done_, nullptr)(
         absl::Status(lost ? absl::StatusCode::kDataLoss : absl::StatusCode::kUnavailable, text));
   }

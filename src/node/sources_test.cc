@@ -76,8 +76,10 @@ class SourcesTest : public ::testing::Test {
     if (!data->ok()) return data->status();
     return (*data)->ToString();
   }
-  std::shared_ptr<RemoteSource> Remote(std::vector<std::string> sources) {
+  std::shared_ptr<RemoteSource> Remote(std::vector<std::string> sources,
+                                       absl::Status here = absl::OkStatus()) {
     RemoteParts parts;
+    parts.here = std::move(here);
     parts.bytes = &holders_;
     parts.clock = &world_;
     parts.wanted = {kDefaultGroup, {ClientId{{1}}, CallId{2}}, 10, 77};
@@ -147,6 +149,8 @@ TEST_F(SourcesTest, D14_RemoteIsUnavailableAfterTenSecondsAndNamesWhomItAsked) {
   for (const char* peer : {"n1", "n3"}) holders_.peers[peer].text = absl::DataLossError("a bad chunk");
   EXPECT_EQ(Read(*Remote({"n1", "n3"}), 0, 10).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Read(*Remote({}), 0, 1).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Read(*Remote({}, absl::NotFoundError("no file")), 0, 1).status().code(),
+            absl::StatusCode::kUnavailable);
 }
 
 TEST_F(SourcesTest, AHolderThatComesBackInTimeServesTheRead) {
