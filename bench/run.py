@@ -280,8 +280,10 @@ class Bench:
             if len(indexes) != 3:
                 raise RuntimeError(f"{full.folder} has {len(indexes)} indexes, not 3")
             say(f"{self.names:,} names into each of three stopped servers")
-            for index in indexes:
-                subprocess.run([str(self.names_program), "fill", str(index), BLOB_GROUP, str(self.names)], check=True)
+            fills = [subprocess.Popen([str(self.names_program), "fill", str(index), BLOB_GROUP, str(self.names)])
+                     for index in indexes]
+            if any([fill.wait() for fill in fills]):
+                raise RuntimeError(f"the indexes of {full.folder} were not filled")
             with fresh:
                 fresh.stop()
                 for done in range(0, self.rounds * self.small, self.small):

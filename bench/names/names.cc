@@ -35,10 +35,13 @@ constexpr uint64_t kTold = 1'000'000;
 
 // Bytes that look random and follow from `seed`.
 std::string Noise(uint64_t seed, size_t bytes) {
-  std::mt19937_64 random(seed);
   std::string out;
-  while (out.size() < bytes) {
-    const uint64_t value = random();
+  for (uint64_t state = seed;
+       out.size() < bytes;) {  // splitmix64: a generator of its own costs more than a put
+    uint64_t value = state += 0x9e3779b97f4a7c15;
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
+    value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
+    value ^= value >> 31;
     out.append(reinterpret_cast<const char*>(&value), sizeof value);
   }
   out.resize(bytes);
