@@ -142,7 +142,7 @@ TEST_F(AProgram, K22_SurvivesAServerThatEndsInTheMiddleOfAFileRegion) {
     if (!stream.ok()) return absl::OkStatus();
     RETURN_IF_ERROR((*stream)->HeaderFuture().Get().status());
     const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    const absl::Status written =
+    absl::Status written =
         (*stream)->WriteAsync(FileRegion{.fd = fd, .offset = 0, .count = kFileBytes}).Get().status();
     close(fd);
     return written;
