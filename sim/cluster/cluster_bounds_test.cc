@@ -24,16 +24,6 @@ class ClusterBounds : public ClusterFault {
     EXPECT_TRUE(cluster_->RunUntil([&] { return opened->has_value(); }, seconds(5)));
     return opened->value_or(absl::UnknownError("not answered"));
   }
-  static node::ClientRequest ForwardOf(uint64_t upload) {
-    node::ClientRequest request;
-    request.group = kBlobs;
-    request.kind = node::RequestKind::kForward;
-    request.client = ClientId{{4}};
-    request.call = CallId{upload};
-    request.upload = {request.client, request.call};
-    request.header.name = "a";
-    return request;
-  }
 };
 
 TEST_F(ClusterBounds, F64_UploadsOfOneGroupAreLimited) {
@@ -148,7 +138,7 @@ TEST_F(ClusterBounds, F64_StreamsThatWaitToBeEnteredAreLimitedAndSoAreTheirRetri
   for (const PeerId& other : AllBut(leader)) cluster_->network().Cut(other, cluster_->id(leader));
   std::vector<node::ClientReply> replies;
   const auto forward = [&](uint64_t upload) {
-    cluster_->host(leader).Submit(ForwardOf(upload),
+    cluster_->host(leader).Submit(ForwardOf({ClientId{{4}}, CallId{upload}}, "a"),
                                   [&](node::ClientReply reply) { replies.push_back(std::move(reply)); });
     cluster_->RunFor(milliseconds(1));
   };

@@ -651,15 +651,8 @@ TEST_F(OnlyCopy, F14_D10_WhatIsSealedIsNotUnknownBecauseNobodyCanLook) {
   Restart(0);  // a leader that nobody has told of it
   ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
   cluster_->disk(0).FailNextOpen(".stage");
-  node::ClientRequest request;
-  request.group = kBlobs;
-  request.kind = node::RequestKind::kForward;
-  request.client = upload.client;
-  request.call = upload.call;
-  request.upload = upload;
-  request.header.name = "b";
   auto reply = std::make_shared<std::optional<node::ClientReply>>();
-  cluster_->host(0).Submit(std::move(request), [reply](node::ClientReply first) { *reply = first; });
+  cluster_->host(0).Submit(ForwardOf(upload, "b"), [reply](node::ClientReply first) { *reply = first; });
   ASSERT_TRUE(cluster_->RunUntil([&] { return reply->has_value(); }, seconds(20)));
   EXPECT_EQ((*reply)->code, node::ReplyCode::kOk) << (*reply)->error;
   const auto read = ReadNow(0, "b");

@@ -699,15 +699,9 @@ TEST_F(ClusterFault, D13_SealedStageWhoseEntryIsTruncatedIsNeitherLinkedNorLost)
   const UploadId upload = SealOnly(old, "a", MakeContent(300'000, 3));
   cluster_->network().Isolate(cluster_->id(old));
   const Index before = cluster_->status(old, kBlobs)->last.index;
-  node::ClientRequest request;
-  request.group = kBlobs;
-  request.kind = node::RequestKind::kForward;
-  request.client = upload.client;
-  request.call = upload.call;
-  request.upload = upload;
-  request.header.name = "a";
   std::optional<node::ClientReply> reply;
-  cluster_->host(old).Submit(request, [&](node::ClientReply answered) { reply = std::move(answered); });
+  cluster_->host(old).Submit(ForwardOf(upload, "a"),
+                             [&](node::ClientReply answered) { reply = std::move(answered); });
   ASSERT_TRUE(cluster_->RunUntil(
       [&] {
         return cluster_->status(old, kBlobs) != nullptr && cluster_->status(old, kBlobs)->last.index > before;

@@ -91,6 +91,17 @@ class ClusterFault : public testing::Test {
               Outcome::kRefused);
     return upload;
   }
+  // What a client sends when its stream is sealed: give it its name.
+  static node::ClientRequest ForwardOf(const UploadId& upload, const std::string& name) {
+    node::ClientRequest request;
+    request.group = kBlobs;
+    request.kind = node::RequestKind::kForward;
+    request.client = upload.client;
+    request.call = upload.call;
+    request.upload = upload;
+    request.header.name = name;
+    return request;
+  }
   std::optional<node::HaveReply> Have(size_t server, const UploadId& upload) {
     auto reply = std::make_shared<std::optional<node::HaveReply>>();
     cluster_->host(server).Have(kBlobs, upload, cluster_->lane(server),

@@ -86,7 +86,8 @@ class Upload {
   virtual void Rest() = 0;
   // Gives the upload up: drops the stage, unless it is sealed already. That is the log's (D-10).
   virtual void Abort() = 0;
-  // Drops the stage, sealed or not. For the log alone: what it says of the upload makes the stage useless.
+  // Drops the stage, sealed or not. For the log, whose word on the upload makes the stage useless, and for a fetch
+  // of bytes other than it has.
   virtual void Drop() = 0;
   // Any thread: bytes accepted so far, bytes known durable, and when it last made progress.
   virtual uint64_t length() const = 0;

@@ -77,6 +77,7 @@ void DurableLog::RecycleStep() {
     }
     LogError("log {} failed: {}", dir_, Message(status));
     stats_.failed.Update(status);
+    return;  // none after it may go before it
   }
 }
 

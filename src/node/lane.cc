@@ -655,8 +655,7 @@ void Lane::Reclaim() {
     const auto asked = abandoning_.find(id);
     if (missing_.contains(id) || (asked != abandoning_.end() && now - asked->second < ttl)) continue;
     // The calls that wait for the leader are for clients: the rest of the stages waits for the next turn.
-    if (abandons_ >= std::max<size_t>(1, parts_.options->pending_writes_max / 4)) continue;
-    ++abandons_;
+    if (abandoning_.size() >= std::max<size_t>(1, parts_.options->pending_writes_max / 4)) continue;
     abandoning_[id] = now;
     PublishRequest request;
     request.group = parts_.id;
@@ -664,7 +663,6 @@ void Lane::Reclaim() {
     request.abandon = true;
     AskLeader(std::move(request), [this, alive = alive_, id](ClientReply reply) {
       if (!*alive) return;
-      --abandons_;
       abandoning_.erase(id);
       // It may have been entered after all, and be left of a fetch that came second.
       if (reply.code == ReplyCode::kOk && !fetches_.contains(id)) {

@@ -168,7 +168,6 @@ class Lane {
   absl::flat_hash_map<UploadId, std::vector<std::pair<env::Executor*, std::shared_ptr<Done<HaveReply>>>>>
       fetches_;
   absl::flat_hash_map<UploadId, env::Instant> abandoning_;
-  size_t abandons_ = 0;  // asked of the leader, and not answered yet
   size_t fetching_ = 0;
   size_t gathering_ = 0;  // Gathers that have not ended
   size_t entering_ = 0;   // publishes that are not proposed yet, and their payload

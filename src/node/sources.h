@@ -37,8 +37,9 @@ inline bool SaysLost(const absl::Status& status) {
 }
 
 // Reads from the first server that answers; remembers which one did. A server that is silent for a part of
-// the timeout is passed over. When none has given them within the timeout, naming them: DATA_LOSS if each that
-// there is says that it has not got these bytes, else UNAVAILABLE (D-14).
+// the timeout is passed over. When none has given them within the timeout, naming them: DATA_LOSS if each
+// says that its copy is damaged, or there is nobody to ask, else UNAVAILABLE (D-14): bytes that are nowhere may have
+// been removed meanwhile, or be on their way.
 class RemoteSource final : public blob::Source {
  public:
   explicit RemoteSource(RemoteParts parts) : shared_(std::make_shared<Shared>(std::move(parts))) {}

@@ -161,6 +161,22 @@ class ByteStream : public testing::Test {
     }
     for (auto& answer : held) answer();
   }
+  // As many writes as there may be calls; each, of a name that is its number, has sent 100,000 bytes, and says no more.
+  struct Begun {
+    grpc::ClientContext context;
+    pb::WriteResponse response;
+    std::unique_ptr<grpc::ClientWriter<pb::WriteRequest>> call;
+  };
+  std::vector<std::unique_ptr<Begun>> BeginWrites() {
+    std::vector<std::unique_ptr<Begun>> writes;
+    for (size_t i = 0; i < kCallsMax; ++i) {
+      Begun& write = *writes.emplace_back(std::make_unique<Begun>());
+      write.context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+      write.call = stub_->Write(&write.context, &write.response);
+      EXPECT_TRUE(write.call->Write(Message(fmt::format("{}", i), 0, std::string(100'000, 'x'), false)));
+    }
+    return writes;
+  }
   // The same, again until the server has let go of a call that ended, or has not in 20 seconds.
   int64_t AnswerOnceThereIsAPlace(const std::vector<pb::WriteRequest>& messages) {
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
@@ -324,45 +340,25 @@ TEST_F(ByteStream, F79_ACancelledWriteLeavesItsUpload) {
 }
 
 TEST_F(ByteStream, F64_CallsBeyondTheLimitAreRefusedUntilOneEnds) {
-  const std::string begin(100'000, 'x');
-  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteRequest>>> calls;
-  std::vector<pb::WriteResponse> responses(kCallsMax);
-  for (size_t i = 0; i < kCallsMax; ++i) {
-    contexts.push_back(std::make_unique<grpc::ClientContext>());
-    calls.push_back(stub_->Write(contexts.back().get(), &responses[i]));
-    ASSERT_TRUE(calls.back()->Write(Message(fmt::format("{}", i), 0, begin, false)));
-  }
+  const auto writes = BeginWrites();
   ASSERT_TRUE(host_.Await([&] { return host_.content.size() == kCallsMax; }));  // all of them are there
   pb::QueryWriteStatusResponse status;
   EXPECT_EQ(Query("0", &status).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(ReadCode("0", 0), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(Write({Message("more", 0, "x", true)}), -grpc::StatusCode::RESOURCE_EXHAUSTED);
-  for (size_t i = 0; i < kCallsMax; ++i) {
-    ASSERT_TRUE(calls[i]->Write(Message("", 100'000, "", true)));
-    EXPECT_TRUE(calls[i]->Finish().ok());
+  for (const auto& write : writes) {
+    ASSERT_TRUE(write->call->Write(Message("", 100'000, "", true)));
+    EXPECT_TRUE(write->call->Finish().ok());
   }
   // A place is free when the server has let go of the call, just after its end.
   ASSERT_TRUE(host_.Await([&] { return host_.names.size() == kCallsMax; }));
-  int64_t answer = 0;
-  for (int i = 0; i < 1000 && answer <= 0; ++i) answer = Write({Message("more", 0, "x", true)});
-  EXPECT_EQ(answer, 1);
+  EXPECT_EQ(AnswerOnceThereIsAPlace({Message("more", 0, "x", true)}), 1);
 }
 
 TEST_F(ByteStream, K16_F79_WritesThatSayNothingMoreEndAndGoOnLater) {
   host_.tuned.upload_idle_ttl_ms = 200;
-  const std::string begin(100'000, 'x');
-  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteRequest>>> calls;
-  std::vector<pb::WriteResponse> responses(kCallsMax);
-  for (size_t i = 0; i < kCallsMax; ++i) {
-    contexts.push_back(std::make_unique<grpc::ClientContext>());
-    contexts.back()->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
-    calls.push_back(stub_->Write(contexts.back().get(), &responses[i]));
-    ASSERT_TRUE(calls.back()->Write(Message(fmt::format("{}", i), 0, begin, false)));
-  }
-  for (const auto& call : calls) {
-    const grpc::Status status = call->Finish();
+  for (const auto& write : BeginWrites()) {
+    const grpc::Status status = write->call->Finish();
     EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
     EXPECT_THAT(status.error_message(), testing::HasSubstr("nothing came for 200 ms; 100000 bytes"));
   }
