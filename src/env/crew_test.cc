@@ -46,20 +46,21 @@ TEST(Crew, CodeThatSaysSoGivesTheLoopAwayAtOnceAndItsHookRunsFirst) {
 }
 
 TEST(Crew, ThreadsAreUsedAgainAndBounded) {
-  auto crew = NewCrew("test", 3);
+  auto crew = NewCrew("test", /*threads_max=*/3, /*waiting_max=*/1);
   for (int round = 0; round < 20; ++round) {
     std::promise<void> inner;
     std::promise<void> outer;
-    asio::post(crew->context(), [&] {
-      Crew::Foreign foreign(crew.get(), nullptr);
+    crew->PostForeign([&] {
       const Crew::Wait waiting;
       inner.get_future().wait();
+      // The thread may be held up behind this line, and then counts as waiting while the next round begins:
+      // what bounds the threads is the crew, not how fast they come back.
       outer.set_value();
     });
     asio::post(crew->context(), [&] { inner.set_value(); });
     outer.get_future().wait();
   }
-  EXPECT_LE(crew->threads(), 3u);
+  EXPECT_LE(crew->threads(), 1u + 3 + 1);
 }
 
 TEST(Crew, K25_TheLoopHasAThreadWhateverHandlersDo) {
@@ -83,7 +84,10 @@ TEST(Crew, K25_HandlersBeyondTheBoundsWaitAndTheLoopGoesOn) {
   constexpr int kHandlers = 50;
   for (const bool says_so : {true, false}) {
     auto crew = NewCrew("test", /*threads_max=*/3, /*waiting_max=*/5);
-    const size_t inside_max = says_so ? 5 : 3;
+    // One that was found busy before it said that it waits has taken a place of both kinds by then, so those
+    // who say so may be more than five; they are never more than both bounds.
+    const size_t inside_min = says_so ? 5 : 3;
+    const size_t inside_max = says_so ? 3 + 5 : 3;
     std::mutex mutex;
     std::condition_variable changed;
     size_t inside = 0;
@@ -103,17 +107,21 @@ TEST(Crew, K25_HandlersBeyondTheBoundsWaitAndTheLoopGoesOn) {
     }
     {
       std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return inside == inside_max; });
+      changed.wait(lock, [&] { return inside >= inside_min; });
     }
     // The loop runs what is no handler, many times over, and no further handler.
+    size_t inside_when_full = 0;
     for (int i = 0; i < 100; ++i) {
       std::promise<void> ran;
       crew->Post([&] { ran.set_value(); });
       ran.get_future().wait();
+      std::unique_lock lock(mutex);
+      if (i == 0) inside_when_full = inside;
+      EXPECT_TRUE(crew->full());
     }
     std::unique_lock lock(mutex);
-    EXPECT_EQ(inside, inside_max);
-    EXPECT_TRUE(crew->full());
+    EXPECT_EQ(inside, inside_when_full);
+    EXPECT_LE(inside, inside_max);
     open = true;
     changed.notify_all();
     changed.wait(lock, [&] { return over == kHandlers; });
@@ -138,7 +146,7 @@ TEST(Crew, K25_ThoseWhoSayThatTheyWaitTakeNoPlaceOfOthers) {
   std::promise<void> last;  // a handler like any other
   crew->PostForeign([&] { last.set_value(); });
   last.get_future().wait();
-  EXPECT_FALSE(crew->full());
+  EXPECT_EQ(over, 0);
   crew->Post([&] { brought.set_value(); });
   crew->Stop();
   EXPECT_EQ(over, kWaiting);
