@@ -19,6 +19,7 @@
 #include "app/echo_server.h"
 #include "app/options.h"
 #include "base/log.h"
+#include "base/temp_folder_for_test.h"
 #include "sluice/blob.h"
 #include "sluice/server.h"
 #include "sluice/stream.h"
@@ -179,14 +180,7 @@ class EveryOption : public testing::Test {
     std::string flag, environment, file;
   };
 
-  EveryOption() : file_(std::filesystem::path(testing::TempDir()) / "every_option_test.toml") {
-    other_file_ = file_.string() + ".other";
-    std::ofstream(other_file_) << "";
-  }
-  ~EveryOption() override {
-    std::filesystem::remove(file_);
-    std::filesystem::remove(other_file_);
-  }
+  EveryOption() { std::ofstream(other_file_) << ""; }
 
   static std::vector<Command> Commands() {
     CLI::App app{"", "sluice"};
@@ -262,8 +256,9 @@ class EveryOption : public testing::Test {
     return value;
   }
 
-  const std::filesystem::path file_;
-  std::string other_file_;
+  const TempFolder folder_;
+  const std::filesystem::path file_ = folder_ / "file.toml";
+  const std::string other_file_ = folder_ / "other.toml";
 };
 
 TEST_F(EveryOption, K27_AFlagWinsOverTheEnvironmentAndThatOverTheFile) {
@@ -375,19 +370,14 @@ class WithServer : public testing::Test {
  protected:
   WithServer() {
     spdlog::set_level(spdlog::level::err);  // the server's lines would stand among those of the command
-    folder_ = std::filesystem::path(testing::TempDir()) / "sluice-command-line-XXXXXX";
-    EXPECT_NE(mkdtemp(folder_.data()), nullptr);
     ServerOptions options;
     options.listen = "127.0.0.1:0";
-    options.data_dir = folder_ + "/data";
+    options.data_dir = folder_ / "data";
     auto server = Server::Start(options);
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
-  ~WithServer() override {
-    server_.reset();
-    std::filesystem::remove_all(folder_);
-  }
+  ~WithServer() override { server_.reset(); }
   Ran SluiceThere(std::vector<const char*> arguments) {
     arguments.push_back("--server");
     arguments.push_back(server_->address().c_str());
@@ -397,7 +387,7 @@ class WithServer : public testing::Test {
     EXPECT_EQ(ran.code, 0) << ran.err;
     return nlohmann::json::parse(ran.out, nullptr, /*allow_exceptions=*/false);
   }
-  std::string folder_;
+  const TempFolder folder_;
   std::unique_ptr<Server> server_;
 };
 
@@ -419,8 +409,8 @@ TEST_F(WithServer, WhatAPersonReadsAProgramCanParse) {
 }
 
 TEST_F(WithServer, AFileGoesInAndComesOut) {
-  const std::string copy = folder_ + "/copy";
-  const std::string original = folder_ + "/original";
+  const std::string copy = folder_ / "copy";
+  const std::string original = folder_ / "original";
   std::filesystem::copy_file("/proc/self/exe", original);
   const Ran put = SluiceThere({"put", original.c_str(), "--name", "exe"});
   EXPECT_EQ(put.code, 0) << put.err;
@@ -437,8 +427,8 @@ TEST_F(WithServer, AFileGoesInAndComesOut) {
 
 TEST_F(WithServer, K27_TheServerOfTheFlagIsAskedWhateverTheEnvironmentNames) {
   setenv("SLUICE_SERVER", "127.0.0.1:1", 1);
-  const std::string original = folder_ + "/original";
-  const std::string copy = folder_ + "/copy";
+  const std::string original = folder_ / "original";
+  const std::string copy = folder_ / "copy";
   std::ofstream(original) << "hello";
   const std::vector<std::vector<const char*>> commands{
       {"put", original.c_str(), "--name", "one"}, {"ls"},        {"stat", "one"},

@@ -10,6 +10,7 @@
 
 #include "app/commands.h"
 #include "base/strings.h"
+#include "base/temp_folder_for_test.h"
 
 namespace sluice::app {
 namespace {
@@ -26,16 +27,13 @@ const Option& Find(const std::string& name) {
 
 class OptionsTest : public testing::Test {
  protected:
-  OptionsTest() : file_(std::filesystem::path(testing::TempDir()) / "options_test.toml") {}
-  ~OptionsTest() override {
-    std::filesystem::remove(file_);
-    unsetenv("SLUICE_LOG_SEGMENT_BYTES");
-  }
+  ~OptionsTest() override { unsetenv("SLUICE_LOG_SEGMENT_BYTES"); }
   void Write(const std::string& text) {
     std::ofstream(file_) << text;
     settings_.config_file = file_;
   }
-  const std::filesystem::path file_;
+  const TempFolder folder_;
+  const std::filesystem::path file_ = folder_ / "options.toml";
   Settings settings_;
 };
 
@@ -74,10 +72,9 @@ TEST_F(OptionsTest, WhatIsWrongIsNamedWithItsSource) {
   Write("[log]\nsegment_byte = 4\n");
   EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("there is no option log.segment_byte"));
   Write("heartbeat_ms = \"soon\"\n");
-  EXPECT_THAT(std::string(Message(settings_.Resolve())),
-              HasSubstr("options_test.toml: heartbeat_ms: \"soon\""));
+  EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("options.toml: heartbeat_ms: \"soon\""));
   Write("heartbeat_ms = = 1\n");
-  EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("options_test.toml"));
+  EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("options.toml"));
   Write("");
   setenv("SLUICE_LOG_SEGMENT_BYTES", "much", 1);
   EXPECT_THAT(std::string(Message(settings_.Resolve())), HasSubstr("SLUICE_LOG_SEGMENT_BYTES: \"much\""));

@@ -1,5 +1,6 @@
 // One contract, both implementations. What they keep through a power loss is in blob_crash_test.cc.
 #include "blob/index.h"
+#include "base/temp_folder_for_test.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -24,16 +25,8 @@ class Always final : public env::Random {
 
 class IndexContract : public ::testing::TestWithParam<OpenIndex> {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "index_test.XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-    Open();
-  }
-  void TearDown() override {
-    index_.reset();
-    fs::remove_all(dir_);
-  }
+  void SetUp() override { Open(); }
+  void TearDown() override { index_.reset(); }
   void Open(const IndexOptions& options = {.ballast_bytes = 0}, IndexHooks hooks = {}) {
     index_.reset();
     auto index = GetParam()(env::RealFiles(), dir_ + "/a/index", options, std::move(hooks));
@@ -57,7 +50,8 @@ class IndexContract : public ::testing::TestWithParam<OpenIndex> {
     return keys;
   }
 
-  std::string dir_;
+  const TempFolder folder_;
+  const std::string dir_ = folder_.path();
   std::unique_ptr<Index> index_;
 };
 

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "base/temp_folder_for_test.h"
 #include "blob/index.h"
 
 namespace sluice::blob {
@@ -24,11 +25,10 @@ std::string NameOf(uint64_t number) {
 TEST(RocksIndex, K19_ALookUpInALargeIndexReadsAFewBlocks) {
   constexpr uint64_t kNames = 200'000;
   constexpr uint64_t kLookUps = 1'000;
-  std::string dir = (fs::temp_directory_path() / "rocks_index_test.XXXXXX").string();
-  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const TempFolder folder;
   {
     auto index =
-        OpenRocksIndex(env::RealFiles(), dir,
+        OpenRocksIndex(env::RealFiles(), folder.path(),
                        {.cache_bytes = 256u << 10, .write_buffer_bytes = 8u << 20, .ballast_bytes = 0});
     ASSERT_TRUE(index.ok()) << index.status();
     for (uint64_t number = 0; number < kNames;) {
@@ -53,7 +53,6 @@ TEST(RocksIndex, K19_ALookUpInALargeIndexReadsAFewBlocks) {
     EXPECT_LT(read_per_look_up(kNames, false), 20'000u);
     rocksdb::SetPerfLevel(rocksdb::PerfLevel::kDisable);
   }
-  fs::remove_all(dir);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <future>
 
 #include "base/crc32c.h"
+#include "base/temp_folder_for_test.h"
 #include "blob/format.h"
 #include "blob/inspect.h"
 
@@ -146,9 +147,6 @@ size_t OpenFilesUnder(const std::string& dir) {
 class StoreTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "blob_test.XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
     options_.reserve_bytes = 0;
     reply_ = env::RealExecutors().NewExecutor("reply");
     Open();
@@ -156,7 +154,6 @@ class StoreTest : public ::testing::Test {
   void TearDown() override {
     store_.reset();
     reply_.reset();
-    fs::remove_all(dir_);
   }
 
   void Open() {
@@ -230,7 +227,8 @@ class StoreTest : public ::testing::Test {
   WaitingFiles files_;
   HandClock clock_;
   StoreOptions options_;
-  std::string dir_;
+  const TempFolder folder_;
+  const std::string dir_ = folder_.path();
   std::unique_ptr<env::Executor> reply_;
   std::unique_ptr<Store> store_;
 };

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/temp_folder_for_test.h"
 #include "sluice/server.h"
 
 namespace sluice::client {
@@ -28,19 +29,12 @@ class LiveServer {
  public:
   explicit LiveServer(std::vector<ServerGroup> groups = {}, const std::string& advertise = "",
                       const std::string& listen = "127.0.0.1:0") {
-    folder_ = std::filesystem::temp_directory_path() / "sluice-client-test-XXXXXX";
-    SLUICE_CHECK(mkdtemp(folder_.data()) != nullptr);
     options_.listen = listen;
     options_.advertise = advertise;
-    options_.data_dir = folder_;
+    options_.data_dir = folder_.path();
     options_.groups = std::move(groups);
     Start();
     options_.listen = server_->address();
-  }
-  ~LiveServer() {
-    server_.reset();
-    std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
   }
   const std::string& address() const { return server_->address(); }
   void Stop() { server_->Stop(); }
@@ -53,7 +47,7 @@ class LiveServer {
   }
 
  private:
-  std::string folder_;
+  const TempFolder folder_;
   ServerOptions options_;
   std::unique_ptr<Server> server_;
 };

@@ -6,12 +6,14 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <thread>
 
 #include "base/bytes.h"
 #include "base/strings.h"
+#include "base/temp_folder_for_test.h"
 #include "client/server_for_test.h"
 #include "sluice/blob.h"
 #include "sluice/client.h"
@@ -112,13 +114,12 @@ class AProgram : public testing::Test {
       const auto blobs = *BlobClient::Create({.servers = {live.address()}});
       while (!blobs->PutBytes("small", Bytes::Copy("x")).ok()) {  // until it has a leader
       }
-      std::string path = std::filesystem::temp_directory_path() / "sluice-sigpipe-test-XXXXXX";
-      const int fd = mkstemp(path.data());
-      SLUICE_CHECK(fd >= 0 && ftruncate(fd, kFileBytes) == 0);
-      close(fd);
+      const TempFolder folder;
+      const std::string path = folder / "large";
+      std::ofstream{path};
+      std::filesystem::resize_file(path, kFileBytes);
       status = put(live.address(), path);
       stopped = port.stopped();
-      std::filesystem::remove(path);
     }
     std::cerr << "the put said: " << status << std::endl;
     exit(stopped && !status.ok() ? 0 : 1);

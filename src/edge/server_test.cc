@@ -20,6 +20,7 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/read.hpp>
 
+#include "base/temp_folder_for_test.h"
 #include "edge/datastream/socket.h"
 #include "edge/fake_host_for_test.h"
 #include "edge/peer/peer_service.h"
@@ -582,8 +583,6 @@ TEST_F(TwoServersTest, ADeadPeerIsReportedUnreachable) {
 class SnapshotTest : public TwoServersTest {
  protected:
   SnapshotTest() {
-    dir_ = testing::TempDir() + "snapshot-XXXXXX";
-    EXPECT_NE(mkdtemp(dir_.data()), nullptr);
     other_host_.snapshots = dir_ + "/incoming";
     content_.assign(node::kSnapshotMagic);
     for (size_t i = content_.size(); i < 3'500'000; ++i) content_.push_back(static_cast<char>(i * 31 >> 3));
@@ -611,7 +610,8 @@ class SnapshotTest : public TwoServersTest {
     return env::RealFiles().List(other_host_.snapshots).value_or(std::vector<std::string>());
   }
 
-  std::string dir_;
+  const TempFolder folder_;
+  const std::string dir_ = folder_.path();
   std::string content_;
   node::SnapshotOffer offer_;
 };

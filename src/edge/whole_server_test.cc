@@ -1,5 +1,6 @@
 // Whole servers, with a real group between them: what load balancers ask them over gRPC (K28).
 #include "edge/whole_server.h"
+#include "base/temp_folder_for_test.h"
 
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -84,8 +85,6 @@ bool AwaitCheck(const std::string& address, char wanted) {
 class WholeServers : public testing::Test {
  protected:
   WholeServers() {
-    std::string name = (std::filesystem::temp_directory_path() / "sluice-whole-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
     // Free at the moment: the configuration names the addresses before anybody listens.
     asio::io_context context;
     std::vector<asio::ip::tcp::socket> sockets;
@@ -98,13 +97,12 @@ class WholeServers : public testing::Test {
   }
   ~WholeServers() override {
     for (auto& server : servers_) server.reset();
-    std::filesystem::remove_all(folder_);
   }
 
   void Start(size_t i) {
     WholeServerOptions options;
     options.host.self = peers_[i];
-    options.host.data_dir = fmt::format("{}/n{}", folder_, i);
+    options.host.data_dir = folder_ / fmt::format("n{}", i);
     options.host.bootstrap = true;
     options.host.map_index = true;
     options.host.groups.push_back({.id = kDefaultGroup, .machine = "counter", .peers = peers_});
@@ -114,7 +112,7 @@ class WholeServers : public testing::Test {
     servers_[i] = *std::move(server);
   }
 
-  std::string folder_;
+  const TempFolder folder_;
   std::vector<raft::Peer> peers_;
   std::unique_ptr<WholeServer> servers_[2];
 };
@@ -145,11 +143,10 @@ TEST(WholeServerPorts, APortInUseEndsTheStartWithItsName) {
   for (std::string WholeServerOptions::*port :
        {&WholeServerOptions::listen, &WholeServerOptions::data_stream_listen,
         &WholeServerOptions::stream_listen, &WholeServerOptions::http_listen}) {
-    std::string folder = (std::filesystem::temp_directory_path() / "sluice-ports-XXXXXX").string();
-    ASSERT_NE(mkdtemp(folder.data()), nullptr);
+    const TempFolder folder;
     WholeServerOptions options;
     options.host.self = {.id = {"n0"}, .address = in_use};
-    options.host.data_dir = folder;
+    options.host.data_dir = folder.path();
     options.host.bootstrap = true;
     options.host.map_index = true;
     options.host.groups.push_back({.id = kDefaultGroup, .machine = "blob", .peers = {options.host.self}});
@@ -159,7 +156,6 @@ TEST(WholeServerPorts, APortInUseEndsTheStartWithItsName) {
     EXPECT_TRUE(absl::IsUnavailable(server.status())) << server.status();
     EXPECT_NE(Message(server.status()).find(in_use), std::string_view::npos) << server.status();
     EXPECT_NE(Message(server.status()).find("in use"), std::string_view::npos) << server.status();
-    std::filesystem::remove_all(folder);
   }
 }
 

@@ -16,6 +16,7 @@
 #include <asio/write.hpp>
 
 #include "base/check.h"
+#include "base/temp_folder_for_test.h"
 #include "env/clock.h"
 #include "env/descriptors.h"
 #include "env/files.h"
@@ -27,16 +28,8 @@ namespace {
 
 class RealFilesTest : public testing::Test {
  protected:
-  RealFilesTest() {
-    std::string pattern = testing::TempDir() + "/sluice_env_XXXXXX";
-    SLUICE_CHECK(mkdtemp(pattern.data()) != nullptr) << pattern;
-    root_ = pattern;
-  }
-  ~RealFilesTest() override {
-    std::error_code ignored;
-    std::filesystem::remove_all(root_, ignored);
-  }
-  std::string root_;
+  const TempFolder folder_;
+  const std::string root_ = folder_.path();
 };
 
 TEST_F(RealFilesTest, F14_NoDescriptorsLeftIsResourceExhausted) {

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/temp_folder_for_test.h"
 #include "env/files.h"
 #include "env/random.h"
 #include "node/silent_bytes_for_test.h"
@@ -132,12 +133,6 @@ class KeptBytes final : public SilentBytes {
 
 class NodeHostEnd : public testing::Test {
  protected:
-  NodeHostEnd() {
-    std::string name = (std::filesystem::temp_directory_path() / "sluice-host-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~NodeHostEnd() override { std::filesystem::remove_all(folder_); }
-
   static raft::Peer PeerNamed(const std::string& id) {
     return {.id = {id}, .address = id, .data_stream_address = {}, .client_address = {}, .admin_address = {}};
   }
@@ -145,7 +140,7 @@ class NodeHostEnd : public testing::Test {
   void Open(const std::string& machine, const std::vector<std::string>& peers, int groups = 1) {
     HostOptions options;
     options.self = PeerNamed("n0");
-    options.data_dir = folder_;
+    options.data_dir = folder_.path();
     options.bootstrap = true;
     options.map_index = true;
     options.log.segment_bytes = 1 << 20;
@@ -188,7 +183,7 @@ class NodeHostEnd : public testing::Test {
   NoPeers peers_;
   KeptBytes bytes_;
   const std::unique_ptr<env::Executor> timers_ = env::RealExecutors().NewExecutor("timers");
-  std::string folder_;
+  const TempFolder folder_;
   uint64_t calls_ = 0;
   std::unique_ptr<Host> host_;
 };

@@ -10,6 +10,7 @@
 #include <future>
 #include <vector>
 
+#include "base/temp_folder_for_test.h"
 #include "edge/fake_host_for_test.h"
 #include "node/snapshot_file.h"
 
@@ -21,7 +22,6 @@ using Chunk = pb::InstallSnapshotRequestProto;
 class SnapshotChunks : public testing::Test {
  protected:
   SnapshotChunks() {
-    EXPECT_NE(mkdtemp(dir_.data()), nullptr);
     host_.snapshots = dir_;
     std::string content(node::kSnapshotMagic);
     while (content.size() < 2 * kChunkBytes + 1000)
@@ -35,10 +35,7 @@ class SnapshotChunks : public testing::Test {
     SnapshotSource source({.self = {"n0"}, .to = {"n1"}, .offer = offer}, &files_);
     while (auto chunk = *source.Next()) chunks_.push_back(*std::move(chunk));
   }
-  ~SnapshotChunks() override {
-    disk_->Stop();
-    std::filesystem::remove_all(dir_);
-  }
+  ~SnapshotChunks() override { disk_->Stop(); }
 
   // What the receiver says of the chunks after `change`: of the last that it took.
   absl::Status Receive(const std::function<void(std::vector<Chunk>&)>& change) {
@@ -68,7 +65,8 @@ class SnapshotChunks : public testing::Test {
     return chunk.mutable_snapshot_chunk()->mutable_file_chunks(0);
   }
 
-  std::string dir_ = testing::TempDir() + "snapshot-chunks-XXXXXX";
+  const TempFolder folder_;
+  const std::string dir_ = folder_.path();
   env::Files& files_ = env::RealFiles();
   FakeHost host_{"n1", {kDefaultGroup}};
   std::unique_ptr<env::Executor> disk_ = env::RealExecutors().NewExecutor("disk");
