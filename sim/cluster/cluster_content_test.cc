@@ -495,6 +495,55 @@ TEST_F(ClusterFault, K21_D11_BytesThatAMajorityHasLostAreTakenAgain) {
   ExpectWhole();
 }
 
+// A loss of power undoes the link of what was fetched: a damaged content and a sealed stage of the same upload lie
+// beside each other. That stage takes its place, also when it is the only whole copy by then.
+TEST_F(ClusterFault, F24_F03_WhatWasFetchedTakesThePlaceOfADamagedCopyAfterARestart) {
+  size_t beside[2] = {};  // with a damaged footer, with damaged data
+  for (uint64_t seed = 1; seed <= 36; ++seed) {
+    const bool footer = seed % 2 == 0;
+    ClusterOptions options;
+    options.counter = false;
+    Make(options, seed);
+    const std::string content = MakeContent(200'000, seed);
+    ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = content, .via = PutVia::kChain}),
+              Outcome::kAcknowledged);
+    ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+    cluster_->RunFor(seconds(6));  // a checkpoint: nothing brings the bytes back from a stage
+    const auto break_copy = [&](size_t server) {
+      for (const std::string& path : Contents(server)) {
+        const auto bytes = env::ReadWholeFile(cluster_->disk(server), path, 1u << 30);
+        ASSERT_TRUE(bytes.ok());
+        ASSERT_TRUE(cluster_->disk(server).FlipBit(path, footer ? bytes->size() - 20 : 77'777).ok());
+      }
+    };
+    const auto bytes_of = [&](size_t server) {
+      const auto paths = Contents(server);
+      const auto bytes = paths.size() == 1 ? env::ReadWholeFile(cluster_->disk(server), paths[0], 1u << 30)
+                                           : absl::NotFoundError("no content");
+      return bytes.value_or("");
+    };
+    const std::string whole = bytes_of(1);
+    break_copy(1);
+    const std::string damaged = bytes_of(1);
+    ASSERT_TRUE(ReadNow(1, "a").ok()) << "of a holder";
+    for (int i = 0; bytes_of(1) != whole; ++i) {
+      ASSERT_LT(i, 1'000'000) << cluster_->Describe();
+      cluster_->RunFor(std::chrono::microseconds(10));
+    }
+    cluster_->PowerLoss(1);
+    if (bytes_of(1) == damaged) {
+      ++beside[seed % 2];
+      for (const size_t other : {0, 2}) break_copy(other);
+    }
+    Restart(1);
+    ASSERT_TRUE(cluster_->AwaitConverged(seconds(60))) << cluster_->Describe();
+    const auto seen = clients_->GetNow(1, "a");
+    ASSERT_TRUE(seen.ok()) << seed << ": " << seen.status();
+    EXPECT_EQ(*seen, Oracle::Content(KeyOf(content)));
+  }
+  for (const size_t count : beside) EXPECT_GT(count, 0u) << "no link was undone: this shows nothing";
+}
+
 TEST_F(ClusterFault, F24_WhoKnowsThatItsCopyIsDamagedDoesNotSayThatItHoldsIt) {
   ClusterOptions options;
   options.counter = false;

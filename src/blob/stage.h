@@ -73,9 +73,8 @@ class Stage final : public Upload, public std::enable_shared_from_this<Stage> {
   uint64_t durable_length() const override { return durable_length_; }
   env::Instant last_progress() const override { return env::Instant(last_progress_); }
   StageState state() const override { return state_; }
+  Sealed sealed_state() const override { return sealed_state_; }
 
-  // Only when sealed().
-  Sealed sealed_state() const { return sealed_state_; }
   // Whether it holds files open.
   bool awake() const { return awake_; }
   // The store takes the stage out: calls are refused from now on. False, and nothing changes, if it is sealed and

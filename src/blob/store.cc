@@ -119,16 +119,19 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status NoteSyncFailure(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(links_mutex_);
   absl::Status SyncFolders();
   // Calls `open` with the path of the content, else of the sealed stage: what the log has entered is not
-  // what somebody sends under its id later. A link may rename the file meanwhile, so what is found nowhere is
-  // looked for once more when no link is under way.
+  // what somebody sends under its id later. Beside a damaged content a sealed stage is what was fetched to replace
+  // it, or bytes that do not match what the caller knows of it. A link may rename the file meanwhile, so what is
+  // found nowhere is looked for once more when no link is under way.
   template <typename Opener>
   auto AtItsPlace(const UploadId& id, Opener open) -> decltype(open(std::string())) {
     auto opened = open(ContentPath(id));
-    if (!absl::IsNotFound(opened.status())) return opened;
+    const bool damaged = absl::IsDataLoss(opened.status());
+    if (!damaged && !absl::IsNotFound(opened.status())) return opened;
     if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) {
-      opened = open(PathsOf(id).data);
-      if (!absl::IsNotFound(opened.status())) return opened;
+      auto staged = open(PathsOf(id).data);
+      if (staged.ok() || !(damaged || absl::IsNotFound(staged.status()))) return staged;
     }
+    if (damaged) return opened;
     std::lock_guard lock(links_mutex_);
     return open(ContentPath(id));
   }

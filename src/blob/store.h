@@ -69,9 +69,9 @@ class Store {
   virtual void LinksEntered(const GroupId& group) = 0;
   // The contents of this group that the index may not know.
   virtual std::vector<UploadId> LinksNotEntered(const GroupId& group) = 0;
-  // The state of the content, without one of the sealed stage; nullopt if there is neither.
+  // The state of the content, without one or beside a damaged one of the sealed stage; nullopt if there is neither.
   virtual absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) = 0;
-  // Opens the content, without one the sealed stage. NOT_FOUND if there is neither, DATA_LOSS if its footer is
+  // Opens the content, without one, or beside one whose footer is damaged, the sealed stage. NOT_FOUND if there is neither, DATA_LOSS if its footer is
   // damaged or does not match `wanted`.
   virtual absl::StatusOr<std::shared_ptr<Source>> OpenSource(
       const UploadId& id, const std::optional<Sealed>& wanted = std::nullopt) = 0;

@@ -98,6 +98,8 @@ class Upload {
     const StageState now = state();
     return now == StageState::kSealed || now == StageState::kLinked;
   }
+  // What was sealed; only when sealed().
+  virtual Sealed sealed_state() const = 0;
 };
 
 }  // namespace sluice::blob

@@ -41,16 +41,16 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
     if (present != nullptr && present->state() == blob::StageState::kSealing) {
       return Prepared{std::nullopt, present, nullptr};
     }
+    const bool was_sealed = present != nullptr && present->sealed();
     const auto state = parts_.store->SealedState(id);
     // It cannot tell now what it has: nothing is thrown away for that.
     if (!state.ok() && !SaysLost(state.status())) return state.status();
     if (!replace_held && state.ok() && *state && Matches(**state, parts_.wanted.sealed)) {
       return Prepared{**state, nullptr, nullptr};
     }
-    // Unsealed it lacks bytes, sealed it has others: no part of it is of use.
+    // Unsealed it lacks bytes, sealed it has others or is damaged: no part of it is of use.
     if (present != nullptr) {
-      const bool other_bytes = state.ok() && state->has_value();
-      other_bytes ? present->Drop() : present->Abort();  // one that was sealed meanwhile stays
+      was_sealed ? present->Drop() : present->Abort();  // one that was sealed meanwhile stays
     }
     ASSIGN_OR_RETURN(auto created, parts_.store->Create({.id = id, .group = parts_.group}, parts_.entered));
     return Prepared{std::nullopt, nullptr, std::move(created)};

@@ -72,7 +72,8 @@ class FetchJobTest : public ::testing::Test {
     chunks.Extend(Bytes::Copy(text_));
     sealed_ = {.length = text_.size(), .checksum = chunks.Checksum(), .digest = {}};
   }
-  absl::StatusOr<blob::Sealed> Fetch(std::vector<std::string> sources, bool replace_held = false) {
+  absl::StatusOr<blob::Sealed> Fetch(std::vector<std::string> sources, bool replace_held = false,
+                                     bool entered = false) {
     FetchParts parts;
     parts.home = home_.get();
     parts.files = disk_.get();
@@ -83,7 +84,8 @@ class FetchJobTest : public ::testing::Test {
     parts.wanted.sealed = sealed_;
     for (std::string& id : sources) parts.sources.emplace_back().id.value = std::move(id);
     parts.piece_bytes = 64 << 10;
-    parts.entered = parts.replace_held = replace_held;
+    parts.replace_held = replace_held;
+    parts.entered = entered || replace_held;
     std::optional<absl::StatusOr<blob::Sealed>> result;
     home_->Post([&] {
       FetchUpload(std::move(parts), [&](absl::StatusOr<blob::Sealed> held) {
@@ -193,6 +195,32 @@ TEST_F(FetchJobTest, F24_ADamagedCopyIsReplacedWhenAskedFor) {
   ASSERT_TRUE(Fetch({"n1"}, /*replace_held=*/true).ok());
   ASSERT_TRUE(store_->Link(Id(1)).ok());
   EXPECT_TRUE(Stored() == text_);
+}
+
+// A crash may undo a link: the damaged copy is back, beside the stage that was to replace it.
+TEST_F(FetchJobTest, F24_AStageBesideADamagedCopyIsOfUse) {
+  for (const bool stage_is_damaged_too : {false, true}) {
+    const std::string path = "/blob/blobs/" + blob::ContentFolder(Id(1)) + "/" + Id(1).ToHex();
+    const uint64_t in_the_footer = text_.size() + 4 * (text_.size() / (64 << 10) + 1) + 8;
+    holders_.peers["n1"] = {.text = text_};
+    ASSERT_TRUE(Fetch({"n1"}).ok());
+    ASSERT_TRUE(store_->Link(Id(1)).ok());
+    ASSERT_TRUE(store_->SyncLinks().ok());
+    ASSERT_TRUE(files_.FlipBit(path, in_the_footer).ok());
+    ASSERT_TRUE(absl::IsDataLoss(store_->SealedState(Id(1)).status()));
+    ASSERT_TRUE(Fetch({"n1"}, /*replace_held=*/true).ok());
+    if (stage_is_damaged_too) {
+      ASSERT_TRUE(files_.FlipBit(path + ".stage", in_the_footer).ok());
+    }
+    holders_.peers["n1"].asked = 0;
+    const auto fetched = Fetch({"n1"}, /*replace_held=*/false, /*entered=*/true);
+    ASSERT_TRUE(fetched.ok()) << fetched.status();
+    EXPECT_EQ(holders_.peers["n1"].asked > 0, stage_is_damaged_too);
+    ASSERT_TRUE(store_->Link(Id(1), sealed_).ok());
+    EXPECT_TRUE(Stored() == text_);
+    ASSERT_TRUE(store_->Remove(Id(1)).ok());
+    ASSERT_TRUE(store_->SyncLinks().ok());
+  }
 }
 
 TEST_F(FetchJobTest, K6_WhatTheLogEnteredIsNotFetchedOver) {

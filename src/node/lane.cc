@@ -579,8 +579,15 @@ void Lane::FetchMissing() {
     if (StillArriving(missing, now)) continue;
     missing.fetching = true;
     ++fetching_;
-    missing.content.damaged ? Reread(missing.content.upload) : FetchOne(missing.content.upload, false);
+    const bool reread = missing.content.damaged && !IsFetched(missing.content.upload);
+    reread ? Reread(missing.content.upload) : FetchOne(missing.content.upload, false);
   }
+}
+
+// Its bytes lie beside the copy that is damaged, since before a restart perhaps, and need only take its place.
+bool Lane::IsFetched(const SealedUpload& upload) const {
+  const auto stage = parts_.store->Find(upload.upload);
+  return stage && stage->sealed() && Matches(stage->sealed_state(), upload.sealed);
 }
 
 // One error of the disk may pass, and nobody else may have these bytes: a copy counts as damaged no longer than until

@@ -130,6 +130,7 @@ class Lane {
                 absl::AnyInvocable<void(absl::Status)> done);
   void Reclaim();
   void SetMissing(const MissingContent& content);
+  bool IsFetched(const SealedUpload& upload) const;
   bool StillArriving(const Missing& missing, env::Instant now) const;
   absl::Status CheckForward(const ClientRequest& request, const StoredReply& first) const;
   // What a publish meets is found out before it is proposed.
