@@ -205,9 +205,9 @@ absl::Status DurableLog::Admit(const AppendBatch& batch, uint64_t cost) {
     return absl::ResourceExhaustedError(fmt::format("log {}: {} groups are its limit", dir_, groups_.size()));
   }
   for (const raft::Entry& entry : batch.entries) {
-    if (entry.payload.size() <= options_.segment_bytes / 2) continue;
+    if (entry.payload.size() <= EntryBytesMax(options_)) continue;
     return absl::InvalidArgumentError(fmt::format("log {}: an entry of {} bytes; half a segment is {}", dir_,
-                                                  entry.payload.size(), options_.segment_bytes / 2));
+                                                  entry.payload.size(), EntryBytesMax(options_)));
   }
   if (no_space_ && (is_new || !batch.entries.empty())) {
     // Twice: batches are padded to blocks, and the end of a segment may stay empty.

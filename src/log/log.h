@@ -34,6 +34,9 @@ struct LogOptions {
   uint32_t spare_segments = 1;           // recycled segments kept ready
 };
 
+// The payload of one entry; Append refuses more.
+inline uint64_t EntryBytesMax(const LogOptions& options) { return options.segment_bytes / 2; }
+
 // Entries and hard state of one group that must become durable together, in this order: hard state, then
 // truncation, then entries.
 struct AppendBatch {

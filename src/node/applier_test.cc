@@ -325,6 +325,25 @@ TEST_F(ApplierTest, K2_ViewStaysAsItWasWhileEntriesAreApplied) {
 
 // Every byte of a snapshot counts: with any of them wrong it is refused, and nothing that it would replace is
 // touched.
+// A machine may make one value of many entries; larger than any of them.
+TEST_F(ApplierTest, K1_ASnapshotTakesValuesOfAnySize) {
+  const std::string large(40u << 20, 'v');
+  raft::Configuration configuration;
+  configuration.voters.emplace_back().id = PeerId{"n0"};
+  blob::IndexBatch batch;
+  batch.Put("xslarge", large);
+  ASSERT_TRUE(index_->Write(batch).ok());
+  const SnapshotView view{{{Term{3}, Index{7}}, configuration, std::nullopt}, "x", index_->View()};
+  ASSERT_TRUE(WriteSnapshot(disk_, view, "/data/made").ok());
+  auto reader = SnapshotReader::Open(disk_, "/data/made");
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const auto record = reader->Next();
+  ASSERT_TRUE(record.ok()) << record.status();
+  ASSERT_TRUE(record->has_value());
+  EXPECT_EQ((*record)->key, "slarge");
+  EXPECT_TRUE((*record)->value == large);
+}
+
 TEST_F(ApplierTest, F31_K24_DamagedSnapshotReplacesNothing) {
   SaveOne();
   const auto whole = env::ReadWholeFile(disk_, "/data/out", 1 << 20);

@@ -140,6 +140,13 @@ void Group::Propose(ClientId client, CallId call, bool data_stream, Bytes data, 
 }
 
 void Group::Enqueue(Proposal proposal) {
+  // The log would refuse it, which stops this member for good: what is appended must become durable.
+  if (const uint64_t most = log::EntryBytesMax(parts_.options->log); proposal.bytes > most) {
+    return proposal.reply(Failure(ReplyCode::kStateMachine,
+                                  absl::InvalidArgumentError(fmt::format(
+                                      "a write of {} bytes; the log takes {}, half of its segment_bytes",
+                                      proposal.payload.size(), most))));
+  }
   if (inbox_.size() >= parts_.options->pending_writes_max ||
       inbox_bytes_ + proposal.bytes > parts_.options->pending_bytes_max) {
     Refused().Increment();

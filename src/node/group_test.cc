@@ -139,6 +139,7 @@ class GroupTest : public testing::Test {
  protected:
   GroupTest() : sim_log_(disk_), log_(*sim_log_) {
     options_.self.id = kSelf;
+    options_.log = log::SmallOptions();
     auto index = blob::OpenMapIndex(disk_, "/data/index");
     EXPECT_TRUE(index.ok()) << index.status();
     index_ = std::make_unique<FullIndex>(std::move(*index));
@@ -553,6 +554,26 @@ TEST_F(GroupTest, F64_WritesThatWaitForAMajorityAreLimited) {
   EXPECT_EQ(told, (std::map<uint64_t, ReplyCode>{{3, ReplyCode::kResource}, {4, ReplyCode::kResource}}));
   for (int i = 0; i < 5; ++i) AnswerAppends();
   EXPECT_EQ(told.size(), 5u) << "and each is answered";
+}
+
+// The log takes no such entry, and a member that cannot write what it has appended stops: as would the next leader.
+TEST_F(GroupTest, P6_AWriteThatTheLogCannotTakeIsRefusedAndStopsNobody) {
+  Lead();
+  const auto propose = [&](uint64_t call, uint64_t bytes) {
+    const Index before = group_->Status().last.index;
+    std::optional<ClientReply> told;
+    group_->Propose(ClientId{{1}}, CallId{call}, false, Bytes::Copy(std::string(bytes, 'x')),
+                    [&told](ClientReply reply) { told = std::move(reply); });
+    for (int i = 0; i < 5; ++i) AnswerAppends();
+    EXPECT_TRUE(told && absl::IsInvalidArgument(told->error)) << "by the log's limit, or else the machine";
+    return group_->Status().last.index > before;
+  };
+  const uint64_t most = log::EntryBytesMax(options_.log);
+  EXPECT_FALSE(propose(1, most));
+  EXPECT_FALSE(propose(2, 10 * most));
+  EXPECT_TRUE(propose(3, most - 64)) << "what is beside it in the entry fits into 64 bytes";
+  EXPECT_TRUE(group_->Status().storage.ok()) << group_->Status().storage;
+  EXPECT_TRUE(propose(4, 1));
 }
 
 // The log's last room is for what frees some.

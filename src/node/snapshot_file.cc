@@ -12,7 +12,9 @@ namespace sluice::node {
 namespace {
 
 constexpr size_t kBufferBytes = 1u << 20;
-constexpr size_t kRecordBytesMax = 16u << 20;
+// A machine may make one value of many entries. What a reader allocates for a record is never more than the file has,
+// and that is read and compared with its checksum before.
+constexpr size_t kRecordBytesMax = 1u << 30;
 constexpr uint32_t kEndMark = 0xffffffffu;  // where a record's length would stand
 constexpr size_t kTailBytes = 8;            // kEndMark, then CRC32C of everything before the tail
 constexpr uint64_t kTermMax = uint64_t{1} << 62;
@@ -33,6 +35,12 @@ class SnapshotWriter {
   explicit SnapshotWriter(std::unique_ptr<env::File> file)
       : file_(std::move(file)), buffer_(kSnapshotMagic) {}
   void Add(std::string_view record) {
+    if (record.size() > kRecordBytesMax && status_.ok()) {
+      status_ = absl::InvalidArgumentError(
+          fmt::format("a value of {} bytes does not fit into a snapshot, which takes {}", record.size(),
+                      kRecordBytesMax));
+    }
+    if (!status_.ok()) return;
     AppendU32(buffer_, static_cast<uint32_t>(record.size()));
     buffer_.append(record);
     if (buffer_.size() >= kBufferBytes) Write();
