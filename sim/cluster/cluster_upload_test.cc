@@ -1012,6 +1012,46 @@ TEST_F(ClusterFault, D20_QueryAtAnotherServerIsPassedOn) {
   cluster_->RunFor(milliseconds(10));
 }
 
+// A client may use one id in two groups: neither enters, drops or frees the bytes of the other (P1, P4).
+TEST_F(ClusterFault, K6_F70_AnUploadIsOfOneGroup) {
+  ClusterOptions options;
+  options.counter = false;
+  options.more_blob_groups = 1;
+  Make(options);
+  const GroupId other = BlobGroup(1);
+  ASSERT_TRUE(cluster_->AwaitLeader(other)) << cluster_->Describe();
+  const auto forward_there = [&](const UploadId& upload) {
+    node::ClientRequest request = ForwardOf(upload, "b");
+    request.group = other;
+    auto reply = std::make_shared<std::optional<node::ClientReply>>();
+    cluster_->host(LeaderOf(other)).Submit(request, [reply](node::ClientReply said) { *reply = said; });
+    EXPECT_TRUE(cluster_->RunUntil([&] { return reply->has_value(); }, seconds(60)));
+    return reply->has_value() ? (*reply)->code : node::ReplyCode::kUnavailable;
+  };
+  const UploadId published{ClientId{{8}}, CallId{1}};
+  const std::string content = MakeContent(200'000, 1);
+  ASSERT_EQ(clients_->PutNow({.name = "a", .content = content, .via = PutVia::kChain, .upload = published}),
+            Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged());
+  const std::string later = MakeContent(150'000, 2);
+  const UploadId sealed = SealOnly(0, "later", later);
+  for (const UploadId& upload : {published, sealed}) {
+    EXPECT_NE(forward_there(upload), node::ReplyCode::kOk);
+    EXPECT_NE(clients_->PutNow({.group = other,
+                                .name = "c",
+                                .content = MakeContent(100'000, 3),
+                                .via = PutVia::kChain,
+                                .upload = upload}),
+              Outcome::kAcknowledged);
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(Have(i, upload)->state, node::HoldState::kSealed) << i;
+  }
+  std::optional<Outcome> outcome;
+  clients_->Forward(sealed, "later", later, [&](Outcome ended, const absl::Status&) { outcome = ended; });
+  ASSERT_TRUE(cluster_->RunUntil([&] { return outcome.has_value(); }, seconds(20)));
+  EXPECT_EQ(outcome, Outcome::kAcknowledged);
+  ExpectWhole();
+}
+
 // Random seed 19 with a second blob group: each lane counts its own uploads, and the store keeps those of all.
 TEST_F(ClusterFault, D12_GroupsOfOneServerNeverShareAnUploadId) {
   ClusterOptions options;

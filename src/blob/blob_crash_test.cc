@@ -75,7 +75,7 @@ class Life {
     return Wait<Sealed>([&](auto* on, auto done) { upload.Seal({}, on, std::move(done)); });
   }
   absl::StatusOr<std::string> ReadAll(const UploadId& id) {
-    ASSIGN_OR_RETURN(auto source, store_->OpenSource(id));
+    ASSIGN_OR_RETURN(auto source, store_->OpenSource(kDefaultGroup, id));
     ASSIGN_OR_RETURN(Bytes data, Wait<Bytes>([&](auto* on, auto done) {
                        source->Read(0, source->length(), on, std::move(done));
                      }));
@@ -123,7 +123,7 @@ absl::Status Script(env::Files& files, bool compute_digest, Acknowledged& done) 
   }
   RETURN_IF_ERROR(life.Append(*upload, text.substr(kChunkBytes + 5)).status());
   ASSIGN_OR_RETURN(done.sealed, life.Seal(*upload));
-  RETURN_IF_ERROR(life.store().Link(Id(1)));
+  RETURN_IF_ERROR(life.store().Link(kDefaultGroup, Id(1)));
   RETURN_IF_ERROR(life.store().SyncLinks());
   done.linked = true;
   done.remove_began = true;
@@ -137,9 +137,9 @@ absl::Status Script(env::Files& files, bool compute_digest, Acknowledged& done) 
 std::string Judge(sim::SimFiles& disk, const Acknowledged& before) {
   Life life(disk);
   if (!life.status().ok()) return life.status().ToString();
-  auto state = life.store().SealedState(Id(1));
+  auto state = life.store().SealedState(kDefaultGroup, Id(1));
   if (!state.ok()) return state.status().ToString();
-  auto stage = life.store().Find(Id(1));
+  auto stage = life.store().Find(kDefaultGroup, Id(1));
   if (before.removed && (state->has_value() || stage != nullptr)) return "removed content is back";
   if (before.linked && stage != nullptr) return "linked content is a stage again";
   if (before.sealed && !before.remove_began && !state->has_value()) return "sealed bytes are lost";
@@ -150,7 +150,7 @@ std::string Judge(sim::SimFiles& disk, const Acknowledged& before) {
     auto text = life.ReadAll(Id(1));
     if (!text.ok()) return text.status().ToString();
     if (*text != Text()) return "wrong bytes";
-    if (absl::Status linked = life.store().Link(Id(1)); !linked.ok()) return linked.ToString();
+    if (absl::Status linked = life.store().Link(kDefaultGroup, Id(1)); !linked.ok()) return linked.ToString();
     if (absl::Status synced = life.store().SyncLinks(); !synced.ok()) return synced.ToString();
     return *life.ReadAll(Id(1)) == Text() ? "" : "wrong bytes after linking again";
   }
@@ -220,9 +220,9 @@ TEST(BlobCrash, F23_KilledProcessesKeepEverythingThatWasWritten) {
     {
       Life life(disk);
       ASSERT_TRUE(life.status().ok());
-      if (auto stage = life.store().Find(Id(1)); stage != nullptr) {
+      if (auto stage = life.store().Find(kDefaultGroup, Id(1)); stage != nullptr) {
         said.durable = stage->durable_length();
-        if (stage->sealed()) said.sealed = *life.store().SealedState(Id(1)).value();
+        if (stage->sealed()) said.sealed = *life.store().SealedState(kDefaultGroup, Id(1)).value();
       }
       disk.Halt();
     }
@@ -238,7 +238,8 @@ TEST(BlobCrash, F10_AFailedSyncIsFinal) {
     {
       Life life(disk);
       ASSERT_TRUE(life.status().ok());
-      auto upload = *life.store().Create({.id = Id(1), .epoch = 2, .context = "header"});
+      auto upload =
+          *life.store().Create({.id = Id(1), .group = kDefaultGroup, .epoch = 2, .context = "header"});
       ASSERT_TRUE(life.Append(*upload, Text().substr(0, 500)).ok());
       ASSERT_TRUE(life.Flush(*upload).ok());
       ASSERT_TRUE(life.Append(*upload, Text().substr(500, 500)).ok());
@@ -257,10 +258,10 @@ TEST(BlobCrash, F10_AFailedSyncIsFinal) {
 TEST(BlobCrash, F10_AFailedFolderSyncIsFinalForTheStore) {
   sim::SimFiles disk;
   Life life(disk);
-  auto upload = *life.store().Create({.id = Id(1), .epoch = 2, .context = "header"});
+  auto upload = *life.store().Create({.id = Id(1), .group = kDefaultGroup, .epoch = 2, .context = "header"});
   ASSERT_TRUE(life.Append(*upload, "hello").ok());
   ASSERT_TRUE(life.Seal(*upload).ok());
-  ASSERT_TRUE(life.store().Link(Id(1)).ok());
+  ASSERT_TRUE(life.store().Link(kDefaultGroup, Id(1)).ok());
   disk.FailNextSync(ContentFolder(Id(1)));
   EXPECT_FALSE(life.store().SyncLinks().ok());
   disk.ClearFaults();
@@ -270,7 +271,7 @@ TEST(BlobCrash, F10_AFailedFolderSyncIsFinalForTheStore) {
 TEST(BlobCrash, F28_AFullDiskRefusesAndTheUploadGoesOn) {
   sim::SimFiles disk;
   Life life(disk);
-  auto upload = *life.store().Create({.id = Id(1), .epoch = 2, .context = "header"});
+  auto upload = *life.store().Create({.id = Id(1), .group = kDefaultGroup, .epoch = 2, .context = "header"});
   ASSERT_TRUE(life.Append(*upload, Text().substr(0, 1000)).ok());
   // Not the reserve that refuses here but the write itself, after a part of it.
   disk.SetCapacity(60'000);
@@ -285,10 +286,10 @@ TEST(BlobCrash, F28_AFullDiskRefusesAndTheUploadGoesOn) {
 TEST(BlobCrash, F24_AnUnreadableSectorIsDataLossAndListed) {
   sim::SimFiles disk;
   Life life(disk);
-  auto upload = *life.store().Create({.id = Id(1)});
+  auto upload = *life.store().Create({.id = Id(1), .group = kDefaultGroup});
   ASSERT_TRUE(life.Append(*upload, Text()).ok());
   ASSERT_TRUE(life.Seal(*upload).ok());
-  ASSERT_TRUE(life.store().Link(Id(1)).ok());
+  ASSERT_TRUE(life.store().Link(kDefaultGroup, Id(1)).ok());
   disk.FailReads(Id(1).ToHex(), kChunkBytes + 10, 1);
   EXPECT_EQ(life.ReadAll(Id(1)).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(life.store().TakeDamaged(), ElementsAre(Id(1)));
@@ -309,7 +310,7 @@ TEST(BlobCrash, K14_ARemovalOfAKilledProcessIsMadeDurable) {
       ASSERT_TRUE(upload.ok()) << upload.status();
       ASSERT_TRUE(life.Append(**upload, Text()).ok());
       ASSERT_TRUE(life.Seal(**upload).ok());
-      ASSERT_TRUE(life.store().Link(Id(1)).ok());
+      ASSERT_TRUE(life.store().Link(kDefaultGroup, Id(1)).ok());
       life.store().LinksEntered(kDefaultGroup);
       ASSERT_TRUE(life.store().SyncLinks().ok());
     }
@@ -332,7 +333,7 @@ TEST(BlobCrash, K14_ARemovalOfAKilledProcessIsMadeDurable) {
     }
     disk.Crash(1, sim::CrashPolicy::DropUnsynced());
     Life life(disk);
-    const auto state = life.store().SealedState(Id(1));
+    const auto state = life.store().SealedState(kDefaultGroup, Id(1));
     ASSERT_TRUE(state.ok()) << state.status();
     EXPECT_FALSE(state->has_value()) << "it is back, with bytes that were freed";
   }
@@ -341,16 +342,16 @@ TEST(BlobCrash, K14_ARemovalOfAKilledProcessIsMadeDurable) {
 TEST(BlobCrash, K17_RemovalIsOneRenameAndReadersKeepTheirBytes) {
   sim::SimFiles disk;
   Life life(disk);
-  auto upload = *life.store().Create({.id = Id(1)});
+  auto upload = *life.store().Create({.id = Id(1), .group = kDefaultGroup});
   ASSERT_TRUE(life.Append(*upload, Text()).ok());
   ASSERT_TRUE(life.Seal(*upload).ok());
-  ASSERT_TRUE(life.store().Link(Id(1)).ok());
+  ASSERT_TRUE(life.store().Link(kDefaultGroup, Id(1)).ok());
   upload.reset();
-  auto source = *life.store().OpenSource(Id(1));
+  auto source = *life.store().OpenSource(kDefaultGroup, Id(1));
   const uint64_t before = disk.operations();
   ASSERT_TRUE(life.store().Remove(Id(1)).ok());
   EXPECT_EQ(disk.operations(), before + 1);
-  EXPECT_FALSE(life.store().OpenSource(Id(1)).ok());
+  EXPECT_FALSE(life.store().OpenSource(kDefaultGroup, Id(1)).ok());
   life.RunFor(std::chrono::seconds(5));
   EXPECT_EQ(TrashOf(disk).size(), 1u);  // somebody reads it
   auto text =
@@ -576,7 +577,7 @@ TEST(FullDiskStage, F28_PartOfAWriteThatFoundNoRoomDoesNotStay) {
     disk.SetCapacity(kPlenty);
     ASSERT_TRUE(life.Append(**upload, text.substr(10'000, 1'000)).ok());
     ASSERT_TRUE(life.Seal(**upload).ok());
-    ASSERT_TRUE(life.store().Link(Id(1), std::nullopt).ok());
+    ASSERT_TRUE(life.store().Link(kDefaultGroup, Id(1), std::nullopt).ok());
   }
   Life life(disk);
   const auto read = life.ReadAll(Id(1));

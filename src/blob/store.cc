@@ -25,6 +25,11 @@ absl::Status IgnoreNotFound(absl::Status status) {
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
 }
 
+// What another group has under an id is not there for this one.
+absl::Status AnotherGroups(const std::string& path) {
+  return absl::NotFoundError(fmt::format("{} is another group's", path));
+}
+
 constexpr uint32_t kDirectRunBytesMax = 16u << 20;
 // How much of a blob in a row is read by one thread.
 constexpr uint64_t kNeighbourBytes = 1u << 20;
@@ -65,14 +70,16 @@ class FolderStore final : public Store, public StagePlace {
   absl::Status Recover();
 
   absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec, bool replace_content) override;
-  std::shared_ptr<Upload> Find(const UploadId& id) override { return FindStage(id); }
+  std::shared_ptr<Upload> Find(const GroupId& group, const UploadId& id) override {
+    return FindStage(group, id);
+  }
   std::vector<std::shared_ptr<Upload>> Stages() override;
-  absl::Status Link(const UploadId& id, const std::optional<Sealed>& wanted) override;
+  absl::Status Link(const GroupId& group, const UploadId& id, const std::optional<Sealed>& wanted) override;
   absl::Status SyncLinks() override;
   void LinksEntered(const GroupId& group) override;
   std::vector<UploadId> LinksNotEntered(const GroupId& group) override;
-  absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) override;
-  absl::StatusOr<std::shared_ptr<Source>> OpenSource(const UploadId& id,
+  absl::StatusOr<std::optional<Sealed>> SealedState(const GroupId& group, const UploadId& id) override;
+  absl::StatusOr<std::shared_ptr<Source>> OpenSource(const GroupId& group, const UploadId& id,
                                                      const std::optional<Sealed>& wanted) override;
   absl::Status Remove(const UploadId& id) override;
   Stats stats() override;
@@ -108,8 +115,9 @@ class FolderStore final : public Store, public StagePlace {
     const size_t hash = Spread(id);
     return {*disk_[hash % disk_.size()], *hash_[hash % hash_.size()]};
   }
-  std::shared_ptr<Stage> FindStage(const UploadId& id);
+  std::shared_ptr<Stage> FindStage(const GroupId& group, const UploadId& id);
   absl::StatusOr<Footer> FooterAt(const std::string& path);
+  absl::StatusOr<Footer> FooterAt(const GroupId& group, const std::string& path);
   absl::Status MakeRoomForStage();
   absl::Status RecoverStage(const UploadId& id);
   absl::Status RemoveDropped(const UploadId& id);
@@ -123,11 +131,11 @@ class FolderStore final : public Store, public StagePlace {
   // it, or bytes that do not match what the caller knows of it. A link may rename the file meanwhile, so what is
   // found nowhere is looked for once more when no link is under way.
   template <typename Opener>
-  auto AtItsPlace(const UploadId& id, Opener open) -> decltype(open(std::string())) {
+  auto AtItsPlace(const GroupId& group, const UploadId& id, Opener open) -> decltype(open(std::string())) {
     auto opened = open(ContentPath(id));
     const bool damaged = absl::IsDataLoss(opened.status());
     if (!damaged && !absl::IsNotFound(opened.status())) return opened;
-    if (auto stage = FindStage(id); stage != nullptr && stage->sealed()) {
+    if (auto stage = FindStage(group, id); stage != nullptr && stage->sealed()) {
       auto staged = open(PathsOf(id).data);
       if (staged.ok() || !(damaged || absl::IsNotFound(staged.status()))) return staged;
     }
@@ -343,9 +351,16 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec, boo
     if (old_sides_.contains(id)) {
       return absl::InternalError(fmt::format("upload {}: its old side file cannot be removed", id.ToHex()));
     }
-    if (!replace_content) {
-      ASSIGN_OR_RETURN(const bool entered, files_.Exists(ContentPath(id)));
-      if (entered) return absl::AlreadyExistsError(fmt::format("upload {} was entered already", id.ToHex()));
+    ASSIGN_OR_RETURN(const bool entered, files_.Exists(ContentPath(id)));
+    if (entered && !replace_content) {
+      return absl::AlreadyExistsError(fmt::format("upload {} was entered already", id.ToHex()));
+    }
+    if (entered) {
+      const auto footer = FooterAt(ContentPath(id));  // a damaged one does not say whose it is
+      if (footer.ok() && footer->group != spec.group) {
+        return absl::AlreadyExistsError(
+            fmt::format("upload {} is content of group {}", id.ToHex(), footer->group.ToString()));
+      }
     }
     std::lock_guard lock(mutex_);
     if (stages_.contains(id)) {
@@ -369,10 +384,10 @@ absl::StatusOr<std::shared_ptr<Upload>> FolderStore::Create(UploadSpec spec, boo
   return stage;
 }
 
-std::shared_ptr<Stage> FolderStore::FindStage(const UploadId& id) {
+std::shared_ptr<Stage> FolderStore::FindStage(const GroupId& group, const UploadId& id) {
   std::lock_guard lock(mutex_);
   const auto at = stages_.find(id);
-  return at == stages_.end() ? nullptr : at->second;
+  return at == stages_.end() || at->second->spec().group != group ? nullptr : at->second;
 }
 
 std::vector<std::shared_ptr<Upload>> FolderStore::Stages() {
@@ -467,14 +482,16 @@ absl::Status FolderStore::SyncNames(const UploadId& id) {
 
 // ---- contents
 
-absl::Status FolderStore::Link(const UploadId& id, const std::optional<Sealed>& wanted) {
+absl::Status FolderStore::Link(const GroupId& group, const UploadId& id,
+                               const std::optional<Sealed>& wanted) {
   std::lock_guard lock(links_mutex_);
   std::shared_ptr<Stage> stage;
   bool unfit = false;  // there is a stage, and it is not what is to be linked
   {
     std::lock_guard map_lock(mutex_);
     if (const auto at = stages_.find(id); at != stages_.end()) {
-      unfit = !at->second->sealed() || (wanted && !Matches(at->second->sealed_state(), *wanted));
+      unfit = !at->second->sealed() || at->second->spec().group != group ||
+              (wanted && !Matches(at->second->sealed_state(), *wanted));
       if (!unfit && at->second->MarkLinked()) {
         // Out of the map first: an abort that comes now must not remove what is being linked.
         stage = std::move(at->second);
@@ -486,12 +503,12 @@ absl::Status FolderStore::Link(const UploadId& id, const std::optional<Sealed>& 
     ASSIGN_OR_RETURN(bool linked, files_.Exists(ContentPath(id)));
     if (linked && wanted) {
       ASSIGN_OR_RETURN(const Footer footer, FooterAt(ContentPath(id)));
-      unfit = !Matches(footer.sealed, *wanted);
+      unfit = footer.group != group || !Matches(footer.sealed, *wanted);
       linked = !unfit;
     }
     if (unfit && !linked) {
-      return absl::FailedPreconditionError(
-          fmt::format("link of upload {}: what is here is not sealed, or other bytes", id.ToHex()));
+      return absl::FailedPreconditionError(fmt::format(
+          "link of upload {}: what is here is not sealed, other bytes, or another group's", id.ToHex()));
     }
     if (!linked)
       return absl::NotFoundError(fmt::format("link of upload {}: neither stage nor content", id.ToHex()));
@@ -585,22 +602,31 @@ absl::StatusOr<Footer> FolderStore::FooterAt(const std::string& path) {
   return ReadFooter(*file, path);
 }
 
-absl::StatusOr<std::optional<Sealed>> FolderStore::SealedState(const UploadId& id) {
-  auto footer = AtItsPlace(id, [this](const std::string& path) { return FooterAt(path); });
+absl::StatusOr<Footer> FolderStore::FooterAt(const GroupId& group, const std::string& path) {
+  ASSIGN_OR_RETURN(Footer footer, FooterAt(path));
+  if (footer.group != group) return AnotherGroups(path);
+  return footer;
+}
+
+absl::StatusOr<std::optional<Sealed>> FolderStore::SealedState(const GroupId& group, const UploadId& id) {
+  auto footer = AtItsPlace(group, id, [&](const std::string& path) { return FooterAt(group, path); });
   if (absl::IsNotFound(footer.status())) return std::nullopt;
   if (absl::IsDataLoss(footer.status())) NoteDamage(id);
   RETURN_IF_ERROR(footer.status());
   return footer->sealed;
 }
 
-absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const UploadId& id,
+absl::StatusOr<std::shared_ptr<Source>> FolderStore::OpenSource(const GroupId& group, const UploadId& id,
                                                                 const std::optional<Sealed>& wanted) {
   // Before it is opened: it must not be cut between that and now.
   const auto reading = std::make_shared<const char>();
   NoteReader(id, reading);
-  auto file = AtItsPlace(id, [this](const std::string& path) {
-    return SealedFile::Open(files_, path, options_.direct_read_bytes);
-  });
+  auto file =
+      AtItsPlace(group, id, [&](const std::string& path) -> absl::StatusOr<std::unique_ptr<SealedFile>> {
+        ASSIGN_OR_RETURN(auto opened, SealedFile::Open(files_, path, options_.direct_read_bytes));
+        if (opened->footer().group != group) return AnotherGroups(path);
+        return opened;
+      });
   if (absl::IsNotFound(file.status())) {
     return absl::NotFoundError(fmt::format("no sealed bytes of upload {}", id.ToHex()));
   }

@@ -3,10 +3,11 @@
 //   ASSIGN_OR_RETURN(auto store, Store::Open(files, executors, clock, dir, options));
 //   ASSIGN_OR_RETURN(auto upload, store->Create(spec));      // blobs/xx/ID.stage
 //   ... upload->Append, upload->Seal ...
-//   RETURN_IF_ERROR(store->Link(id));                        // the log says that it exists: blobs/xx/ID
-//   ASSIGN_OR_RETURN(auto source, store->OpenSource(id));
+//   RETURN_IF_ERROR(store->Link(group, id));                 // the log says that it exists: blobs/xx/ID
+//   ASSIGN_OR_RETURN(auto source, store->OpenSource(group, id));
 //
-// Contents are known by the id of the upload that brought them; names and digests are the index's matter, who
+// Contents are known by the id of the upload that brought them, and are of one group: what another group has under
+// the same id is not there for it, and the id is in use; names and digests are the index's matter, who
 // refers to a content is the caller's. Opening lists the stage folder only, never the contents. Threading:
 // thread-safe; Create, Link, Remove, OpenSource, SealedState, SyncLinks and stats do file operations and
 // block: never on a shard thread. Uploads and sources may outlive the store but must not be called then;
@@ -53,14 +54,15 @@ class Store {
   // never others (P4): only a copy that is damaged is replaced, by the same bytes.
   virtual absl::StatusOr<std::shared_ptr<Upload>> Create(UploadSpec spec, bool replace_content = false) = 0;
   // The stage with this id, open or sealed, also one from before a restart; nullptr if there is none.
-  virtual std::shared_ptr<Upload> Find(const UploadId& id) = 0;
+  virtual std::shared_ptr<Upload> Find(const GroupId& group, const UploadId& id) = 0;
   // All stages.
   virtual std::vector<std::shared_ptr<Upload>> Stages() = 0;
 
   // Turns the sealed stage into content. Fine if it is content already. NOT_FOUND if there is neither;
   // FAILED_PRECONDITION if the stage is not sealed, or what is here does not match `wanted`. Durable after
   // SyncLinks.
-  virtual absl::Status Link(const UploadId& id, const std::optional<Sealed>& wanted = std::nullopt) = 0;
+  virtual absl::Status Link(const GroupId& group, const UploadId& id,
+                            const std::optional<Sealed>& wanted = std::nullopt) = 0;
   // Makes all links and removals so far durable. Call it before the index entry
   // that relies on them is flushed.
   virtual absl::Status SyncLinks() = 0;
@@ -70,12 +72,12 @@ class Store {
   // The contents of this group that the index may not know.
   virtual std::vector<UploadId> LinksNotEntered(const GroupId& group) = 0;
   // The state of the content, without one or beside a damaged one of the sealed stage; nullopt if there is neither.
-  virtual absl::StatusOr<std::optional<Sealed>> SealedState(const UploadId& id) = 0;
-  // Opens the content, without one, or beside one whose footer is damaged, the sealed stage. NOT_FOUND if there is neither, DATA_LOSS if its footer is
-  // damaged or does not match `wanted`.
+  virtual absl::StatusOr<std::optional<Sealed>> SealedState(const GroupId& group, const UploadId& id) = 0;
+  // Opens the content, without one, or beside one whose footer is damaged, the sealed stage. NOT_FOUND if there is
+  // neither, DATA_LOSS if its footer is damaged or does not match `wanted`.
   virtual absl::StatusOr<std::shared_ptr<Source>> OpenSource(
-      const UploadId& id, const std::optional<Sealed>& wanted = std::nullopt) = 0;
-  // Frees content (not a stage); the last source that reads it keeps it until then. Fine if there is none.
+      const GroupId& group, const UploadId& id, const std::optional<Sealed>& wanted = std::nullopt) = 0;
+  // Frees content (not a stage), which the caller knows to be its group's; the last source that reads it keeps it until then. Fine if there is none.
   virtual absl::Status Remove(const UploadId& id) = 0;
 
   // What inspect and status show.

@@ -195,12 +195,12 @@ class StoreTest : public ::testing::Test {
     auto upload = Create(Spec(call), replace_content);
     ASSERT_TRUE(Append(*upload, 0, text).ok());
     ASSERT_TRUE(Seal(*upload).ok());
-    ASSERT_TRUE(store_->Link(Id(call)).ok());
+    ASSERT_TRUE(store_->Link(kDefaultGroup, Id(call)).ok());
     store_->LinksEntered(kDefaultGroup);
     ASSERT_TRUE(store_->SyncLinks().ok());
   }
   std::string ReadAll(uint64_t call) {
-    auto source = store_->OpenSource(Id(call));
+    auto source = store_->OpenSource(kDefaultGroup, Id(call));
     if (!source.ok()) return source.status().ToString();
     auto data = Read(**source, 0, (*source)->length());
     return data.ok() ? data->ToString() : data.status().ToString();
@@ -248,16 +248,16 @@ TEST_F(StoreTest, D09_AppendSealLinkRead) {
   EXPECT_EQ(*Seal(*upload), expected);
   EXPECT_EQ(ReadAll(1), text);  // sealed stages are read too
 
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   store_->LinksEntered(kDefaultGroup);
   ASSERT_TRUE(store_->SyncLinks().ok());
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
   EXPECT_THAT(StageFolder(), ElementsAre());
-  EXPECT_EQ(**store_->SealedState(Id(1)), expected);
+  EXPECT_EQ(**store_->SealedState(kDefaultGroup, Id(1)), expected);
   EXPECT_EQ(ReadAll(1), text);
   Open();
-  EXPECT_EQ(**store_->SealedState(Id(1)), expected);
+  EXPECT_EQ(**store_->SealedState(kDefaultGroup, Id(1)), expected);
   EXPECT_EQ(ReadAll(1), text);
 }
 
@@ -271,9 +271,9 @@ TEST_F(StoreTest, K6_F70_AContentIsNeverReplacedByOtherBytesUnderItsId) {
   ASSERT_TRUE(Append(*upload, 0, "other").ok());
   ASSERT_TRUE(Seal(*upload).ok());
   EXPECT_EQ(ReadAll(1), "the bytes that were published");
-  EXPECT_EQ((*store_->SealedState(Id(1)))->length, 29u);
+  EXPECT_EQ((*store_->SealedState(kDefaultGroup, Id(1)))->length, 29u);
   const Sealed published{29, ChecksumOf("the bytes that were published"), {}};
-  ASSERT_TRUE(store_->Link(Id(1), published).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1), published).ok());
   EXPECT_EQ(ReadAll(1), "the bytes that were published");
 }
 
@@ -283,17 +283,19 @@ TEST_F(StoreTest, K6_OnlyTheBytesThatTheLogNamesAreLinkedAndRead) {
   const Sealed held = *Seal(*upload);
   for (const Sealed& other :
        {Sealed{6, held.checksum, {}}, Sealed{5, held.checksum ^ 1, {}}, Sealed{0, 0, {}}}) {
-    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(Id(1), other)));
-    EXPECT_TRUE(absl::IsDataLoss(store_->OpenSource(Id(1), other).status()));
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(kDefaultGroup, Id(1), other)));
+    EXPECT_TRUE(absl::IsDataLoss(store_->OpenSource(kDefaultGroup, Id(1), other).status()));
   }
-  EXPECT_TRUE(store_->OpenSource(Id(1), held).ok());
-  ASSERT_TRUE(store_->Link(Id(1), held).ok());
+  EXPECT_TRUE(store_->OpenSource(kDefaultGroup, Id(1), held).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1), held).ok());
   for (const bool restarted : {false, true}) {
     if (restarted) Open();
-    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(Id(1), Sealed{5, held.checksum ^ 1, {}})));
-    EXPECT_TRUE(absl::IsDataLoss(store_->OpenSource(Id(1), Sealed{6, held.checksum, {}}).status()));
-    EXPECT_TRUE(store_->OpenSource(Id(1), held).ok());
-    ASSERT_TRUE(store_->Link(Id(1), held).ok());
+    EXPECT_TRUE(
+        absl::IsFailedPrecondition(store_->Link(kDefaultGroup, Id(1), Sealed{5, held.checksum ^ 1, {}})));
+    EXPECT_TRUE(
+        absl::IsDataLoss(store_->OpenSource(kDefaultGroup, Id(1), Sealed{6, held.checksum, {}}).status()));
+    EXPECT_TRUE(store_->OpenSource(kDefaultGroup, Id(1), held).ok());
+    ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1), held).ok());
   }
 }
 
@@ -308,13 +310,13 @@ TEST_F(StoreTest, K13_AStageThatIsAbortedWhileItIsSealedIsNotSaidToBeDurable) {
     EXPECT_EQ(upload->state(), StageState::kSealing);
     files_.AwaitOne();
     EXPECT_EQ(upload->state(), StageState::kSealing);
-    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(Id(1))));
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(kDefaultGroup, Id(1))));
     upload->Abort();
     files_.LetGo();
     EXPECT_TRUE(absl::IsFailedPrecondition(ended.get_future().get())) << ending;
     EXPECT_EQ(upload->state(), StageState::kDropped);
-    EXPECT_EQ(store_->Find(Id(1)), nullptr);
-    EXPECT_TRUE(absl::IsNotFound(store_->Link(Id(1))));
+    EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
+    EXPECT_TRUE(absl::IsNotFound(store_->Link(kDefaultGroup, Id(1))));
   }
 }
 
@@ -324,10 +326,10 @@ TEST_F(StoreTest, D10_OnlyTheLogDropsASealedStage) {
   ASSERT_TRUE(Seal(*upload).ok());
   upload->Abort();
   EXPECT_EQ(upload->state(), StageState::kSealed);
-  EXPECT_NE(store_->Find(Id(1)), nullptr);
+  EXPECT_NE(store_->Find(kDefaultGroup, Id(1)), nullptr);
   upload->Drop();
   EXPECT_EQ(upload->state(), StageState::kDropped);
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
 }
 
 TEST_F(StoreTest, K13_AStageIsInOneStateAtATime) {
@@ -336,7 +338,7 @@ TEST_F(StoreTest, K13_AStageIsInOneStateAtATime) {
   options_.reserve_bytes = 0;
   ASSERT_TRUE(Seal(*upload).ok());
   EXPECT_EQ(upload->state(), StageState::kSealed);
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   EXPECT_EQ(upload->state(), StageState::kLinked);
   upload->Abort();
   EXPECT_EQ(upload->state(), StageState::kLinked) << "only the log takes a content away";
@@ -358,7 +360,7 @@ TEST_F(StoreTest, K16_AStageThatRestsHoldsNoFilesAndDoesNotCount) {
   EXPECT_EQ(store_->Stages().size(), 20u);
   // Each goes on where it was.
   for (uint64_t call = 1; call <= 20; ++call) {
-    auto upload = store_->Find(Id(call));
+    auto upload = store_->Find(kDefaultGroup, Id(call));
     ASSERT_NE(upload, nullptr);
     EXPECT_EQ(upload->length(), kChunkBytes + 5);
     ASSERT_TRUE(Append(*upload, kChunkBytes + 5, text.substr(kChunkBytes + 5)).ok());
@@ -385,17 +387,17 @@ TEST_F(StoreTest, K16_OfTooManyStagesTheOneThatRestedLongestGivesWay) {
     ASSERT_TRUE(Flush(*upload).ok());
   }
   Create(Spec(4));
-  EXPECT_NE(store_->Find(Id(1)), nullptr);
-  EXPECT_EQ(store_->Find(Id(2)), nullptr);
-  EXPECT_NE(store_->Find(Id(3)), nullptr);
+  EXPECT_NE(store_->Find(kDefaultGroup, Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(2)), nullptr);
+  EXPECT_NE(store_->Find(kDefaultGroup, Id(3)), nullptr);
   Create(Spec(5));
-  EXPECT_EQ(store_->Find(Id(3)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(3)), nullptr);
   EXPECT_TRUE(absl::IsResourceExhausted(store_->Create(Spec(6)).status()));
 }
 
 TEST_F(StoreTest, EmptyBlob) {
   Put(1, "");
-  EXPECT_EQ((*store_->SealedState(Id(1)))->length, 0u);
+  EXPECT_EQ((*store_->SealedState(kDefaultGroup, Id(1)))->length, 0u);
   EXPECT_EQ(ReadAll(1), "");
 }
 
@@ -453,7 +455,7 @@ TEST_F(StoreTest, SealThatExpectsSomethingElseDropsTheStage) {
     auto upload = Create(Spec(1, true));
     ASSERT_TRUE(Append(*upload, 0, "hello").ok());
     EXPECT_EQ(Seal(*upload, expected).status().code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(store_->Find(Id(1)), nullptr);
+    EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
     EXPECT_EQ(Append(*upload, 5, "x").status().code(), absl::StatusCode::kFailedPrecondition);
     ASSERT_TRUE(store_->SyncLinks().ok());
     EXPECT_THAT(StageFolder(), ElementsAre());
@@ -471,17 +473,17 @@ TEST_F(StoreTest, D09_ReplicasDoNotComputeOrCompareDigests) {
 TEST_F(StoreTest, CallsAfterSealAndAbortAreRefused) {
   auto upload = Create(Spec(1));
   ASSERT_TRUE(Append(*upload, 0, "hello").ok());
-  EXPECT_EQ(store_->Link(Id(1)).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_->Link(kDefaultGroup, Id(1)).code(), absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(Seal(*upload).ok());
   EXPECT_EQ(Append(*upload, 5, "x").status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(*Flush(*upload), 5u);
   EXPECT_EQ(Seal(*upload, {.length = 4}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(upload->sealed());  // final: the wrong expectation changed nothing
   upload->Drop();
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
   EXPECT_EQ(Seal(*upload).status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(store_->Link(Id(1)).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(*store_->SealedState(Id(1)), std::nullopt);
+  EXPECT_EQ(store_->Link(kDefaultGroup, Id(1)).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(*store_->SealedState(kDefaultGroup, Id(1)), std::nullopt);
 }
 
 TEST_F(StoreTest, AbortFreesTheIdAtOnce) {
@@ -502,7 +504,7 @@ TEST_F(StoreTest, AbortOfALinkedUploadDoesNothing) {
   auto upload = Create(Spec(1));
   ASSERT_TRUE(Append(*upload, 0, "hello").ok());
   ASSERT_TRUE(Seal(*upload).ok());
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   upload->Abort();
   ASSERT_TRUE(store_->SyncLinks().ok());
   EXPECT_EQ(ReadAll(1), "hello");
@@ -521,7 +523,7 @@ TEST_F(StoreTest, D10_StagesOutliveARestart) {
     upload.reset();
     clock_.now += std::chrono::seconds(5);
     Open();
-    upload = store_->Find(Id(call));
+    upload = store_->Find(kDefaultGroup, Id(call));
     ASSERT_NE(upload, nullptr);
     EXPECT_EQ(upload->spec().context, "header");
     EXPECT_EQ(upload->spec().epoch, 3u);
@@ -537,12 +539,12 @@ TEST_F(StoreTest, D10_StagesOutliveARestart) {
       EXPECT_EQ(*sealed->digest, DigestOf(text));
     }
     Open();
-    upload = store_->Find(Id(call));
+    upload = store_->Find(kDefaultGroup, Id(call));
     ASSERT_NE(upload, nullptr);
     EXPECT_TRUE(upload->sealed());
     EXPECT_EQ(*Seal(*upload), *sealed);
     EXPECT_EQ(ReadAll(call), text);
-    ASSERT_TRUE(store_->Link(Id(call)).ok());
+    ASSERT_TRUE(store_->Link(kDefaultGroup, Id(call)).ok());
   }
 }
 
@@ -550,10 +552,34 @@ TEST_F(StoreTest, RestartBetweenLinkAndSyncKeepsTheContent) {
   auto upload = Create(Spec(1));
   ASSERT_TRUE(Append(*upload, 0, "hello").ok());
   ASSERT_TRUE(Seal(*upload).ok());
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   Open();
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   ASSERT_TRUE(store_->SyncLinks().ok());
+  EXPECT_EQ(ReadAll(1), "hello");
+}
+
+TEST_F(StoreTest, K6_WhatAnotherGroupHasUnderAnIdIsNotThere) {
+  const GroupId other{{7}};
+  auto upload = Create(Spec(1));
+  ASSERT_TRUE(Append(*upload, 0, "hello").ok());
+  const auto sealed = Seal(*upload);
+  ASSERT_TRUE(sealed.ok());
+  UploadSpec theirs = Spec(1);
+  theirs.group = other;
+  const auto expect_apart = [&] {
+    EXPECT_EQ(store_->Find(other, Id(1)), nullptr);
+    EXPECT_TRUE(absl::IsNotFound(store_->OpenSource(other, Id(1), *sealed).status()));
+    const auto state = store_->SealedState(other, Id(1));
+    EXPECT_TRUE(state.ok() && !state->has_value());
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Link(other, Id(1), *sealed)));
+    for (const bool replace : {false, true}) {
+      EXPECT_TRUE(absl::IsAlreadyExists(store_->Create(theirs, replace).status())) << replace;
+    }
+  };
+  expect_apart();
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1), *sealed).ok());
+  expect_apart();
   EXPECT_EQ(ReadAll(1), "hello");
 }
 
@@ -566,7 +592,7 @@ TEST_F(StoreTest, K14_LinksAreRememberedUntilTheIndexKnowsThem) {
     auto upload = Create(spec);
     ASSERT_TRUE(Append(*upload, 0, "hello").ok());
     ASSERT_TRUE(Seal(*upload).ok());
-    ASSERT_TRUE(store_->Link(Id(call)).ok());
+    ASSERT_TRUE(store_->Link(spec.group, Id(call)).ok());
   }
   ASSERT_TRUE(store_->SyncLinks().ok());
   EXPECT_THAT(store_->LinksNotEntered(kDefaultGroup), ElementsAre(Id(1), Id(2)));
@@ -598,13 +624,13 @@ TEST_F(StoreTest, TornSideFileGoesBackToTheRecordBefore) {
   const std::string side = dir_ + "/blob/stage/" + Id(1).ToHex();
   fs::resize_file(side, fs::file_size(side) - 1);
   Open();
-  upload = store_->Find(Id(1));
+  upload = store_->Find(kDefaultGroup, Id(1));
   ASSERT_NE(upload, nullptr);
   EXPECT_EQ(upload->length(), 5u);
   ASSERT_TRUE(Append(*upload, 5, "!").ok());
   ASSERT_TRUE(Flush(*upload).ok());
   Open();
-  upload = store_->Find(Id(1));
+  upload = store_->Find(kDefaultGroup, Id(1));
   ASSERT_NE(upload, nullptr);
   ASSERT_TRUE(Seal(*upload, {.length = 6}).ok());
   EXPECT_EQ(ReadAll(1), "hello!");
@@ -621,11 +647,11 @@ TEST_F(StoreTest, FooterInThePayloadDoesNotSealAStage) {
   ASSERT_TRUE(Flush(*upload).ok());
   upload.reset();
   Open();
-  upload = store_->Find(Id(1));
+  upload = store_->Find(kDefaultGroup, Id(1));
   ASSERT_NE(upload, nullptr);
   EXPECT_FALSE(upload->sealed());
   EXPECT_EQ(upload->length(), 6 + 4 + kTrailerBytes);
-  EXPECT_EQ(*store_->SealedState(Id(1)), std::nullopt);
+  EXPECT_EQ(*store_->SealedState(kDefaultGroup, Id(1)), std::nullopt);
 }
 
 TEST_F(StoreTest, LeftoversAreRemovedAndForeignFilesKept) {
@@ -646,7 +672,7 @@ TEST_F(StoreTest, LeftoversAreRemovedAndForeignFilesKept) {
 TEST_F(StoreTest, ReadRangesAndTheirLimits) {
   const std::string text = Pattern(3 * kChunkBytes + 17);
   Put(1, text);
-  auto source = store_->OpenSource(Id(1));
+  auto source = store_->OpenSource(kDefaultGroup, Id(1));
   ASSERT_TRUE(source.ok());
   EXPECT_EQ((*source)->length(), text.size());
   const uint64_t edges[] = {
@@ -662,13 +688,13 @@ TEST_F(StoreTest, ReadRangesAndTheirLimits) {
   EXPECT_EQ(Read(**source, text.size() + 1, 1).status().code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(Read(**source, ~uint64_t{0}, 1).status().code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(Read(**source, 0, kReadBytesMax + 1).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(store_->OpenSource(Id(9)).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->OpenSource(kDefaultGroup, Id(9)).status().code(), absl::StatusCode::kNotFound);
 }
 
 // The checksum is not asked: what the memory held before may be the right bytes.
 TEST_F(StoreTest, F24_AFileThatLostItsEndSaysWhereItEnds) {
   Put(1, Pattern(2 * kChunkBytes));
-  auto source = store_->OpenSource(Id(1));
+  auto source = store_->OpenSource(kDefaultGroup, Id(1));
   ASSERT_TRUE(source.ok());
   fs::resize_file(ContentPath(1), kChunkBytes + 100);
   const absl::Status damage = Read(**source, kChunkBytes, 10).status();
@@ -692,7 +718,7 @@ TEST_F(StoreTest, D15_AnUploadIsReadWhileItGrowsAndOnceItIsSealed) {
   EXPECT_TRUE(read(99'999, 1 << 20).value().ToString() == text.substr(99'999));
   ASSERT_TRUE(Seal(*upload).ok());
   EXPECT_TRUE(read(7, 1 << 20).value().ToString() == text.substr(7));
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   EXPECT_TRUE(read(7, 100).value().ToString() == text.substr(7, 100)) << "a reader under way goes on";
   auto dropped = Create(Spec(2));
   dropped->Abort();
@@ -717,7 +743,7 @@ TEST_F(StoreTest, ReadAcrossSeveralPieces) {
   const std::string text = Pattern(5 * (1 << 20) + 4321);
   Put(1, text);
   EXPECT_EQ(ReadAll(1), text);
-  auto source = store_->OpenSource(Id(1));
+  auto source = store_->OpenSource(kDefaultGroup, Id(1));
   EXPECT_TRUE(*Read(**source, 12'345, 3 << 20) == text.substr(12'345, 3 << 20));
 }
 
@@ -725,7 +751,7 @@ TEST_F(StoreTest, F24_BitFlipIsFoundBeforeAByteGoesOut) {
   const std::string text = Pattern(3 * kChunkBytes);
   Put(1, text);
   FlipBit(ContentPath(1), kChunkBytes + 100);
-  auto source = store_->OpenSource(Id(1));
+  auto source = store_->OpenSource(kDefaultGroup, Id(1));
   ASSERT_TRUE(source.ok());
   EXPECT_TRUE(*Read(**source, 0, 10) == text.substr(0, 10));  // other chunks are fine
   const absl::Status damage = Read(**source, kChunkBytes + 5000, 10).status();
@@ -748,7 +774,8 @@ TEST_F(StoreTest, F24_BitFlipInTheFooterIsFoundOnOpen) {
   const uint64_t size = fs::file_size(ContentPath(1));
   for (uint64_t offset = text.size(); offset < size; ++offset) {
     FlipBit(ContentPath(1), offset);
-    EXPECT_EQ(store_->OpenSource(Id(1)).status().code(), absl::StatusCode::kDataLoss) << offset;
+    EXPECT_EQ(store_->OpenSource(kDefaultGroup, Id(1)).status().code(), absl::StatusCode::kDataLoss)
+        << offset;
     FlipBit(ContentPath(1), offset);
   }
   EXPECT_THAT(store_->TakeDamaged(), ElementsAre(Id(1)));
@@ -758,16 +785,16 @@ TEST_F(StoreTest, F24_BitFlipInTheFooterIsFoundOnOpen) {
 TEST_F(StoreTest, F24_TruncatedContentIsDataLoss) {
   Put(1, Pattern(3 * kChunkBytes));
   fs::resize_file(ContentPath(1), kChunkBytes);
-  EXPECT_EQ(store_->OpenSource(Id(1)).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store_->OpenSource(kDefaultGroup, Id(1)).status().code(), absl::StatusCode::kDataLoss);
   fs::resize_file(ContentPath(1), 0);
-  EXPECT_EQ(store_->OpenSource(Id(1)).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store_->OpenSource(kDefaultGroup, Id(1)).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(StoreTest, ContentOfAnotherUploadUnderThisNameIsDataLoss) {
   Put(1, "one");
   Put(2, "two");
   fs::copy_file(ContentPath(2), ContentPath(1), fs::copy_options::overwrite_existing);
-  EXPECT_EQ(store_->OpenSource(Id(1)).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store_->OpenSource(kDefaultGroup, Id(1)).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(StoreTest, DamagedStageIsNotContinued) {
@@ -778,7 +805,7 @@ TEST_F(StoreTest, DamagedStageIsNotContinued) {
   store_.reset();
   FlipBit(ContentPath(1) + kStageSuffix, 2);
   Open();
-  upload = store_->Find(Id(1));
+  upload = store_->Find(kDefaultGroup, Id(1));
   ASSERT_NE(upload, nullptr);
   EXPECT_EQ(Append(*upload, 5, "x").status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Append(*upload, 5, "x").status().code(), absl::StatusCode::kFailedPrecondition);
@@ -787,13 +814,13 @@ TEST_F(StoreTest, DamagedStageIsNotContinued) {
 TEST_F(StoreTest, D18_RemovedContentStaysReadableByOpenSources) {
   const std::string text = Pattern(200'000);
   Put(1, text);
-  auto source = store_->OpenSource(Id(1));
+  auto source = store_->OpenSource(kDefaultGroup, Id(1));
   ASSERT_TRUE(source.ok());
   ASSERT_TRUE(store_->Remove(Id(1)).ok());
   ASSERT_TRUE(store_->Remove(Id(1)).ok());
   ASSERT_TRUE(store_->SyncLinks().ok());
   EXPECT_FALSE(fs::exists(ContentPath(1)));
-  EXPECT_EQ(store_->OpenSource(Id(1)).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->OpenSource(kDefaultGroup, Id(1)).status().code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(*Read(**source, 0, text.size()) == text);
 }
 
@@ -817,14 +844,14 @@ TEST_F(StoreTest, F28_UploadsLeaveTheReserve) {
   upload.reset();
   options_.reserve_bytes = uint64_t{1} << 62;
   Open();
-  upload = store_->Find(Id(1));
+  upload = store_->Find(kDefaultGroup, Id(1));
   ASSERT_NE(upload, nullptr);
   EXPECT_EQ(Append(*upload, 5, "x").status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(store_->Create(Spec(2)).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(upload->length(), 5u);
   options_.reserve_bytes = 0;
   Open();
-  upload = store_->Find(Id(1));
+  upload = store_->Find(kDefaultGroup, Id(1));
   EXPECT_EQ(*Append(*upload, 5, "x"), 6u);  // space came back
 }
 

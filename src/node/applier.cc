@@ -245,9 +245,9 @@ void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch
   const std::string key = prefix_ + "m" + UploadKey(change.upload);
   switch (change.kind) {
     case ContentChange::Kind::kLink: {
-      if (parts_.store->Link(change.upload, change.sealed).ok()) {
+      if (parts_.store->Link(parts_.spec.id, change.upload, change.sealed).ok()) {
         // What somebody else sends under the same id can never be entered.
-        if (auto stage = parts_.store->Find(change.upload)) stage->Drop();
+        if (auto stage = parts_.store->Find(parts_.spec.id, change.upload)) stage->Drop();
         return;
       }
       // Absent, unsealed, or other bytes than the log says: fetched in the background (D-14).
@@ -257,17 +257,31 @@ void Applier::ChangeContent(const ContentChange& change, blob::IndexBatch& batch
       return;
     }
     case ContentChange::Kind::kDropStage:
-      if (auto stage = parts_.store->Find(change.upload)) stage->Drop();
+      if (auto stage = parts_.store->Find(parts_.spec.id, change.upload)) stage->Drop();
       return;
     case ContentChange::Kind::kRemove:
-      if (const auto status = parts_.store->Remove(change.upload); !status.ok()) {
+      if (const auto status = RemoveContent(change.upload); !status.ok()) {
         LogWarn("bytes of {} stay on disk: {}", change.upload.ToHex(), Message(status));
       }
-      if (auto stage = parts_.store->Find(change.upload)) stage->Drop();
+      if (auto stage = parts_.store->Find(parts_.spec.id, change.upload)) stage->Drop();
       batch.Delete(key);
       applied.no_longer_missing.push_back(change.upload);
       return;
   }
+}
+
+// What was never linked here may be another group's, under the same id. Its footer tells; who linked it knows.
+absl::Status Applier::RemoveContent(const UploadId& upload) {
+  ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(prefix_ + "m" + UploadKey(upload)));
+  if (!missing) return parts_.store->Remove(upload);
+  return RemoveIfOwn(upload);
+}
+
+absl::Status Applier::RemoveIfOwn(const UploadId& upload) {
+  const auto held = parts_.store->SealedState(parts_.spec.id, upload);
+  if (held.ok() && !*held) return absl::OkStatus();
+  if (!held.ok() && !absl::IsDataLoss(held.status())) return held.status();
+  return parts_.store->Remove(upload);
 }
 
 absl::StatusOr<Applied> Applier::Apply(const std::vector<raft::Entry>& entries) {
@@ -420,7 +434,7 @@ absl::Status Applier::BytesArrived(const UploadId& upload) {
   const std::string key = prefix_ + "m" + UploadKey(upload);
   ASSIGN_OR_RETURN(const auto missing, parts_.index->Get(key));
   if (!missing) return absl::OkStatus();  // removed meanwhile
-  RETURN_IF_ERROR(parts_.store->Link(upload, DecodeMissing(upload, *missing).upload.sealed));
+  RETURN_IF_ERROR(parts_.store->Link(parts_.spec.id, upload, DecodeMissing(upload, *missing).upload.sealed));
   blob::IndexBatch batch;
   batch.Delete(key);
   dirty_ = true;
@@ -436,8 +450,8 @@ absl::Status Applier::SettleStage(const UploadId& upload) {
   if (missing) return absl::OkStatus();
   // Not only dropped: the content's own copy may be damaged, and nobody has read it yet.
   const bool own = content->id == upload && !content->inlined;
-  if (own && parts_.store->Link(upload, content->sealed).ok()) dirty_ = true;
-  if (auto stage = parts_.store->Find(upload)) stage->Drop();
+  if (own && parts_.store->Link(parts_.spec.id, upload, content->sealed).ok()) dirty_ = true;
+  if (auto stage = parts_.store->Find(parts_.spec.id, upload)) stage->Drop();
   return absl::OkStatus();
 }
 

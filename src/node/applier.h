@@ -155,6 +155,8 @@ class Applier {
   absl::Status KeepLonger(Index at, Index kept, Unwritten& unwritten);
   void Forget(blob::IndexBatch& batch);
   void ChangeContent(const ContentChange& change, blob::IndexBatch& batch, Applied& applied);
+  absl::Status RemoveContent(const UploadId& upload);
+  absl::Status RemoveIfOwn(const UploadId& upload);
   void PutApplied(blob::IndexBatch& batch);
   absl::Status Whole() const;
   absl::Status NotReplacing() const;

@@ -468,7 +468,7 @@ TEST_F(ApplierContents, D09_AStageWithOtherBytesThanTheLogSaysIsNotLinked) {
   const Applied applied = Publish(Id(1), sealed);
   ASSERT_EQ(applied.missing.size(), 1u) << "to be fetched";
   EXPECT_EQ(applied.missing[0].upload.sealed, sealed);
-  const auto stage = store_->Find(Id(1));
+  const auto stage = store_->Find(kDefaultGroup, Id(1));
   EXPECT_TRUE(stage == nullptr || stage->state() != blob::StageState::kLinked);
   EXPECT_EQ(MissingAtStart(), 1u);
 }
@@ -485,21 +485,21 @@ TEST_F(ApplierContents, K14_AStageThatIsLeftUnderAnEnteredIdBecomesTheContentOrG
     (*second)->Seal({}, shard_.get(), [&done](absl::StatusOr<blob::Sealed> ended) { done = ended; });
     ASSERT_TRUE(world_.RunUntil([&] { return done.has_value(); }, std::chrono::seconds(10)) && done->ok());
     second->reset();
-    ASSERT_NE(store_->Find(Id(1)), nullptr);
+    ASSERT_NE(store_->Find(kDefaultGroup, Id(1)), nullptr);
     EXPECT_TRUE(applier_->SettleStage(Id(1)).ok());
-    EXPECT_EQ(store_->Find(Id(1)), nullptr) << bytes;
-    EXPECT_TRUE(store_->OpenSource(Id(1), sealed).ok()) << bytes;
+    EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr) << bytes;
+    EXPECT_TRUE(store_->OpenSource(kDefaultGroup, Id(1), sealed).ok()) << bytes;
   }
   // One that was not entered is the log's to abandon.
   Seal(Id(2), "not entered");
   EXPECT_TRUE(applier_->SettleStage(Id(2)).ok());
-  EXPECT_NE(store_->Find(Id(2)), nullptr);
+  EXPECT_NE(store_->Find(kDefaultGroup, Id(2)), nullptr);
 }
 
 TEST_F(ApplierContents, D09_AStageWithTheBytesThatTheLogSaysIsLinked) {
   const blob::Sealed sealed = Seal(Id(1), "these bytes");
   EXPECT_TRUE(Publish(Id(1), sealed).missing.empty());
-  EXPECT_TRUE(store_->OpenSource(Id(1), sealed).ok());
+  EXPECT_TRUE(store_->OpenSource(kDefaultGroup, Id(1), sealed).ok());
   EXPECT_EQ(MissingAtStart(), 0u);
 }
 

@@ -223,7 +223,7 @@ void NodeHost::OpenFound(Slot* slot, Found found, Done<Reading> done) {
   // Also a copy that is known to be damaged: what is whole of it may be all that there is (F-24).
   disk_->Post([this, slot, id, sealed, known = found.missing, reading = std::move(reading), remote,
                done = std::move(done)]() mutable {
-    auto local = store_->OpenSource(id, sealed);
+    auto local = store_->OpenSource(slot->group->spec().id, id, sealed);
     const auto damaged = [slot, id] {
       slot->shard->Post([lane = slot->lane.get(), id] { lane->MarkDamaged(id); });
     };
@@ -266,7 +266,7 @@ void NodeHost::OpenUploadRead(const FetchWanted& wanted, env::Executor* reply_on
     return reply_on->Post([done = std::move(done), status = slot.status()]() mutable { done(status); });
   }
   disk_->Post([this, wanted, reply_on, done = std::move(done)]() mutable {
-    auto source = store_->OpenSource(wanted.upload, wanted.sealed());
+    auto source = store_->OpenSource(wanted.group, wanted.upload, wanted.sealed());
     reply_on->Post(
         [source = std::move(source), done = std::move(done)]() mutable { done(std::move(source)); });
   });

@@ -37,12 +37,12 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
   // On the files' thread.
   absl::StatusOr<Prepared> Prepare(bool replace_held) const {
     const UploadId& id = parts_.wanted.upload;
-    const auto present = parts_.store->Find(id);
+    const auto present = parts_.store->Find(parts_.group, id);
     if (present != nullptr && present->state() == blob::StageState::kSealing) {
       return Prepared{std::nullopt, present, nullptr};
     }
     const bool was_sealed = present != nullptr && present->sealed();
-    const auto state = parts_.store->SealedState(id);
+    const auto state = parts_.store->SealedState(parts_.group, id);
     // It cannot tell now what it has: nothing is thrown away for that.
     if (!state.ok() && !SaysLost(state.status())) return state.status();
     if (!replace_held && state.ok() && *state && Matches(**state, parts_.wanted.sealed)) {

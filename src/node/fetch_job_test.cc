@@ -98,7 +98,7 @@ class FetchJobTest : public ::testing::Test {
     return std::move(*result);
   }
   std::string Stored() {
-    auto source = store_->OpenSource(Id(1));
+    auto source = store_->OpenSource(kDefaultGroup, Id(1));
     if (!source.ok()) return std::string(source.status().message());
     std::optional<absl::StatusOr<Bytes>> data;
     (*source)->Read(0, blob::kReadBytesMax, home_.get(), [&](absl::StatusOr<Bytes> read) { data = read; });
@@ -144,7 +144,7 @@ TEST_F(FetchJobTest, F25_GoesOnAtTheNextHolderWhenOneDies) {
 TEST_F(FetchJobTest, GivesUpAfterSomeRoundsAndLeavesNoStage) {
   auto held = Fetch({"n1", "n2"});
   EXPECT_EQ(held.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
   EXPECT_LE(holders_.peers["n1"].asked + holders_.peers["n2"].asked, 30u);
 }
 
@@ -153,7 +153,7 @@ TEST_F(FetchJobTest, OtherBytesAreRefusedByTheirChecksum) {
   holders_.peers["n1"].text[500'000] ^= 1;
   auto held = Fetch({"n1"});
   EXPECT_EQ(held.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
 }
 
 TEST_F(FetchJobTest, AfterOtherBytesTheNextHolderIsAskedFromTheStart) {
@@ -187,13 +187,13 @@ TEST_F(FetchJobTest, AnUnfinishedStageIsReplaced) {
 TEST_F(FetchJobTest, F24_ADamagedCopyIsReplacedWhenAskedFor) {
   holders_.peers["n1"].text = text_;
   ASSERT_TRUE(Fetch({"n1"}).ok());
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   ASSERT_TRUE(store_->SyncLinks().ok());
   const std::string path = "/blob/blobs/" + blob::ContentFolder(Id(1)) + "/" + Id(1).ToHex();
   ASSERT_TRUE(files_.FlipBit(path, 70'000).ok());
   EXPECT_FALSE(Stored() == text_);
   ASSERT_TRUE(Fetch({"n1"}, /*replace_held=*/true).ok());
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   EXPECT_TRUE(Stored() == text_);
 }
 
@@ -204,10 +204,10 @@ TEST_F(FetchJobTest, F24_AStageBesideADamagedCopyIsOfUse) {
     const uint64_t in_the_footer = text_.size() + 4 * (text_.size() / (64 << 10) + 1) + 8;
     holders_.peers["n1"] = {.text = text_};
     ASSERT_TRUE(Fetch({"n1"}).ok());
-    ASSERT_TRUE(store_->Link(Id(1)).ok());
+    ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
     ASSERT_TRUE(store_->SyncLinks().ok());
     ASSERT_TRUE(files_.FlipBit(path, in_the_footer).ok());
-    ASSERT_TRUE(absl::IsDataLoss(store_->SealedState(Id(1)).status()));
+    ASSERT_TRUE(absl::IsDataLoss(store_->SealedState(kDefaultGroup, Id(1)).status()));
     ASSERT_TRUE(Fetch({"n1"}, /*replace_held=*/true).ok());
     if (stage_is_damaged_too) {
       ASSERT_TRUE(files_.FlipBit(path + ".stage", in_the_footer).ok());
@@ -216,7 +216,7 @@ TEST_F(FetchJobTest, F24_AStageBesideADamagedCopyIsOfUse) {
     const auto fetched = Fetch({"n1"}, /*replace_held=*/false, /*entered=*/true);
     ASSERT_TRUE(fetched.ok()) << fetched.status();
     EXPECT_EQ(holders_.peers["n1"].asked > 0, stage_is_damaged_too);
-    ASSERT_TRUE(store_->Link(Id(1), sealed_).ok());
+    ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1), sealed_).ok());
     EXPECT_TRUE(Stored() == text_);
     ASSERT_TRUE(store_->Remove(Id(1)).ok());
     ASSERT_TRUE(store_->SyncLinks().ok());
@@ -229,7 +229,7 @@ TEST_F(FetchJobTest, K6_WhatTheLogEnteredIsNotFetchedOver) {
   (*published)->Append(0, Bytes::Copy("published"), home_.get(), [](const auto&) {});
   (*published)->Seal({}, home_.get(), [](const auto&) {});
   ASSERT_TRUE(world_.RunUntilIdle(1min));
-  ASSERT_TRUE(store_->Link(Id(1)).ok());
+  ASSERT_TRUE(store_->Link(kDefaultGroup, Id(1)).ok());
   holders_.peers["b"].text = text_;
   const auto fetched = Fetch({"b"});
   EXPECT_TRUE(absl::IsAlreadyExists(fetched.status())) << fetched.status();
@@ -254,7 +254,7 @@ TEST_F(FetchJobTest, K13_AStageThatIsBeingSealedIsWaitedForAndNotAborted) {
     EXPECT_EQ(fetched->length, text_.size());
     EXPECT_EQ(holders_.peers["b"].asked > 0, !same) << "what was sealed meanwhile is what was wanted";
     EXPECT_EQ(Stored(), text_);
-    store_->Find(Id(1))->Drop();
+    store_->Find(kDefaultGroup, Id(1))->Drop();
     ASSERT_TRUE(world_.RunUntilIdle(1min));
   }
 }

@@ -270,14 +270,14 @@ void Lane::OpenNewWrite(BlobHeader header, env::Executor* home, Done<std::shared
         (void)old->Handle();
         old->Abort();
       });
-    } else if (auto stage = parts_.store->Find(it->second.upload)) {
+    } else if (auto stage = parts_.store->Find(parts_.id, it->second.upload)) {
       stage->Abort();
     }
     writes_.erase(it);
   }
   if (writes_.size() >= parts_.options->blob.stages_max) {
     std::erase_if(writes_, [&](const auto& write) {
-      return write.second.relay.expired() && parts_.store->Find(write.second.upload) == nullptr;
+      return write.second.relay.expired() && parts_.store->Find(parts_.id, write.second.upload) == nullptr;
     });
     if (writes_.size() >= parts_.options->blob.stages_max) {
       return done(absl::ResourceExhaustedError(
@@ -316,7 +316,7 @@ void Lane::OpenWrite(BlobHeader header, uint64_t offset, env::Executor* home,
   }
   std::shared_ptr<RelayUpload> relay = Feeding(it->second);
   if (relay == nullptr) {
-    auto stage = parts_.store->Find(it->second.upload);
+    auto stage = parts_.store->Find(parts_.id, it->second.upload);
     if (!stage) {
       writes_.erase(it);
       return on_home(absl::InvalidArgumentError("the upload has expired; start again at 0"));
@@ -369,7 +369,7 @@ void Lane::QueryWrite(const WriteKey& write, Done<WriteStatus> done) {
     relay->home()->Post([relay, flushed] {
       relay->Flush([relay, flushed](absl::StatusOr<uint64_t> durable) { flushed(std::move(durable)); });
     });
-  } else if (auto stage = parts_.store->Find(it->second.upload)) {
+  } else if (auto stage = parts_.store->Find(parts_.id, it->second.upload)) {
     // What it holds beyond its durable length counts too: the next write has to begin behind that.
     stage->Flush(parts_.shard, [stage, flushed](absl::StatusOr<uint64_t> durable) {
       // A queue that is full or too few descriptors pass; what failed for good has to go.
@@ -463,7 +463,7 @@ void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply>
           } else {
             reply.abandoned = parts_.group->applier().WasAbandoned(upload);
           }
-          const auto here = parts_.store->SealedState(upload);
+          const auto here = parts_.store->SealedState(parts_.id, upload);
           if (!here.ok() && !SaysLost(here.status())) {
             // Neither held nor lacking: it cannot be told now (F-14).
             reply_on->Post(
@@ -471,7 +471,7 @@ void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply>
             return;
           }
           if (const bool held = here.ok() && *here && (!entered || Matches(**here, entered->sealed)); !held) {
-            if (auto stage = parts_.store->Find(upload)) {
+            if (auto stage = parts_.store->Find(parts_.id, upload)) {
               reply.state = HoldState::kOpen;
               reply.durable_length = stage->durable_length();
             }
@@ -532,7 +532,8 @@ void Lane::OnApplied(const Applied& applied) {
     const auto it = relays_.find(id);
     const auto relay = it == relays_.end() ? nullptr : it->second.lock();
     if (relay == nullptr || relay->header().route.primary != parts_.options->self.id) continue;
-    if (const auto stage = parts_.store->Find(id); stage && stage->state() != blob::StageState::kOpen)
+    if (const auto stage = parts_.store->Find(parts_.id, id);
+        stage && stage->state() != blob::StageState::kOpen)
       continue;
     relay->home()->Post([relay, id] {
       relay->GiveWay(absl::AbortedError(
@@ -586,7 +587,7 @@ void Lane::FetchMissing() {
 
 // Its bytes lie beside the copy that is damaged, since before a restart perhaps, and need only take its place.
 bool Lane::IsFetched(const SealedUpload& upload) const {
-  const auto stage = parts_.store->Find(upload.upload);
+  const auto stage = parts_.store->Find(parts_.id, upload.upload);
   return stage && stage->sealed() && Matches(stage->sealed_state(), upload.sealed);
 }
 
@@ -623,6 +624,10 @@ void Lane::EndFetch(const UploadId& id, absl::Status status) {
         missing_.erase(it);
         return;
       }
+      // Once: it is tried again and again, and `status` counts what is missing.
+      if (it->second.backoff == kFirstRetry) {
+        LogWarn("content {} is missing here, and is asked for again: {}", id.ToHex(), Message(linked));
+      }
       it->second.fetching = false;
       it->second.retry_at = parts_.clock->MonotonicNow() + it->second.backoff;
       it->second.backoff = std::min<env::Duration>(it->second.backoff * 2, std::chrono::seconds(30));
@@ -632,7 +637,7 @@ void Lane::EndFetch(const UploadId& id, absl::Status status) {
 
 // Bounded, because it may be something else that arrives under the id.
 bool Lane::StillArriving(const Missing& missing, env::Instant now) const {
-  const auto stage = parts_.store->Find(missing.content.upload.upload);
+  const auto stage = parts_.store->Find(parts_.id, missing.content.upload.upload);
   return stage && stage->state() == blob::StageState::kOpen &&
          stage->length() <= missing.content.upload.sealed.length && now - missing.since < kArrivingPatience &&
          now - stage->last_progress() < std::chrono::milliseconds(parts_.options->successor_silence_ms);

@@ -97,12 +97,13 @@ class Lane {
   const ClientId& client() const { return parts_.client; }
 
  private:
+  static constexpr env::Duration kFirstRetry = std::chrono::milliseconds(200);
   struct Missing {
     MissingContent content;
     env::Instant since{};
     bool fetching = false;
     env::Instant retry_at{};
-    env::Duration backoff = std::chrono::milliseconds(200);
+    env::Duration backoff = kFirstRetry;
   };
   struct Write {  // an upload that came by name, through ByteStream
     UploadId upload;

@@ -167,7 +167,7 @@ void Lane::ReadHeld(const UploadId& upload, const blob::Sealed& sealed,
         if (*alive) done(std::move(whole));
       });
     };
-    auto source = parts_.store->OpenSource(upload, sealed);
+    auto source = parts_.store->OpenSource(parts_.id, upload, sealed);
     if (!source.ok()) return read(source.status());
     ReadWhole(*std::move(source), parts_.disk, std::move(read));
   });
@@ -256,7 +256,8 @@ void Lane::Compare(std::shared_ptr<Entering> entering, const std::vector<PeerId>
 // Here if it is here, else of another server. Blocks.
 std::shared_ptr<blob::Source> Lane::SourceOf(const UploadId& upload, const blob::Sealed& sealed,
                                              std::vector<raft::Peer> peers) {
-  if (auto source = parts_.store->OpenSource(upload, sealed); source.ok()) return *std::move(source);
+  if (auto source = parts_.store->OpenSource(parts_.id, upload, sealed); source.ok())
+    return *std::move(source);
   RemoteParts remote;
   remote.bytes = bytes_;
   remote.clock = parts_.clock;

@@ -136,7 +136,7 @@ void RelayUpload::FindOrCreate(bool take_over) {
   // The way back is weak, so that the last reference never goes on the files' thread.
   parts_.files->Post([weak = weak_from_this(), store = parts_.store, home = parts_.home,
                       may_open = parts_.may_open, take_over, spec = std::move(spec)]() mutable {
-    std::shared_ptr<blob::Upload> present = take_over ? store->Find(spec.id) : nullptr;
+    std::shared_ptr<blob::Upload> present = take_over ? store->Find(spec.group, spec.id) : nullptr;
     absl::StatusOr<std::shared_ptr<blob::Upload>> created = present;
     if (const absl::Status free = may_open ? may_open(spec.id) : absl::OkStatus(); !free.ok()) {
       created = free;

@@ -178,7 +178,7 @@ class RelayUploadTest : public ::testing::Test {
     return world_.RunUntil([&] { return ends_.contains(label); }, 60s);
   }
   std::string Stored() {
-    auto source = store_->OpenSource(Id(1));
+    auto source = store_->OpenSource(kDefaultGroup, Id(1));
     if (!source.ok()) return std::string(source.status().message());
     std::optional<absl::StatusOr<Bytes>> data;
     (*source)->Read(0, 1 << 20, home_.get(), [&](absl::StatusOr<Bytes> read) { data = std::move(read); });
@@ -251,7 +251,7 @@ TEST_F(RelayUploadTest, APieceIsAnsweredOnlyWhenEverySuccessorHasAnswered) {
   Append(0, "abc", "piece");
   world_.RunFor(10s);
   EXPECT_FALSE(ends_.contains("piece"));
-  EXPECT_EQ(store_->Find(Id(1))->length(), 3u);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1))->length(), 3u);
 }
 
 TEST_F(RelayUploadTest, F69_WrongOffsetFailsHereAndDownstreamBeforeAnythingIsWritten) {
@@ -276,7 +276,7 @@ TEST_F(RelayUploadTest, F69_WrongOffsetFailsHereAndDownstreamBeforeAnythingIsWri
     EXPECT_EQ(successors_.peers["n1"].got, "abc");
     ASSERT_TRUE(world_.RunUntil([&] { return successors_.peers["n1"].gone; }, 1s));
     EXPECT_TRUE(relay_->failed());
-    EXPECT_EQ(store_->Find(Id(1)), nullptr);
+    EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
     Append(3, "d", "after");
     ASSERT_TRUE(RunUntilAnswered("after"));
     EXPECT_EQ(CodeOf("after"), absl::StatusCode::kInvalidArgument);
@@ -312,7 +312,7 @@ TEST_F(RelayUploadTest, LengthOtherThanAnnouncedFailsTheUpload) {
   ASSERT_TRUE(RunUntilAnswered("short"));
   EXPECT_EQ(CodeOf("short"), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(relay_->failed());
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
 }
 
 TEST_F(RelayUploadTest, F72_D09_OneThatSealsOtherBytesIsNoHolder) {
@@ -336,7 +336,7 @@ TEST_F(RelayUploadTest, K6_F70_AnIdThatMayNotBeUsedIsRefusedBeforeAStageIsMade) 
   Append(0, "abc", "one");
   ASSERT_TRUE(RunUntilAnswered("one"));
   EXPECT_EQ(CodeOf("one"), absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
   EXPECT_EQ(successors_.peers["n1"].got, "");
 }
 
@@ -359,7 +359,7 @@ TEST_F(RelayUploadTest, K16_ADroppedRelayLeavesItsStageAtRest) {
     EXPECT_EQ(CodeOf(name), absl::StatusCode::kOk);
     relay_.reset();
     ASSERT_TRUE(world_.RunUntilIdle(1s));
-    EXPECT_EQ(store_->Find(parts_.header.upload)->durable_length(), 3u);
+    EXPECT_EQ(store_->Find(kDefaultGroup, parts_.header.upload)->durable_length(), 3u);
   }
 }
 
@@ -665,7 +665,7 @@ TEST_F(RelayUploadTest, DigestOtherThanAnnouncedFailsTheClose) {
   ASSERT_TRUE(RunUntilAnswered("close"));
   EXPECT_EQ(CodeOf("close"), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(confirmed_.empty());
-  EXPECT_EQ(store_->Find(Id(1)), nullptr);
+  EXPECT_EQ(store_->Find(kDefaultGroup, Id(1)), nullptr);
 }
 
 TEST_F(RelayUploadTest, ADigestMayBeExpectedAsLateAsBeforeTheClose) {
@@ -705,7 +705,7 @@ TEST_F(RelayUploadTest, ASecondUploadOfAnIdIsRefusedAndTheFirstIsUntouched) {
   Append(0, "abc", "one");
   ASSERT_TRUE(RunUntilAnswered("one"));
   EXPECT_EQ(CodeOf("one"), absl::StatusCode::kAlreadyExists);
-  EXPECT_NE(store_->Find(Id(1)), nullptr);
+  EXPECT_NE(store_->Find(kDefaultGroup, Id(1)), nullptr);
 }
 
 TEST_F(RelayUploadTest, F27_ADroppedRelayAnswersGivesItsStreamsUpAndLeavesTheStage) {
@@ -714,12 +714,16 @@ TEST_F(RelayUploadTest, F27_ADroppedRelayAnswersGivesItsStreamsUpAndLeavesTheSta
   Open({"n1"});
   Append(0, "abc", "one");
   ASSERT_TRUE(world_.RunUntil(
-      [&] { return store_->Find(Id(1)) != nullptr && store_->Find(Id(1))->length() == 3; }, 1s));
+      [&] {
+        return store_->Find(kDefaultGroup, Id(1)) != nullptr &&
+               store_->Find(kDefaultGroup, Id(1))->length() == 3;
+      },
+      1s));
   relay_.reset();  // not on home
   ASSERT_TRUE(RunUntilAnswered("one"));
   EXPECT_EQ(CodeOf("one"), absl::StatusCode::kAborted);
   EXPECT_TRUE(successors_.peers["n1"].gone);
-  EXPECT_NE(store_->Find(Id(1)), nullptr);
+  EXPECT_NE(store_->Find(kDefaultGroup, Id(1)), nullptr);
 }
 
 TEST_F(RelayUploadTest, F40_K18_WhatGivesWayWhileItIsOpenedAnswersAtOnce) {
@@ -746,7 +750,7 @@ TEST_F(RelayUploadTest, AbortDropsAnOpenStageButNeverASealedOne) {
   home_->Post([this] { relay_->Abort(); });  // while it is being sealed
   ASSERT_TRUE(RunUntilAnswered("close"));
   EXPECT_EQ(CodeOf("close"), absl::StatusCode::kCancelled);
-  ASSERT_TRUE(world_.RunUntil([&] { return store_->Find(Id(1))->sealed(); }, 1s));
+  ASSERT_TRUE(world_.RunUntil([&] { return store_->Find(kDefaultGroup, Id(1))->sealed(); }, 1s));
   EXPECT_EQ(Stored(), "abc");
 }
 
@@ -775,7 +779,7 @@ TEST_F(RelayUploadTest, D20_ATakenUpUploadGoesOnAtItsDurableLengthAfterARestart)
   sim::CrashPolicy policy;
   files_.Crash(5, policy);
   OpenStore();
-  auto stage = store_->Find(Id(1));
+  auto stage = store_->Find(kDefaultGroup, Id(1));
   ASSERT_NE(stage, nullptr);
   Make();
   home_->Post([&] {
@@ -811,7 +815,7 @@ TEST_F(RelayUploadTest, F28_AnotherRelayGoesOnWithTheStageOfOneThatMetAFullDisk)
   EXPECT_EQ(CodeOf("full"), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(relay_->failed());
   files_.ClearFaults();
-  auto stage = store_->Find(Id(1));
+  auto stage = store_->Find(kDefaultGroup, Id(1));
   ASSERT_NE(stage, nullptr);
   relay_ = std::make_shared<RelayUpload>(parts());
   home_->Post([&] { relay_->Resume(stage); });

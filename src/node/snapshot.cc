@@ -82,7 +82,7 @@ absl::Status Applier::RemoveContentsNotIn(const std::string& path, const std::ve
     if (const auto id = BlobMachine::ContentOf(key.substr(1), record->value)) gone.erase(*id);
   }
   for (const UploadId& id : gone) {
-    if (const auto removed = parts_.store->Remove(id); !removed.ok()) {
+    if (const auto removed = RemoveIfOwn(id); !removed.ok()) {
       LogWarn("bytes of {} stay on disk: {}", id.ToHex(), Message(removed));
     }
   }
