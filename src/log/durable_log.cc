@@ -238,6 +238,11 @@ absl::Status DurableLog::HasRoom(uint64_t bytes, bool frees_space) const {
   return absl::OkStatus();
 }
 
+bool DurableLog::ShortOfSpace() const {
+  std::lock_guard lock(mutex_);
+  return no_space_;
+}
+
 void DurableLog::Append(AppendBatch batch, env::Executor* reply_on, Done done) {
   if (TryAppend(batch, reply_on, done)) return;
   Reply(reply_on, std::move(done), absl::ResourceExhaustedError(fmt::format("log {}: no room", dir_)));

@@ -39,6 +39,7 @@ class DurableLog final : public Log {
   void Append(AppendBatch batch, env::Executor* reply_on, Done done) override;
   bool TryAppend(AppendBatch& batch, env::Executor* reply_on, Done& done) override;
   absl::Status HasRoom(uint64_t bytes, bool frees_space) const override;
+  bool ShortOfSpace() const override;
   void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
             ReadDone done) override;
   std::vector<raft::Entry> ReadCached(const GroupId& group, Index from, Index end,

@@ -99,6 +99,9 @@ class Log {
   // Whether entries of so many payload bytes should be started now. RESOURCE_EXHAUSTED, while there is still
   // room for what a group has to write for itself; half of that room is for entries that free space.
   virtual absl::Status HasRoom(uint64_t bytes, bool frees_space = false) const = 0;
+  // The disk has no room for another segment, which the next start needs at the latest: what need not be kept should
+  // be compacted now.
+  virtual bool ShortOfSpace() const = 0;
   // Entries [from, end), as many from the start as fit into `bytes_max` (at least one). Served from memory
   // when they are recent: then `done` still comes by Post. OUT_OF_RANGE: compacted.
   // DATA_LOSS: damaged on disk (F-15). Also of one that lies behind damage: there it ends at the next lost one.

@@ -34,6 +34,7 @@ void DurableLog::PrepareStep() {
   if (step.status().code() == absl::StatusCode::kResourceExhausted) {
     if (!std::exchange(no_space_, true)) {
       LogError("log {}: no space for a segment: {}", dir_, Message(step.status()));
+      Settle();  // now more is worth copying
     }
     if (!stopping_) io_->PostAfter(kSpaceRetry, [this] { PrepareStep(); });
     return;

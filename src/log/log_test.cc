@@ -290,7 +290,8 @@ TEST(Log, F12_FullDiskRefusesAndRecoversWithoutRestart) {
   disk.SetCapacity(log->stats().bytes_on_disk + (20 << 10));
   int64_t next = 1;
   absl::Status status;
-  while (next < 1000 && (status = log.Append(kGroup, next, 1)).ok()) ++next;
+  // Many at a time: blocks that are half empty would be copied together.
+  while (next < 1000 && (status = log.Append(kGroup, next, 7)).ok()) next += 7;
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_GT(next, 10);
   EXPECT_TRUE(log->stats().failed.ok());
@@ -312,6 +313,29 @@ TEST(Log, F12_FullDiskRefusesAndRecoversWithoutRestart) {
   log.Settle();
   EXPECT_EQ(answers, 1);
   EXPECT_TRUE(log.Append(kGroup, next + 2, 5).ok());
+}
+
+// Each life begins in a segment of its own. On a full disk it must give one back before it ends.
+TEST(Log, F12_K23_ManyLivesOnAFullDisk) {
+  sim::SimFiles disk;
+  constexpr uint64_t kPlenty = uint64_t{1} << 40;
+  int64_t next = 0;
+  for (int life = 0; life < 8; ++life) {
+    SimLog log(disk);
+    ASSERT_TRUE(log.status().ok()) << log.status();
+    const GroupState state = log->TakeRecovered(kGroup);
+    ASSERT_EQ(static_cast<int64_t>(state.entries.size()), next) << life;
+    ASSERT_TRUE(log.Append(kGroup, next, 2).ok()) << "life " << life << " has no segment";
+    next += 2;
+    log.Settle();
+    log.world().RunFor(std::chrono::seconds(1));
+    EXPECT_EQ(log->ShortOfSpace(), false) << "nothing is left to the next life";
+    if (life == 0) {
+      disk.SetCapacity(kPlenty);
+      disk.SetCapacity(kPlenty - *disk.FreeBytes(kDir));
+    }
+    log.Close();
+  }
 }
 
 TEST(Log, F13_K15_AVoteDoesNotWaitForASegment) {

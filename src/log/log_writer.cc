@@ -306,9 +306,12 @@ void DurableLog::Release(const Freed& freed) {
   found->second.bytes -= freed.bytes;
 }
 
-// An idle group must not pin old segments, and many short lives of the program must not leave a segment each.
+// An idle group must not pin old segments, and many short lives of the program must not leave a segment each: least of
+// all on a full disk, where the next life would have none to begin in.
 bool DurableLog::WorthCopying(const SegmentUse& oldest) const {
   const auto counted = [](const SegmentUse& use) { return use.bytes + use.entries * kRecordHeaderBytes; };
+  if (no_space_ && ready_.empty() && counted(oldest) <= active_blocks_left_ * options_.block_bytes / 2)
+    return true;
   if (segments_.size() >= 3 && counted(oldest) <= options_.segment_bytes / 8) return true;
   uint64_t all = 0;
   for (const auto& [generation, use] : segments_) all += counted(use);

@@ -44,6 +44,12 @@ absl::Status DiskRoom::Admit(uint64_t bytes) {
       free, reserve));
 }
 
+bool DiskRoom::Short() {
+  if (reserve_bytes_ == 0) return false;
+  if (clock_.MonotonicNow() - env::Instant(asked_at_.load()) >= kAskedEvery) Ask();
+  return free_bytes_ < reserve_bytes_;
+}
+
 void DiskRoom::Ask() {
   if (asking_.exchange(true)) return;
   disk_.Post([this, before = admitted_bytes_.load()] {

@@ -30,6 +30,8 @@ class DiskRoom {
   // RESOURCE_EXHAUSTED if `bytes` more would eat into the reserve. Half of it is left to what is small: it may
   // name bytes that are on the disk already, and would be in vain otherwise.
   absl::Status Admit(uint64_t bytes);
+  // Less is free than the reserve: what need not be kept should go.
+  bool Short();
 
  private:
   void Ask();

@@ -675,8 +675,11 @@ void Group::OnApplied(absl::StatusOr<Applied> applied) {
 
 void Group::MaybeCheckpoint() {
   const env::Instant now = parts_.clock->MonotonicNow();
-  const bool due = now - last_checkpoint_ >= std::chrono::milliseconds(parts_.options->checkpoint_ms) ||
-                   log_bytes_since_checkpoint_ >= parts_.options->log_bytes_checkpoint;
+  env::Duration every = std::chrono::milliseconds(parts_.options->checkpoint_ms);
+  // A life that is short must not leave less room to the next one than it found.
+  if (ShortOfRoom()) every = std::min<env::Duration>(every, std::chrono::milliseconds(500));
+  const bool due =
+      now - last_checkpoint_ >= every || log_bytes_since_checkpoint_ >= parts_.options->log_bytes_checkpoint;
   if (!due || checkpointing_ || replacing_ || !failed_.ok()) return;
   last_checkpoint_ = now;
   if (applied_.index <= checkpointed_) return CompactLog();  // somebody may need less of it than before

@@ -243,6 +243,8 @@ class Group {
   void TickSnapshots(env::Instant now);
   // Drops entries that are durable in the index, and that nobody needs.
   void CompactLog();
+  // The disk's last room is better used than for entries that slow followers might want.
+  bool ShortOfRoom() const;
   // How far the log may be compacted, at most `wanted`: what followers need that catch up is kept.
   Index MayCompact(Index wanted) const;
   // The log could not give entries from `from` on to a follower (F-15).

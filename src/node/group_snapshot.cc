@@ -172,10 +172,15 @@ Index Group::MayCompact(Index wanted) const {
   return upto;
 }
 
+bool Group::ShortOfRoom() const {
+  return parts_.log->ShortOfSpace() || (parts_.room != nullptr && parts_.room->Short());
+}
+
 void Group::CompactLog() {
   // What is in the index may be more than what damage has left of the log.
   const Index durable = std::min(checkpointed_, core_->commit());
-  const Index upto = MayCompact(durable - static_cast<int64_t>(parts_.options->compact_keep_entries));
+  const uint64_t keep = ShortOfRoom() ? 0 : parts_.options->compact_keep_entries;
+  const Index upto = MayCompact(durable - static_cast<int64_t>(keep));
   const auto term = core_->TermAt(upto);
   if (!term || upto < core_->first_index()) return;
   core_->Compact(upto);

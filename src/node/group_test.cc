@@ -40,6 +40,7 @@ class FullLog final : public log::Log {
     if (tight && !frees_space) return absl::ResourceExhaustedError("the log is nearly full");
     return under_.HasRoom(bytes, frees_space);
   }
+  bool ShortOfSpace() const override { return tight || under_.ShortOfSpace(); }
   void Read(const GroupId& group, Index from, Index end, uint64_t bytes_max, env::Executor* reply_on,
             ReadDone done) override {
     if (from <= unreadable && unreadable < end) {
