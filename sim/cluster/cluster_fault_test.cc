@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "log/recovery.h"
 #include "sim/cluster/fault_fixture_for_test.h"
 
 namespace sluice::sim {
@@ -40,6 +41,41 @@ TEST_F(ClusterFault, F06_EntryDamagedEverywhereIsNeverDroppedSilently) {
     EXPECT_TRUE(cluster_->status(i, kBlobs)->repairing) << cluster_->Describe();
     EXPECT_FALSE(clients_->GetNow(i, "b").ok()) << "a group that lost an entry served a read";
   }
+}
+
+// One server's last block does not tell what it held. The leader lives, sends everything again, and says where its
+// log ends; when it dies, the one that lost its end is as good as any other.
+TEST_F(ClusterFault, F04_F07_P5_ALostEndOfUnknownLengthIsHealedByTheLeaderThatLives) {
+  Make(NoCheckpoints());
+  ASSERT_EQ(clients_->PutNow({.server = 0, .name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const size_t leader = LeaderOf(kBlobs);
+  const size_t hurt = (leader + 1) % 3;
+  const Term term = cluster_->status(leader, kBlobs)->term;
+  cluster_->PowerLoss(hurt);
+  ASSERT_TRUE(DamageLastBlock(hurt));
+  const auto found = log::Recover(cluster_->disk(hurt), "/data/log", {});
+  ASSERT_TRUE(found.ok()) << found.status();
+  const auto promise = found->groups.at(kBlobs).log.promise;
+  ASSERT_TRUE(promise.has_value());
+  ASSERT_EQ(promise->last, (TermIndex{term, raft::kEndUnknown}));
+  Restart(hurt);
+  const auto is_hurt = [&] {
+    const node::GroupStatus* status = cluster_->status(hurt, kBlobs);
+    return status != nullptr && status->repairing;
+  };
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  EXPECT_TRUE(cluster_->RunUntil([&] { return !is_hurt(); }, seconds(10))) << cluster_->Describe();
+  EXPECT_EQ(cluster_->status(leader, kBlobs)->term, term) << "it was not in a stable term";
+  // The next start knows it, too.
+  cluster_->PowerLoss(hurt);
+  Restart(hurt);
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  EXPECT_FALSE(is_hurt());
+  cluster_->Kill(leader);
+  ASSERT_TRUE(cluster_->AwaitLeader(kBlobs)) << cluster_->Describe();
+  Restart(leader);
+  ExpectWhole();
 }
 
 TEST_F(ClusterFault, F05_K9_EachServerLostAnotherEntryAndTheyRepairEachOther) {

@@ -174,6 +174,28 @@ class ClusterFault : public testing::Test {
     }
     return found;
   }
+  // The header of the last block that the server wrote to its log; the server must be down.
+  bool DamageLastBlock(size_t server) {
+    SimFiles& disk = cluster_->disk(server);
+    std::string last;
+    uint64_t sequence = 0;
+    uint64_t offset = 0;
+    for (const std::string& path : Paths(server, "/data/log", "segment-")) {
+      const auto content = env::ReadWholeFile(disk, path, 1u << 30);
+      if (!content.ok()) continue;
+      const auto generation = log::ParseGeneration(path.substr(path.rfind('/') + 1), "segment-");
+      const auto segment = log::JudgeSegment(*content, path, generation.value_or(0), 4096, {});
+      if (!segment.ok() || !segment->first_sequence) continue;
+      for (uint64_t number = 1; number < segment->blocks.size(); ++number) {
+        if (segment->blocks[number] != log::BlockState::kValid || segment->sequence_of(number) < sequence)
+          continue;
+        last = path;
+        sequence = segment->sequence_of(number);
+        offset = number * segment->block_bytes;
+      }
+    }
+    return !last.empty() && disk.FlipBit(last, offset + 20).ok();
+  }
   // The server's disk takes no more than `bytes` beyond what it holds.
   void FillDisk(size_t server, uint64_t bytes) {
     constexpr uint64_t kPlenty = SimFiles::kUnlimitedBytes;

@@ -378,6 +378,17 @@ std::vector<GroupState::Info> DurableLog::TakeMended(const GroupId& group) {
   return infos;
 }
 
+void DurableLog::LowerPromise(const GroupId& group, TermIndex last) {
+  std::lock_guard lock(mutex_);
+  if (!groups_.contains(group) || !stats_.failed.ok()) return;
+  Op op;
+  op.kind = RecordKind::kState;
+  op.group = group;
+  op.cost = kOpCost;
+  op.promised = last;
+  Enqueue(std::move(op), queue_);
+}
+
 void DurableLog::GiveUp(const GroupId& group) {
   std::lock_guard lock(mutex_);
   const auto found = groups_.find(group);

@@ -49,6 +49,7 @@ class DurableLog final : public Log {
   void Mend(const GroupId& group, std::vector<raft::Entry> entries, env::Executor* reply_on,
             Done done) override;
   std::vector<GroupState::Info> TakeMended(const GroupId& group) override;
+  void LowerPromise(const GroupId& group, TermIndex last) override;
   void GiveUp(const GroupId& group) override;
   void Drop(const GroupId& group) override;
   Stats stats() const override;
@@ -63,6 +64,7 @@ class DurableLog final : public Log {
     std::vector<raft::Entry> entries;
     std::vector<EntryPlace> old_places;  // of a copy: where the entries were
     bool mends = false;                  // a copy of entries that were lost
+    std::optional<TermIndex> promised;   // a state: the promise goes no further; without it, it is given up
     TermIndex at{Term{0}, kNoIndex};     // compact, restart
     Term previous_term;                  // of the entry before the next one to write
     size_t written = 0;                  // entries that an earlier or this batch has
@@ -81,6 +83,7 @@ class DurableLog final : public Log {
     void Heal() {
       if (promise && last >= promise->last) promise.reset();
     }
+    Bytes Mark() const { return Bytes::Take(EncodeStateMark({beyond.value_or(last), promise})); }
   };
   struct Landing {
     GroupId group;

@@ -67,7 +67,8 @@ struct GroupState {
   };
   std::vector<Beyond> beyond;
   // Damage that is not a torn tail (D-21): the last entry known to have been held; `entries` ends before the
-  // first damaged one. Index INT64_MAX when the damaged blocks do not tell.
+  // first damaged one. Index INT64_MAX when the damaged blocks do not tell, of any entry up to the hard state's
+  // term; without a hard state that tells, of any entry at all (raft::kEveryTerm).
   std::optional<TermIndex> promised_last;
   // True if the damage is the very end of the log (a group of one cuts it with a warning),
   // false if valid blocks follow.
@@ -122,6 +123,8 @@ class Log {
                     Done done) = 0;
   // Takes the entries that follow the log's end and are whole again into the log, and tells them.
   virtual std::vector<GroupState::Info> TakeMended(const GroupId& group) = 0;
+  // GroupState::promised_last goes up to `last` at most, which later recoveries then tell, too.
+  virtual void LowerPromise(const GroupId& group, TermIndex last) = 0;
   // Gives up what is lost, and what lies behind it: the log ends where it ends, and has no promise.
   virtual void GiveUp(const GroupId& group) = 0;
   // Forgets the group.

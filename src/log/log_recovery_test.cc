@@ -279,6 +279,54 @@ TEST(LogRecovery, F04_K9_LostEntriesArePutBackAmongThoseThatAreWhole) {
   EXPECT_FALSE(whole.promised_last.has_value());
 }
 
+// The header of the last block is not what was written: where the log ended is not known.
+TEST(LogRecovery, F07_HowFarALostEndWentIsRememberedOnceItIsKnown) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 5);
+  ASSERT_TRUE(disk.FlipBit(path, offset / 4096 * 4096 + 20).ok());
+  {
+    SimLog log(disk);
+    EXPECT_EQ(log->TakeRecovered(kGroup).promised_last, (TermIndex{Term{4}, kUnknown}));
+    log->LowerPromise(kGroup, {Term{4}, Index{6}});
+    log.Settle();
+  }
+  {
+    SimLog log(disk);
+    const GroupState state = log->TakeRecovered(kGroup);
+    EXPECT_EQ(state.entries.size(), 5u);
+    EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{6}}));
+    // What is put back in the same batch stays.
+    log->Mend(kGroup, {EntryAt(kGroup, {Term{4}, Index{5}})}, log.shard(), [](absl::Status) {});
+    log->LowerPromise(kGroup, {Term{4}, Index{6}});
+    log.Settle();
+    EXPECT_EQ(log->TakeMended(kGroup).size(), 1u);
+  }
+  {
+    SimLog log(disk);
+    const GroupState state = log->TakeRecovered(kGroup);
+    EXPECT_EQ(state.entries.size(), 6u);
+    EXPECT_EQ(state.promised_last, (TermIndex{Term{4}, Index{6}}));
+    ASSERT_TRUE(log.Append(kGroup, 6, 1, 4).ok());
+  }
+  const GroupState whole = StateAfterReopen(disk);
+  EXPECT_EQ(whole.entries.size(), 7u);
+  EXPECT_FALSE(whole.promised_last.has_value());
+}
+
+// In which terms it acknowledged what was lost is not known either.
+TEST(LogRecovery, F07_F08_ALostEndWithoutAHardStateMayBeOfAnyTerm) {
+  sim::SimFiles disk;
+  WriteSeparately(disk, 6, 4);
+  const auto [path, offset] = PlaceOf(disk, 5);
+  ASSERT_TRUE(disk.FlipBit(path, offset / 4096 * 4096 + 20).ok());
+  const std::string state = fmt::format("{}/{}", kDir, HardStateName(kGroup));
+  for (const uint64_t copy : {0u, 4096u}) ASSERT_TRUE(disk.FlipBit(state, copy + 30).ok());
+  EXPECT_EQ(StateAfterReopen(disk).promised_last, (TermIndex{raft::kEveryTerm, kUnknown}));
+  ASSERT_TRUE(disk.Remove(state).ok());
+  EXPECT_EQ(StateAfterReopen(disk).promised_last, (TermIndex{raft::kEveryTerm, kUnknown}));
+}
+
 TEST(LogRecovery, F06_K9_WhatIsGivenUpStaysGivenUp) {
   sim::SimFiles disk;
   DamageTwo(disk);

@@ -72,11 +72,21 @@ bool DurableLog::AddOp(Op& op) {
   header.at = op.at;
   uint64_t offset = 0;
   if (op.kind == RecordKind::kState) {
+    // What is put back counts once it has landed: in the next batch.
+    if (std::ranges::any_of(landings_, [&](const Landing& l) { return l.mends && l.group == op.group; }))
+      return false;
     Written& written = written_[op.group];
-    header.at = written.compacted;
-    if (!AddRecord(header, Bytes::Take(EncodeStateMark({written.last, std::nullopt})), &offset)) return false;
-    written.promise.reset();
-    written.beyond.reset();
+    Written now = written;
+    if (!op.promised) {
+      now.promise.reset();
+      now.beyond.reset();
+    } else if (now.promise) {
+      now.promise->last = std::min(now.promise->last, *op.promised);
+      now.Heal();
+    }
+    header.at = now.compacted;
+    if (!AddRecord(header, now.Mark(), &offset)) return false;
+    written = now;
     return true;
   }
   if (op.kind == RecordKind::kCompact || op.kind == RecordKind::kRestart || op.kind == RecordKind::kDrop) {
@@ -170,8 +180,7 @@ void DurableLog::AddStateMarks() {
     header.kind = RecordKind::kState;
     header.group = group;
     header.at = written.compacted;
-    encoder_.Add(header,
-                 Bytes::Take(EncodeStateMark({written.beyond.value_or(written.last), written.promise})));
+    encoder_.Add(header, written.Mark());
   }
 }
 

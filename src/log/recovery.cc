@@ -29,7 +29,8 @@ class Recovery {
       if (left_over) {
         result_.leftovers.push_back(HardStateName(group));
       } else {
-        hard_terms[group] = state.newest ? state.newest->state.term : Term{0};
+        const bool tells = state.newest && state.newest->state.silent_upto != raft::kEveryTerm;
+        hard_terms[group] = tells ? state.newest->state.term : raft::kEveryTerm;
       }
     }
     for (auto& [group, log] : replay_.Finish(hard_terms)) {

@@ -158,9 +158,13 @@ void Replay::Settle(Group& group, Term hard_term) const {
     }
     Merge(state.promise, {last, at_end});
   }
+  // A hard state that is lost, or older than the log, does not tell in which terms this server acknowledged; what
+  // was promised when it did not tell, it may tell by now (F-08).
+  const Term reach = hard_term < last.term ? raft::kEveryTerm : hard_term;
+  if (state.promise && state.promise->last.term == raft::kEveryTerm) state.promise->last.term = reach;
   const bool before_end = unknown_to_ > group.clear_from || group.contradiction;
   if (before_end || unknown_at_end_to_ > group.clear_from) {
-    Merge(state.promise, {{std::max(hard_term, last.term), Index{INT64_MAX}}, !before_end});
+    Merge(state.promise, {{reach, Index{INT64_MAX}}, !before_end});
   }
   state.beyond.assign(std::make_move_iterator(state.entries.begin() + static_cast<std::ptrdiff_t>(good)),
                       std::make_move_iterator(state.entries.end()));

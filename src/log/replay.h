@@ -64,7 +64,8 @@ class Replay {
   void OnRecord(const FoundRecord& record);
   // Bytes before or in the block of this sequence cannot be told: any group may have had records there.
   void OnUnknownDamage(uint64_t sequence, bool at_end);
-  // `hard_terms`: groups with a hard-state file, and the term in it; they exist even without records.
+  // `hard_terms`: groups with a hard-state file, and the term in it (raft::kEveryTerm: it does not tell); they
+  // exist even without records.
   std::map<GroupId, ReplayedGroup> Finish(const std::map<GroupId, Term>& hard_terms);
   // Groups whose last record is a drop, and its sequence.
   const std::map<GroupId, uint64_t>& dropped() const { return dropped_; }

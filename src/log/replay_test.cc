@@ -10,8 +10,10 @@ constexpr GroupId kGroup{{1}};
 
 class ReplayTest : public testing::Test {
  protected:
-  void Record(RecordKind kind, uint64_t term, int64_t index, uint64_t previous_term = 1) {
+  void Record(RecordKind kind, uint64_t term, int64_t index, uint64_t previous_term = 1,
+              const Bytes& payload = Bytes()) {
     FoundRecord record;
+    record.payload = payload;
     record.header = {.kind = kind,
                      .group = kGroup,
                      .at = {Term{term}, Index{index}},
@@ -23,7 +25,7 @@ class ReplayTest : public testing::Test {
   void Entries(int64_t count) {
     for (int64_t i = 0; i < count; ++i) Record(RecordKind::kEntry, 1, i, i == 0 ? 0 : 1);
   }
-  ReplayedGroup Finish() { return replay_.Finish({}).at(kGroup); }
+  ReplayedGroup Finish(Term hard_term = Term{1}) { return replay_.Finish({{kGroup, hard_term}}).at(kGroup); }
 
   Replay replay_;
   uint64_t sequence_ = 0;
@@ -66,6 +68,18 @@ TEST_F(ReplayTest, F18_AJumpThatCannotBeIsDamage) {
   const ReplayedGroup group = Finish();
   ASSERT_TRUE(group.promise.has_value());
   EXPECT_EQ(group.promise->last.index.value, INT64_MAX);
+}
+
+// The hard state was lost when the mark was written, and has learnt since in which terms this server may have
+// acknowledged. The log could not be told before the power failed.
+TEST_F(ReplayTest, F07_F08_APromiseOfAnyTermIsOfNoneBeyondTheHardStates) {
+  constexpr Index kUnknown{INT64_MAX};
+  Entries(3);
+  const StateMark mark{.last = {Term{1}, Index{2}}, .promise = Promise{{raft::kEveryTerm, kUnknown}, true}};
+  Record(RecordKind::kState, 0, -1, 0, Bytes::Take(EncodeStateMark(mark)));
+  EXPECT_EQ(Replay(replay_).Finish({{kGroup, Term{6}}}).at(kGroup).promise->last,
+            (TermIndex{Term{6}, kUnknown}));
+  EXPECT_EQ(Finish(raft::kEveryTerm).promise->last, (TermIndex{raft::kEveryTerm, kUnknown}));
 }
 
 }  // namespace

@@ -95,6 +95,8 @@ Group::Group(Parts parts, std::unique_ptr<Applier> applier, Applier::Start start
   clock_ms_ = start.clock_ms;
   core_ = std::make_unique<raft::Core>(
       CoreOptionsOf(*parts_.options, parts_.spec.mode, parts_.seed, parts_.may_vote), std::move(state));
+  // A hard state that is older than the log has forgotten terms, too (F-09).
+  if (core_->forgetful()) damage_.acknowledged_in = raft::kEveryTerm;
   core_->Applied(std::min(applied_.index, core_->commit()));
 }
 

@@ -306,6 +306,7 @@ class Group {
 
   raft::Damage damage_;  // as it was found; see CurrentDamage
   uint64_t recall_round_ = 0;
+  TermIndex asked_about_{Term{0}, kNoIndex};      // the log's end when this round was asked
   std::map<PeerId, raft::RecallReply> recalled_;  // in this round
   std::vector<PeerId> waits_for_;
   env::Instant next_recall_{};

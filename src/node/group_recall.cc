@@ -21,23 +21,27 @@ raft::Damage Group::CurrentDamage() const {
   return damage;
 }
 
-// A leader repairs what is lost here, by sending it; without one, the servers tell each other.
+// A leader repairs what is lost here, by sending it, and says how far that may have been; without one, the
+// servers tell each other.
 void Group::MaybeRecall() {
-  const bool repairs = core_->repairing() && !core_->HearsLeader();
+  const bool asks_all = core_->forgetful() || !core_->HearsLeader();
+  const bool repairs = core_->repairing() && (asks_all || core_->promised_last()->index == raft::kEndUnknown);
   if ((!repairs && !core_->forgetful()) || bytes_ == nullptr || !failed_.ok() || core_rests_ || mending_)
     return;
   const env::Instant now = parts_.clock->MonotonicNow();
   if (now < next_recall_) return;
-  if (recall_round_ > 0) TellWaits();
+  if (recall_round_ > 0 && asks_all) TellWaits();
   next_recall_ = now + std::chrono::milliseconds(parts_.options->election_timeout_min_ms);
   raft::RecallRequest request{core_->last().index.Next(), Term{0}};
-  if (std::exchange(wants_fence_, false)) request.fence = damage_.acknowledged_in.Next();
+  if (std::exchange(wants_fence_, false) && asks_all) request.fence = damage_.acknowledged_in.Next();
   recalled_.clear();
+  asked_about_ = core_->last();
   const uint64_t round = ++recall_round_;
   bool asked = false;
   for (const raft::Peer& peer : core_->configuration().AllPeers()) {
     if (peer.id == parts_.options->self.id || !core_->configuration().IsVoter(peer.id)) continue;
     asked = true;
+    if (!asks_all && peer.id != core_->leader()) continue;
     bytes_->Recall(peer, parts_.spec.id, request, parts_.shard,
                    [this, alive = alive_, round, id = peer.id](absl::StatusOr<raft::RecallReply> reply) {
                      // An error is no answer: also that of a foreign peer, which knows no such call.
@@ -45,13 +49,21 @@ void Group::MaybeRecall() {
                        OnRecalled(id, *std::move(reply));
                    });
   }
-  if (!asked) OnAllTold();
+  if (!asked && core_->forgetful()) OnAllTold();
 }
 
 void Group::OnRecalled(const PeerId& peer, raft::RecallReply reply) {
   recalled_.insert_or_assign(peer, std::move(reply));
   if (core_->forgetful()) OnAllTold();
-  if (core_->repairing() && !core_->HearsLeader() && failed_.ok() && !core_rests_ && !mending_)
+  const std::optional<TermIndex> end = raft::LeadersEnd(recalled_[peer]);
+  if (end && core_->LeaderEndsAt(*end)) {
+    LogInfo("group {}: what was lost here went no further than entry {}, the last of the leader",
+            parts_.spec.id.ToString(), end->index.value);
+    parts_.log->LowerPromise(parts_.spec.id, *end);
+  }
+  // What follows the log's end is told; a log that has moved since has another end.
+  const bool as_asked = core_->last() == asked_about_;
+  if (core_->repairing() && !core_->HearsLeader() && as_asked && failed_.ok() && !core_rests_ && !mending_)
     ConcludeRecall();
   Pump();
 }
@@ -72,6 +84,7 @@ void Group::OnAllTold() {
       "after it",
       parts_.spec.id.ToString(), highest.value);
   damage_.acknowledged_in = std::max(core_->term(), highest);
+  parts_.log->LowerPromise(parts_.spec.id, {damage_.acknowledged_in, raft::kEndUnknown});
 }
 
 void Group::ConcludeRecall() {
@@ -189,7 +202,8 @@ void Group::AnswerRecall(const raft::RecallRequest& request, RecallDone done) {
   parts_.log->Read(parts_.spec.id, first, end, kRecallBytesMax, parts_.shard,
                    [this, alive = alive_, first, last, reply = std::move(reply),
                     done = std::move(done)](absl::StatusOr<std::vector<raft::Entry>> read) mutable {
-                     if (!*alive || stopped_ || core_->last() != last) {
+                     // More at its end changes nothing: at a leader there is always more.
+                     if (!*alive || stopped_ || core_->TermAt(last.index) != last.term) {
                        return done(absl::UnavailableError("the log has moved"));
                      }
                      FillRecall(first, read.ok() ? *std::move(read) : std::vector<raft::Entry>(), reply);

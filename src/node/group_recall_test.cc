@@ -94,12 +94,32 @@ class GroupRecall : public testing::Test {
   }
   // Server `number` tells its term, and where its log ends.
   void Tell(size_t number, uint64_t term, int64_t end) {
-    const auto asked = bytes_.asked.find(Server(number));
-    ASSERT_NE(asked, bytes_.asked.end());
     raft::RecallReply reply;
     reply.term = Term{term};
     reply.end = Index{end};
+    Tell(number, std::move(reply));
+  }
+  void Tell(size_t number, raft::RecallReply reply) {
+    const auto asked = bytes_.asked.find(Server(number));
+    ASSERT_NE(asked, bytes_.asked.end());
     asked->second(std::move(reply));
+    log_->Settle();
+  }
+  // Entries 0 and 1 of term 1, and a hard state of that term.
+  void Write() {
+    log::AppendBatch batch{.group = kDefaultGroup,
+                           .hard_state = raft::HardState{Term{1}, Server(1)},
+                           .entries = log::EntriesAt(kDefaultGroup, 0, 2, 1)};
+    ASSERT_TRUE(log_->Append(std::move(batch)).ok());
+  }
+  // Server `number` leads term 1, and sends what follows entry `previous`.
+  void Lead(size_t number, int64_t previous, int64_t count = 0) {
+    raft::AppendRequest append;
+    append.call = ++call_;
+    append.term = Term{1};
+    append.previous = {Term{1}, Index{previous}};
+    append.entries = log::EntriesAt(kDefaultGroup, previous + 1, count, 1);
+    group_->Step(Server(number), std::move(append));
     log_->Settle();
   }
   bool VotesIn(uint64_t term) {
@@ -155,6 +175,53 @@ TEST_F(GroupRecall, F08_F07_K9_WhatWasPromisedInAForgottenTermIsNotCut) {
   ASSERT_TRUE(group_->Status().repairing);
   for (const size_t other : {1u, 2u, 3u}) Tell(other, 5, 2);
   EXPECT_TRUE(group_->Status().repairing) << "n4 and one of the terms before 5 may know it";
+}
+
+// Without this no server that lost the end of its log helps another one lead, before a later term.
+TEST_F(GroupRecall, F07_P5_TheLeaderSaysHowFarALostEndWent) {
+  Write();
+  Start(3, TermIndex{Term{1}, raft::kEndUnknown});
+  Lead(1, 1);
+  bytes_.asked.clear();
+  log_->world().RunFor(std::chrono::seconds(2));
+  Lead(1, 1);
+  Tick();
+  ASSERT_EQ(bytes_.asked.size(), 1u);
+  raft::RecallReply reply;
+  reply.term = Term{1};
+  reply.hears_leader = true;
+  reply.end = Index{4};
+  Tell(1, reply);
+  EXPECT_TRUE(group_->Status().repairing) << "it does not say that it leads";
+  log_->world().RunFor(std::chrono::seconds(2));
+  Lead(1, 1);
+  Tick();
+  reply.leads = true;
+  Tell(1, reply);
+  EXPECT_TRUE(group_->Status().repairing) << "entries 2 and 3 may have been acknowledged";
+  Lead(1, 1, 1);
+  EXPECT_TRUE(group_->Status().repairing);
+  Lead(1, 2, 1);
+  EXPECT_FALSE(group_->Status().repairing);
+}
+
+// An answer about another end of the log than it has by now.
+TEST_F(GroupRecall, F04_AnAnswerThatComesWhenTheLogHasMovedMendsNothing) {
+  Write();
+  Start(3, TermIndex{Term{1}, Index{4}});
+  ASSERT_TRUE(bytes_.asked.contains(Server(2)));
+  Lead(1, 1, 2);  // entries 2 and 3
+  ASSERT_EQ(group_->Status().last.index, Index{3});
+  group_->Step(Server(1), raft::VoteRequest{++call_, Term{2}, {Term{1}, Index{3}}, false});  // leads no more
+  log_->Settle();
+  raft::RecallReply reply;
+  reply.term = Term{2};
+  reply.previous_term = Term{1};
+  reply.end = Index{3};
+  reply.entries.push_back({Term{1}, true, raft::EntryKind::kCommand, Bytes::Copy("entry 2")});
+  Tell(2, reply);
+  EXPECT_EQ(group_->Status().last.index, Index{3}) << "entry 2 was taken for entry 4";
+  EXPECT_TRUE(group_->Status().repairing);
 }
 
 }  // namespace

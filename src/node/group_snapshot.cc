@@ -334,6 +334,7 @@ void Group::OnStateReplaced(const InstalledState& start, bool begun,
     if (*alive && !status.ok()) Fail(std::move(status));
   });
   core_->SnapshotInstalled(upto, *(*start)->configuration);
+  ++recall_round_;     // what is under way was asked about the log that is gone
   unwritten_.clear();  // of the old log; a vote that waits with it still counts
   applied_ = upto;
   facts_known_ = (*start)->facts_known;

@@ -70,6 +70,7 @@ class FullLog final : public log::Log {
   std::vector<log::GroupState::Info> TakeMended(const GroupId& group) override {
     return under_.TakeMended(group);
   }
+  void LowerPromise(const GroupId& group, TermIndex last) override { under_.LowerPromise(group, last); }
   void GiveUp(const GroupId& group) override { under_.GiveUp(group); }
   void Drop(const GroupId& group) override { under_.Drop(group); }
   Stats stats() const override { return under_.stats(); }

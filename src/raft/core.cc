@@ -238,6 +238,9 @@ void Core::SnapshotInstalled(TermIndex at, Configuration configuration) {
 void Core::Restored(Index first, std::vector<EntryInfo> entries) {
   Guarded([&](Impl& impl) { impl.Restored(first, std::move(entries)); });
 }
+bool Core::LeaderEndsAt(TermIndex last) {
+  return Guarded([&](Impl& impl) { return impl.LeaderEndsAt(last); });
+}
 void Core::GiveUpLost() {
   Guarded([](Impl& impl) { impl.GiveUpLost(); });
 }

@@ -82,6 +82,8 @@ struct InitialState {
   // Set when entries were damaged on disk (F-04 to F-07): the last entry that this server once held and may have
   // acknowledged. `entries` ends before the damage. Until the log has caught up with it (by term, then
   // index), the server does not campaign, and grants votes only to candidates whose log is at least this far.
+  // Index kEndUnknown: not known how far it went; the leader tells (LeaderEndsAt). Term kEveryTerm: nor up to
+  // which term, because the hard state is lost too; the others tell (OthersTold).
   std::optional<TermIndex> promised_last;
 };
 
@@ -154,6 +156,10 @@ class Core {
   bool WantsSnapshot(TermIndex at) const;
   // Entries that damage had taken are back in the durable log, from `first` on; ignored if the log has moved.
   void Restored(Index first, std::vector<EntryInfo> entries);
+  // The leader of `last.term`, when it was asked by this run of this server (and after its last
+  // SnapshotInstalled), had a log that ended with `last`: a promise of unknown reach (kEndUnknown) goes no
+  // further. False: that says nothing about this promise.
+  bool LeaderEndsAt(TermIndex last);
   // Nothing beyond the log's end was ever committed: what was promised_last is given up.
   void GiveUpLost();
   // Goes to `term` unless a leader is heard, so that no leader of an earlier term is answered any more.

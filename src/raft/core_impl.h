@@ -46,6 +46,7 @@ class Core::Impl {
   void ConfigurationChanged();
   void CheckRepaired();
   void Restored(Index first, std::vector<EntryInfo> entries);
+  bool LeaderEndsAt(TermIndex last);
   void GiveUpLost() { promised_last_.reset(); }
   void OthersTold(Term highest);
   // Without the hard state that it had, this server is as new in terms up to silent_upto (F-08).

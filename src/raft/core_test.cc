@@ -171,6 +171,46 @@ TEST(CoreVote, F06_ARepairingServerVotesOnlyForLogsThatReachWhatItPromised) {
   EXPECT_FALSE(core.repairing());
 }
 
+// How far it went is not known; a leader of the promised term knows all that can count.
+TEST(CoreRepair, F07_TheLeaderOfThePromisedTermSaysHowFarAnUnknownPromiseWent) {
+  Core core = Follower(TermIndex{Term{2}, kEndUnknown}, {Term{1}, Term{2}});
+  EXPECT_FALSE(core.LeaderEndsAt(At(1, 1))) << "of another term";
+  EXPECT_FALSE(core.LeaderEndsAt(At(3, 9))) << "of a term that this server has not come to";
+  EXPECT_TRUE(core.LeaderEndsAt(At(2, 3)));
+  EXPECT_EQ(core.promised_last(), At(2, 3)) << "2 and 3 may have been acknowledged";
+  EXPECT_FALSE(core.LeaderEndsAt(At(2, 2)))
+      << "it is known now, and an answer that comes late lowers nothing";
+  core.Step(kN0, VoteRequest{1, Term{3}, At(2, 2), false});
+  EXPECT_FALSE(std::get<VoteReply>(core.TakeEffects().send_after.at(0).outgoing.message).granted);
+  core.Step(kN0, Append(3, At(2, 1), {2, 2}));
+  (void)core.TakeEffects();
+  core.Persisted(At(2, 3));
+  EXPECT_FALSE(core.repairing());
+
+  Core whole = Follower(TermIndex{Term{2}, kEndUnknown}, {Term{1}, Term{2}});
+  EXPECT_TRUE(whole.LeaderEndsAt(At(2, 1)));
+  EXPECT_FALSE(whole.repairing()) << "nothing that counts was lost";
+}
+
+// It may have acknowledged what was lost in terms that it has forgotten.
+TEST(CoreRepair, F08_F07_WithoutItsHardStateTheOthersSayFirstInWhichTermThatWas) {
+  InitialState state;
+  state.configuration = Three();
+  state.entries.push_back({Term{1}, EntryKind::kCommand, 1, Bytes()});
+  state.promised_last = TermIndex{kEveryTerm, kEndUnknown};
+  Core core(Options("n1"), std::move(state));
+  ASSERT_TRUE(core.forgetful());
+  EXPECT_FALSE(core.LeaderEndsAt(At(1, 0)));
+  core.Step(kN0, Append(4, At(1, 0), {4}));
+  (void)core.TakeEffects();
+  core.Persisted(At(4, 1));
+  EXPECT_TRUE(core.repairing()) << "a later term than that of the log proves nothing";
+  core.OthersTold(Term{4});
+  EXPECT_EQ(core.promised_last(), (TermIndex{Term{4}, kEndUnknown}));
+  EXPECT_TRUE(core.LeaderEndsAt(At(4, 1)));
+  EXPECT_FALSE(core.repairing());
+}
+
 TEST(CoreAppend, ASuccessWaitsForItsEntriesAndARefusalDoesNotOvertakeIt) {
   Core core = Follower();
   core.Step(kN0, Append(1, At(0, -1), {1, 1}, 1));

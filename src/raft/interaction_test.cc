@@ -15,6 +15,7 @@
 //   run N                                    N ticks of all nodes, each with all messages; messages not shown
 //   hold ID | persist ID [N] | flow ID       the disk of a node waits, does N batches, goes on by itself
 //   crash ID [kept] | start ID [promised=I@T] [no-vote] | wipe ID | damage ID INDEX
+//   recall ID                                asks all others once how far it may have lost entries
 //   compact ID INDEX | snapshot FROM->TO [fail] | storage-failed ID
 //   forge FROM->TO vote|pre-vote T LAST
 //   forge FROM->TO append T PREV COMMIT [ENTRY]…
@@ -28,6 +29,7 @@
 #include <sstream>
 
 #include "raft/cluster_for_test.h"
+#include "raft/recall.h"
 
 namespace sluice::raft {
 namespace {
@@ -173,6 +175,13 @@ class Script {
       disk.entries.resize(static_cast<size_t>(Index{std::stoll(args.at(1))} - disk.base.index - 1));
     } else if (command == "start") {
       Start(args);
+    } else if (command == "recall") {
+      Core& core = CoreOf(args.at(0));
+      for (Node* other : Nodes("all")) {
+        if (other->id.value == args.at(0)) continue;
+        const auto end = LeadersEnd(AnswerRecall(*other->core, nullptr, {core.last().index.Next(), Term{0}}));
+        if (end && core.LeaderEndsAt(*end)) Print(fmt::format("  promised {}", ShowAt(*end)));
+      }
     } else if (command == "compact") {
       cluster_->Compact(At(args.at(0)), Index{std::stoll(args.at(1))});
     } else if (command == "snapshot") {

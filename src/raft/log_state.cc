@@ -92,6 +92,26 @@ void Core::Impl::CheckRepaired() {
   if (TermIndex{*log_.TermAt(durable_), durable_} >= *promised_last_) promised_last_.reset();
 }
 
+// Whatever was lost here, and was acknowledged, was acknowledged in the promised term or in one before it: in
+// the term that this server still is in. So nobody but a leader of these terms can count it.
+// - Entries of this term all come from its one leader, whose log only grows while it leads. The loss is older
+//   than the question, and the question is older than the answer: what was lost lies at or before `last`.
+// - Entries of earlier terms that a majority acknowledged were in the leader's log when it was elected: it had
+//   the vote of one of that majority, who held them then, or, like this server since its loss, voted only for
+//   who had all that was promised.
+// So a log that agrees with the leader's up to `last` has all that can count, what was acknowledged before the
+// loss and is counted only now included; what else was lost can never be committed. And a log agrees that far
+// as soon as its last entry is not older: in this term, that entry is the leader's. An AppendRequest proves
+// less: it may have been sent before entries that were acknowledged and lost, and have come late.
+bool Core::Impl::LeaderEndsAt(TermIndex last) {
+  const bool tells = promised_last_ && promised_last_->index == kEndUnknown &&
+                     promised_last_->term == last.term && hard_state_.term == last.term;
+  if (failed_ || hard_state_.silent_upto == kEveryTerm || !tells) return false;
+  promised_last_ = last;
+  CheckRepaired();
+  return true;
+}
+
 void Core::Impl::Restored(Index first, std::vector<EntryInfo> entries) {
   const bool as_it_was = first == log_.last().index.Next() && durable_ == log_.last().index &&
                          unsynced_.empty() && effects_.append.empty() && role_ != Role::kLeader;
@@ -129,6 +149,8 @@ void Core::Impl::OthersTold(Term highest) {
   state.silent_upto = hard_state_.term;
   hard_state_.silent_upto = Term{0};
   SetHardState(std::move(state));
+  if (promised_last_ && promised_last_->term == kEveryTerm) promised_last_->term = hard_state_.term;
+  CheckRepaired();
 }
 
 void Core::Impl::SetCommit(Index commit) {

@@ -65,7 +65,12 @@ class RandomRun {
   int mended() const { return mended_; }
   int cut() const { return cut_; }
   // False: damage left it open which entries were lost, and waiting for ever may be right.
-  bool must_recover() const { return !vague_; }
+  bool must_recover() const {
+    const auto hurt =
+        std::ranges::count_if(lost_, [](const auto& each) { return each.second.promised.has_value(); });
+    return !vague_ && !(ends_lost_ && hurt > 1);
+  }
+  int told() const { return told_; }
   size_t reads() const { return cluster_.reads_served; }
   std::string Describe() {
     std::string text;
@@ -183,7 +188,20 @@ class RandomRun {
     }
     const auto at = static_cast<size_t>(first - told.begin());
     disk.entries.resize(at);
-    SetLost(lost, disk, all, told, at);
+    const bool may_lose_all = std::all_of(all.begin() + static_cast<ptrdiff_t>(at), all.end(),
+                                          [&](const Entry& entry) { return MayLose(node.id, entry.at); });
+    if (may_lose_all && Chance(30)) {
+      LoseEnd(node);
+    } else {
+      SetLost(lost, disk, all, told, at);
+    }
+  }
+  // Where the log ended cannot be told. With more than this one hurt, waiting for ever may be right.
+  void LoseEnd(const Node& node) {
+    const HardState& state = node.disk.hard_state;
+    lost_[node.id] = {
+        TermIndex{state.silent_upto == kEveryTerm ? kEveryTerm : state.term, kEndUnknown}, {}, {}};
+    ends_lost_ = true;
   }
   static void SetLost(Lost& lost, const Disk& disk, const std::vector<Entry>& all,
                       const std::vector<LostEntry>& told, size_t at) {
@@ -232,6 +250,10 @@ class RandomRun {
     if (node.core->forgetful() && all && replies.size() + 1 == configuration_.voters.size()) {
       node.core->OthersTold(highest);
       lost.damage.acknowledged_in = std::max(highest, node.core->term());
+    }
+    for (const auto& [peer, reply] : replies) {
+      const auto end = LeadersEnd(reply);
+      if (end && node.core->LeaderEndsAt(*end)) ++told_;
     }
     if (node.core->repairing() && !node.core->HearsLeader()) Follow(node, replies);
     cluster_.DoEffects(node);
@@ -364,7 +386,9 @@ class RandomRun {
   std::map<PeerId, Lost> lost_;
   std::map<PeerId, Term> fences_;
   bool vague_ = false;
+  bool ends_lost_ = false;
   int hurt_ = 0;
+  int told_ = 0;
   int mended_ = 0;
   int cut_ = 0;
   uint64_t tokens_ = 0;
@@ -378,6 +402,7 @@ TEST(RaftRandom, F04_F05_F06_F08_F20_F47_K9_K11_SafeUnderFaultsAndAliveAfterThem
   int hurt = 0;
   int mended = 0;
   int cut = 0;
+  int told = 0;
   size_t reads = 0;
   const char* wanted = std::getenv("SLUICE_SEEDS");
   const uint64_t seeds = wanted == nullptr ? 200 : std::strtoull(wanted, nullptr, 10);
@@ -391,6 +416,7 @@ TEST(RaftRandom, F04_F05_F06_F08_F20_F47_K9_K11_SafeUnderFaultsAndAliveAfterThem
                                                   << run.Describe();
     mended += run.mended();
     cut += run.cut();
+    told += run.told();
     committed += run.committed();
     hurt += run.hurt();
     reads += run.reads();
@@ -399,6 +425,7 @@ TEST(RaftRandom, F04_F05_F06_F08_F20_F47_K9_K11_SafeUnderFaultsAndAliveAfterThem
   EXPECT_GT(hurt, 0);
   EXPECT_GT(mended, 0);
   EXPECT_GT(cut, 0);
+  EXPECT_GT(told, 0);
   EXPECT_GT(reads, seeds);
 }
 

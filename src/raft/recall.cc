@@ -44,6 +44,7 @@ RecallReply AnswerRecall(const Core& core, const Damage* damage, const RecallReq
   RecallReply reply;
   reply.term = core.term();
   reply.hears_leader = core.HearsLeader();
+  reply.leads = core.role() == Role::kLeader;
   reply.base = core.first_index().Prev();
   const TermIndex last = core.last();
   reply.voting = core.voting();
@@ -69,6 +70,12 @@ RecallReply AnswerRecall(const Core& core, const Damage* damage, const RecallReq
     reply.entries.push_back({lost.info.term, lost.intact, lost.info.kind, Bytes()});
   }
   return reply;
+}
+
+// The last entry of a leader is of its own term, always.
+std::optional<TermIndex> LeadersEnd(const RecallReply& reply) {
+  if (!reply.leads || !reply.end.Prev().valid() || reply.end == kEndUnknown) return std::nullopt;
+  return TermIndex{reply.term, reply.end.Prev()};
 }
 
 RecallStep Conclude(const Configuration& configuration, const PeerId& self, const Damage& damage,

@@ -8,13 +8,15 @@
 // The three answers for an entry are "have it", "never had it" and "had it, damaged" (rule 3 of F-01 to F-07).
 // An entry that somebody has is written back: the log is again what it was. An entry that so many never had
 // that no majority can have acknowledged it is cut, with what followed it. Otherwise the server waits: it
-// neither campaigns nor helps anybody lead who may lack it. Cutting needs a fence: those who never had the
+// neither campaigns nor helps anybody lead who may lack it. A leader repairs by sending; it is asked only where
+// its log ends, by a server that cannot tell what it lost (LeadersEnd). Cutting needs a fence: those who never had the
 // entry must have left the terms in which this server may have acknowledged it, or they could still take it
 // from a leader of such a term, who counts the acknowledgement that was lost. Threading: pure values and
 // functions. Failure: replies are checked by who decodes them; one that contradicts itself proves nothing.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "raft/core.h"
@@ -40,6 +42,7 @@ struct RecallReply {
   Term term;                  // durable at the answering server
   bool voting = true;         // false: the term and the end of its log may be forgotten ones
   bool hears_leader = false;  // or leads
+  bool leads = false;         // in `term`
   Index base = kNoIndex;      // up to here it has applied all, and keeps no entry
   // From max(from, base + 1) on, without a gap; maybe not all of them. Damaged ones are among them.
   std::vector<Recalled> entries;
@@ -57,6 +60,8 @@ struct RecallStep {
 // Without payload; the caller puts in what it can read, and may cut the entries short. `damage` of the server
 // itself; nullptr: none.
 RecallReply AnswerRecall(const Core& core, const Damage* damage, const RecallRequest& request);
+// The last entry of the leader that answered, for Core::LeaderEndsAt; nullopt: it does not lead.
+std::optional<TermIndex> LeadersEnd(const RecallReply& reply);
 RecallStep Conclude(const Configuration& configuration, const PeerId& self, const Damage& damage,
                     const std::map<PeerId, RecallReply>& replies);
 

@@ -127,6 +127,21 @@ TEST(Recall, F05_ALaterEntryOfTheSameTermVouchesForThoseBeforeIt) {
   EXPECT_TRUE(Conclude(Voters(3), PeerId{"n0"}, damage, {{PeerId{"n1"}, reply}}).mend.empty());
 }
 
+TEST(Recall, F07_OnlyWhoLeadsSaysWhereTheLogOfALeaderEnds) {
+  RecallReply reply;
+  reply.term = kOurs;
+  reply.leads = true;
+  reply.end = Index{6};
+  EXPECT_EQ(LeadersEnd(reply), (TermIndex{kOurs, Index{5}}));
+  reply.leads = false;
+  EXPECT_FALSE(LeadersEnd(reply).has_value());
+  reply.leads = true;
+  for (const Index end : {kEndUnknown, Index{0}}) {  // no leader's
+    reply.end = end;
+    EXPECT_FALSE(LeadersEnd(reply).has_value());
+  }
+}
+
 // The lost entry may be the one that ended a joint configuration: then one side was enough.
 TEST(Recall, F06_InAJointConfigurationEitherSideMayHaveCommittedIt) {
   Configuration joint = Voters(1);

@@ -82,6 +82,7 @@ void ToProto(const raft::RecallReply& reply, pb::RecallReply* out) {
   out->set_term(reply.term.value);
   out->set_voting(reply.voting);
   out->set_hears_leader(reply.hears_leader);
+  out->set_leads(reply.leads);
   out->set_base(reply.base.value);
   out->set_previous_term(reply.previous_term.value);
   out->set_end(reply.end.value);
@@ -102,6 +103,7 @@ absl::StatusOr<raft::RecallReply> FromProto(const pb::RecallReply& reply) {
   raft::RecallReply out{.term = Term{reply.term()},
                         .voting = reply.voting(),
                         .hears_leader = reply.hears_leader(),
+                        .leads = reply.leads(),
                         .base = Index{reply.base()},
                         .entries = {},
                         .previous_term = Term{reply.previous_term()},

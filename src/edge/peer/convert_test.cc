@@ -85,12 +85,14 @@ TEST(PeerConvert, F59_F61_AnswersAreChecked) {
 TEST(PeerConvert, K24_F59_AnswersAboutLostEntriesAreChecked) {
   pb::RecallReply reply;
   ToProto(raft::RecallReply{.term = Term{4},
+                            .leads = true,
                             .base = Index{3},
                             .entries = {{Term{2}, true, raft::EntryKind::kCommand, Bytes::Copy("x")}},
                             .previous_term = Term{2},
                             .end = Index{5}},
           &reply);
-  EXPECT_TRUE(FromProto(reply).ok());
+  ASSERT_TRUE(FromProto(reply).ok());
+  EXPECT_TRUE(FromProto(reply)->leads);
   const auto with = [&reply](auto change) {
     pb::RecallReply changed = reply;
     change(changed);
