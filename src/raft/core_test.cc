@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "raft/cluster_for_test.h"
 
 namespace sluice::raft {
@@ -279,6 +281,170 @@ TEST(CoreDurability, AReportOfAnAppendThatWasTruncatedSinceDoesNotCount) {
   EXPECT_EQ(core.durable(), Index{0});
   core.Persisted(At(1, 1));
   EXPECT_EQ(core.durable(), Index{1});
+}
+
+// No answer to a leader, however it came about, ends it; nor does any of them move what must not move: the core
+// looks at its invariants around every input. Scripts and random clusters never saw an answer that no server of
+// ours gives.
+TEST(CoreAppend, P6_F59_NoAnswerEndsALeader) {
+  uint64_t committed = 0;
+  uint64_t snapshots = 0;
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto draw = [&](uint64_t bound) { return random() % bound; };
+    Core core = Follower();
+    Elect(core);
+    std::vector<uint64_t> calls;
+    Index applied = kNoIndex;
+    for (int step = 0; step < 400 && core.role() == Role::kLeader; ++step) {
+      const Effects effects = core.TakeEffects();
+      core.HardStatePersisted(effects.hard_state_version);
+      snapshots += effects.send_snapshot.size();
+      for (const Outgoing& out : effects.send_now) {
+        if (const auto* append = std::get_if<AppendRequest>(&out.message)) calls.push_back(append->call);
+      }
+      applied = effects.commit.value_or(applied);
+      core.Applied(applied);
+      if (!effects.append.empty() && draw(4) != 0) core.Persisted(effects.append.back().at);
+      // Around the leader's own indices, and at both ends.
+      const int64_t last = core.last().index.value;
+      const auto index = [&] {
+        const uint64_t what = draw(20);
+        if (what == 0) return kNoIndex;
+        if (what == 1) return Index{(int64_t{1} << 62) - 1};
+        return Index{static_cast<int64_t>(draw(static_cast<uint64_t>(last) + 4)) - 1};
+      };
+      const uint64_t what = draw(100);
+      const PeerId& peer = draw(2) == 0 ? kN0 : kN2;
+      if (what < 20) {
+        (void)core.Propose({Bytes::Copy("a"), Bytes::Copy("b")});
+      } else if (what < 40) {
+        core.Tick(static_cast<uint32_t>(1 + draw(30)));
+      } else if (what < 43) {
+        core.Compact(std::min(applied, index()));
+      } else if (what < 45) {
+        core.Unreadable(std::min(applied, index()));
+      } else if (what < 49) {
+        core.SnapshotDone(peer, draw(2) == 0, std::min(applied, index()));
+      } else if (what < 51) {
+        core.Unreachable(peer);
+      } else if (what < 52) {
+        core.Step(peer,
+                  VoteReply{draw(9), Term{draw(2)}, true, draw(2) == 0, Term{1}, {Term{1}, index()}, false});
+      } else if (what < 53) {
+        core.Step(peer, TimeoutNowReply{draw(9), false});
+      } else if (!calls.empty()) {
+        const size_t recent = std::min<size_t>(calls.size(), 12);
+        AppendReply reply;
+        reply.call =
+            draw(10) == 0 ? draw(core.last().index.value + 2000) : calls[calls.size() - 1 - draw(recent)];
+        reply.term = Term{draw(20) == 0 ? 0u : 1u};
+        reply.result = static_cast<AppendResult>(draw(12) == 0 ? 1 : 2 * draw(2));
+        reply.next = index();
+        reply.match = draw(3) == 0 ? index() : reply.next.Prev();
+        reply.commit = index();
+        reply.heartbeat = draw(2) == 0;
+        core.Step(peer, reply);
+      }
+    }
+    committed += static_cast<uint64_t>(core.commit().value + 1);
+  }
+  EXPECT_GT(committed, 1000u);  // the runs did something
+  EXPECT_GT(snapshots, 100u);
+}
+
+// The same for what a server is asked, and for the answers to one that does not lead.
+TEST(CoreAppend, P6_F59_NoMessageEndsAFollower) {
+  uint64_t appended = 0;
+  uint64_t candidacies = 0;
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto draw = [&](uint64_t bound) { return random() % bound; };
+    Core core = draw(4) == 0 ? Follower(At(2, 5), {Term{1}, Term{2}}) : Follower();
+    Index applied = kNoIndex;
+    for (int step = 0; step < 400; ++step) {
+      const Effects effects = core.TakeEffects();
+      core.HardStatePersisted(effects.hard_state_version);
+      applied = effects.commit.value_or(applied);
+      core.Applied(applied);
+      appended += effects.append.size();
+      if (!effects.append.empty() && draw(4) != 0) core.Persisted(effects.append.back().at);
+      candidacies += core.role() == Role::kCandidate ? 1 : 0;
+      const auto index = [&] {
+        const uint64_t what = draw(20);
+        if (what == 0) return kNoIndex;
+        if (what == 1) return Index{(int64_t{1} << 62) - 1};
+        return Index{static_cast<int64_t>(draw(static_cast<uint64_t>(core.last().index.value) + 5)) - 1};
+      };
+      const auto term = [&] {
+        return Term{draw(20) == 0 ? (uint64_t{1} << 62) - 1 : draw(core.term().value + 2)};
+      };
+      const auto at = [&] {
+        const Index i = index();
+        return TermIndex{draw(3) == 0 ? term() : core.TermAt(i).value_or(Term{0}), i};
+      };
+      const PeerId& peer = draw(8) == 0 ? kN2 : kN0;
+      const uint64_t what = draw(100);
+      if (what < 50) {
+        AppendRequest request{step + 1u, draw(3) == 0 ? term() : core.term(), at(), {}, index(), false};
+        Term before = request.previous.term;
+        for (uint64_t n = draw(4); n > 0; --n) {
+          before = Term{before.value + (draw(3) == 0 ? 1 : 0)};
+          const Index i = request.previous.index + static_cast<int64_t>(request.entries.size()) + 1;
+          const bool changes = draw(10) == 0;
+          request.entries.push_back({{before, i},
+                                     changes ? EntryKind::kConfiguration : EntryKind::kCommand,
+                                     changes ? EncodeConfiguration(Three()) : Bytes::Copy("x")});
+        }
+        core.Step(peer, std::move(request));
+      } else if (what < 60) {
+        core.Step(peer, VoteRequest{1, term(), at(), draw(2) == 0});
+      } else if (what < 70) {
+        core.Step(peer, VoteReply{draw(9), term(), draw(2) == 0, draw(2) == 0, core.term(), at(), false});
+      } else if (what < 73) {
+        core.Step(peer, TimeoutNow{1, at()});
+      } else if (what < 76) {
+        core.Step(peer, ReadIndexReply{draw(200), draw(2) == 0, index()});
+        core.RequestRead(static_cast<uint64_t>(step));
+      } else if (what < 80) {
+        core.Step(peer,
+                  AppendReply{draw(200), term(), AppendResult::kSuccess, index(), index(), index(), false});
+      } else if (what < 83) {
+        core.Fence(term());
+      } else if (what < 85) {
+        (void)core.LeaderEndsAt(at());
+      } else if (what < 87) {
+        core.Compact(std::min(applied, index()));
+      } else {
+        core.Tick(static_cast<uint32_t>(1 + draw(60)));
+      }
+    }
+  }
+  EXPECT_GT(appended, 1000u);  // the runs did something
+  EXPECT_GT(candidacies, 100u);
+}
+
+// The entry that the answer is about was the last that the follower had confirmed.
+TEST(CoreAppend, P6_AnAnswerThatGoesBackOnAnEarlierOneEndsNobody) {
+  Core core = Follower();
+  Elect(core);
+  core.Persisted(At(1, 0));
+  ASSERT_TRUE(core.Propose({Bytes::Copy("a"), Bytes::Copy("b"), Bytes::Copy("c")}).ok());
+  (void)core.TakeEffects();
+  core.Persisted(At(1, 3));
+  core.Step(kN0, AppendReply{1, Term{1}, AppendResult::kSuccess, Index{4}, Index{3}, kNoIndex, false});
+  (void)core.TakeEffects();
+  core.Tick(30);
+  uint64_t heartbeat = 0;
+  for (const Outgoing& out : core.TakeEffects().send_now) {
+    const auto* append = std::get_if<AppendRequest>(&out.message);
+    if (out.to == kN0 && append != nullptr && append->previous == At(1, 3)) heartbeat = append->call;
+  }
+  ASSERT_NE(heartbeat, 0u);
+  core.Step(
+      kN0, AppendReply{heartbeat, Term{1}, AppendResult::kInconsistency, Index{4}, kNoIndex, Index{3}, true});
+  EXPECT_EQ(core.role(), Role::kLeader);
+  EXPECT_EQ(core.Progress().at(0).next, Index{4});
 }
 
 TEST(CoreAppend, WhatCannotBeIsDroppedAndCounted) {

@@ -68,8 +68,10 @@ bool ReplicaProgress::Mismatch(uint64_t call, Index hint) {
     void_before_call_ = std::max(last_call_, call) + 1;
   } else {
     hint = std::max(hint, known_.Next());
-    // Offering the same entries again would be answered in the same way for ever.
-    if (hint == first) hint = std::max(first.Prev(), Index{0});
+    // Offering the same entries again would be answered in the same way for ever. What the peer has confirmed
+    // stays where it is, whatever it says now: there the same is offered again with the next sign of life.
+    if (hint == first) hint = std::max(first.Prev(), known_.Next());
+    if (hint == first) Pause();
   }
   Probe(hint);
   return true;

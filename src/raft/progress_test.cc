@@ -58,6 +58,26 @@ TEST(ReplicaProgress, NeverOffersTheSameFirstEntryForEver) {
   EXPECT_EQ(progress.next(), Index{8});
 }
 
+// A peer that goes back on what it confirmed, and says that it has it: a Java server that installs a snapshot.
+TEST(ReplicaProgress, P6_WhatIsConfirmedIsOfferedAgainOnlyAtASignOfLife) {
+  ReplicaProgress progress(Index{0});
+  progress.Sent(1, kNoIndex, Index{4}, 1);
+  progress.Acknowledged(1, Index{4}, Index{3});
+  progress.HeartbeatSent(2, Index{3});
+  EXPECT_TRUE(progress.Mismatch(2, Index{4}));
+  EXPECT_EQ(progress.known(), Index{3});
+  EXPECT_EQ(progress.next(), Index{4});
+  EXPECT_FALSE(progress.CanSend(kLimits)) << "it would be refused again at once, for ever";
+  progress.Resume();
+  EXPECT_TRUE(progress.CanSend(kLimits));
+  // The same of a peer that confirmed nothing: the first entry is the first entry.
+  ReplicaProgress fresh(Index{0});
+  fresh.Sent(1, kNoIndex, Index{4}, 1);
+  EXPECT_TRUE(fresh.Mismatch(1, Index{0}));
+  EXPECT_EQ(fresh.next(), Index{0});
+  EXPECT_FALSE(fresh.CanSend(kLimits));
+}
+
 TEST(ReplicaProgress, F20_ALossIsSeenAndOlderAcknowledgementsAreVoid) {
   ReplicaProgress progress(Index{0});
   progress.Sent(1, kNoIndex, Index{8}, 1);

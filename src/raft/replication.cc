@@ -181,7 +181,8 @@ void Core::Impl::Accepted(const PeerId&, ReplicaProgress& progress, const Append
   if (progress.state() != ReplicaProgress::State::kSnapshot) return;
   // It has what it needs by another way, or the report of the transfer was lost.
   const Index its_next = std::min(reply.next, log_.last().index.Next());
-  if (its_next >= log_.first() && its_next > unreadable_) progress.Probe(its_next);
+  const bool has_it = its_next >= log_.first() && its_next > unreadable_;
+  if (has_it) progress.Probe(std::max(its_next, progress.known().Next()));
 }
 
 void Core::Impl::MaybeCommit() {
