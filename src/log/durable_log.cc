@@ -360,6 +360,7 @@ void DurableLog::Mend(const GroupId& group, std::vector<raft::Entry> entries, en
     lock.unlock();
     return Reply(reply_on, std::move(done), std::move(refused));
   }
+  op.overwritten = found->second->overwritten();
   op.done = std::move(done);
   Enqueue(std::move(op), queue_);
 }

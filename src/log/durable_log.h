@@ -64,6 +64,7 @@ class DurableLog final : public Log {
     std::vector<raft::Entry> entries;
     std::vector<EntryPlace> old_places;  // of a copy: where the entries were
     bool mends = false;                  // a copy of entries that were lost
+    uint64_t overwritten = 0;            // GroupMemory::overwritten() when it was asked for
     std::optional<TermIndex> promised;   // a state: the promise goes no further; without it, it is given up
     TermIndex at{Term{0}, kNoIndex};     // compact, restart
     Term previous_term;                  // of the entry before the next one to write
@@ -92,6 +93,7 @@ class DurableLog final : public Log {
     uint64_t offset;         // in the batch
     EntryPlace copied_from;  // generation 0: not a copy
     std::optional<raft::Entry> mends = std::nullopt;
+    uint64_t overwritten = 0;
   };
   struct SegmentUse {
     std::shared_ptr<env::File> file;

@@ -90,6 +90,7 @@ std::vector<Slot> GroupMemory::TakeMended() {
 }
 
 void GroupMemory::DropBeyond(Frees& frees) {
+  ++overwritten_;
   for (const Slot& slot : beyond_) Free(slot, frees);
   beyond_.clear();
 }

@@ -63,6 +63,8 @@ class GroupMemory {
   bool has_beyond() const { return !beyond_.empty(); }
   // nullptr: not there, or lost.
   const Slot* FindBeyond(Index index) const;
+  // Changes with everything that overwrites what lies behind the end.
+  uint64_t overwritten() const { return overwritten_; }
   // A lost entry is at this place now. False if it is not lost.
   bool Mend(const raft::Entry& entry, EntryPlace place);
   // The last entry, were the whole ones that follow it taken.
@@ -83,6 +85,7 @@ class GroupMemory {
   TermIndex compacted_;
   std::deque<Slot> slots_;
   std::deque<Slot> beyond_;
+  uint64_t overwritten_ = 0;
 };
 
 // First in, first out, over all groups: which durable entries still have their bytes in memory.

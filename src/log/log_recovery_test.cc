@@ -279,6 +279,55 @@ TEST(LogRecovery, F04_K9_LostEntriesArePutBackAmongThoseThatAreWhole) {
   EXPECT_FALSE(whole.promised_last.has_value());
 }
 
+// What overwrites lost entries is asked for before they have landed: then they are not put back, in memory as
+// little as on disk.
+TEST(LogRecovery, F04_F29_AMendThatIsOvertakenPutsNothingBack) {
+  using Overtake = std::function<void(SimLog&)>;
+  const std::vector<std::pair<Overtake, int64_t>> ways = {
+      // A snapshot that ends among the lost entries, of the same history.
+      {[](SimLog& log) {
+         log->Restart(kGroup, {Term{1}, Index{4}}, log.shard(), [](absl::Status) {});
+       },
+       5},
+      {[](SimLog& log) {
+         log->Append({.group = kGroup, .hard_state = std::nullopt, .entries = EntriesAt(kGroup, 2, 1, 2)},
+                     log.shard(), [](absl::Status) {});
+       },
+       3},
+      {[](SimLog& log) { log->GiveUp(kGroup); }, 2},
+      {[](SimLog& log) {
+         log->Drop(kGroup);
+         log->Append({.group = kGroup, .hard_state = std::nullopt, .entries = EntriesAt(kGroup, 0, 2, 1)},
+                     log.shard(), [](absl::Status) {});
+       },
+       2}};
+  for (size_t way = 0; way < ways.size(); ++way) {
+    SCOPED_TRACE(way);
+    sim::SimFiles disk;
+    WriteSeparately(disk, 6);
+    std::vector<std::pair<std::string, uint64_t>> places;
+    for (int64_t index = 2; index < 6; ++index) places.push_back(PlaceOf(disk, index));
+    for (const auto& [path, offset] : places) {
+      ASSERT_TRUE(disk.FlipBit(path, offset + kRecordHeaderBytes + 3).ok());
+    }
+    const auto [overtake, next] = ways[way];
+    {
+      SimLog log(disk);
+      ASSERT_EQ(log->TakeRecovered(kGroup).entries.size(), 2u);
+      log->Mend(kGroup, EntriesAt(kGroup, 2, 4, 1), log.shard(), [](absl::Status) {});
+      overtake(log);
+      log.Settle();
+      EXPECT_TRUE(log->TakeMended(kGroup).empty());
+      // The next entry is where the log ends.
+      EXPECT_FALSE(log.Append(kGroup, next + 1, 1, 2).ok());
+      ASSERT_TRUE(log.Append(kGroup, next, 1, 2).ok());
+    }
+    const GroupState state = StateAfterReopen(disk);
+    EXPECT_EQ(state.compacted.index + static_cast<int64_t>(state.entries.size()), Index{next});
+    EXPECT_FALSE(state.promised_last.has_value());
+  }
+}
+
 // The header of the last block is not what was written: where the log ended is not known.
 TEST(LogRecovery, F07_HowFarALostEndWentIsRememberedOnceItIsKnown) {
   sim::SimFiles disk;

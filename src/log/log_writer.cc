@@ -114,7 +114,8 @@ bool DurableLog::AddOp(Op& op) {
                          .bytes = static_cast<uint32_t>(entry.payload.size()),
                          .offset = offset,
                          .copied_from = is_copy ? op.old_places[op.written] : EntryPlace{},
-                         .mends = op.mends ? std::optional(entry) : std::nullopt});
+                         .mends = op.mends ? std::optional(entry) : std::nullopt,
+                         .overwritten = op.overwritten});
     op.previous_term = entry.at.term;
     if (is_copy) continue;
     Written& written = written_[op.group];
@@ -293,11 +294,14 @@ void DurableLog::Land(const Landing& landing) {
   use.bytes += landing.bytes;
 }
 
-// A lost entry is back.
+// A lost entry is back, unless something has been asked for since that overwrites it: memory is that far
+// already, and on disk that lies behind it.
 void DurableLog::LandMended(const Landing& landing) {
   const auto found = groups_.find(landing.group);
   const EntryPlace place{active_.generation, static_cast<uint32_t>(landing.offset)};
-  if (found == groups_.end() || !found->second->Mend(*landing.mends, place)) return;
+  const bool stands = found != groups_.end() && !drops_.contains(landing.group) &&
+                      found->second->overwritten() == landing.overwritten;
+  if (!stands || !found->second->Mend(*landing.mends, place)) return;
   SegmentUse& use = segments_[active_.generation];
   ++use.entries;
   use.bytes += landing.bytes;
