@@ -81,10 +81,11 @@ void Core::Impl::TallyVotes(bool at_timeout) {
   const Peer* self = configuration().Find(options_.self);
   for (const Peer& peer : configuration().voters) {
     if (self == nullptr || peer.priority <= self->priority) continue;
-    auto vote = votes_.find(peer.id);
-    // Voters of higher priority go first: they must agree, or stay silent until the timeout.
-    if (vote == votes_.end() && outcome == VoteOutcome::kWon && !at_timeout) outcome = VoteOutcome::kPending;
-    if (vote != votes_.end() && !vote->second) outcome = VoteOutcome::kLost;
+    const auto vote = votes_.find(peer.id);
+    const bool agrees = vote != votes_.end() && vote->second;
+    // Voters of higher priority go first: they must agree, or have had their time until the timeout. A refusal
+    // is no veto: whoever refuses may be one that cannot lead itself (F-07, F-08, F-20).
+    if (!agrees && outcome == VoteOutcome::kWon && !at_timeout) outcome = VoteOutcome::kPending;
   }
   if (outcome == VoteOutcome::kLost) {
     BecomeFollower(hard_state_.term, PeerId());
