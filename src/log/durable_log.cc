@@ -348,6 +348,12 @@ void DurableLog::Mend(const GroupId& group, std::vector<raft::Entry> entries, en
     refused = absl::FailedPreconditionError(fmt::format("log {}: these entries are not the lost ones", dir_));
   }
   for (raft::Entry& entry : entries) {
+    // It comes from another server, which may have larger segments, or be wrong.
+    if (refused.ok() && entry.payload.size() > options_.segment_bytes / 2) {
+      refused =
+          absl::InvalidArgumentError(fmt::format("log {}: a lost entry of {} bytes; half a segment is {}",
+                                                 dir_, entry.payload.size(), options_.segment_bytes / 2));
+    }
     if (!refused.ok() || found->second->FindBeyond(entry.at.index) != nullptr) continue;
     op.cost += entry.payload.size() + kEntryCost;
     op.old_places.emplace_back();

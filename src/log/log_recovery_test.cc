@@ -225,13 +225,14 @@ TEST(LogRecovery, F04_NewerTermKeepsThePromiseToo) {
   EXPECT_FALSE(state.promised_last.has_value());
 }
 
-absl::Status Mend(SimLog& log, int64_t index) {
+absl::Status Mend(SimLog& log, const raft::Entry& entry) {
   std::optional<absl::Status> result;
-  log->Mend(kGroup, {EntryAt(kGroup, {Term{1}, Index{index}})}, log.shard(),
-            [&](absl::Status done) { result = done; });
+  log->Mend(kGroup, {entry}, log.shard(), [&](absl::Status done) { result = done; });
   log.world().RunUntil([&] { return result.has_value(); }, std::chrono::seconds(10));
   return result.value_or(absl::DeadlineExceededError("no answer"));
 }
+
+absl::Status Mend(SimLog& log, int64_t index) { return Mend(log, EntryAt(kGroup, {Term{1}, Index{index}})); }
 
 // Damages the payload of entries 2 and 4 of six.
 void DamageTwo(sim::SimFiles& disk) {
@@ -374,6 +375,18 @@ TEST(LogRecovery, F07_F08_ALostEndWithoutAHardStateMayBeOfAnyTerm) {
   EXPECT_EQ(StateAfterReopen(disk).promised_last, (TermIndex{raft::kEveryTerm, kUnknown}));
   ASSERT_TRUE(disk.Remove(state).ok());
   EXPECT_EQ(StateAfterReopen(disk).promised_last, (TermIndex{raft::kEveryTerm, kUnknown}));
+}
+
+// The writer would look for a segment with room for it for ever.
+TEST(LogRecovery, F04_F59_WhatNoSegmentHoldsIsNotPutBack) {
+  sim::SimFiles disk;
+  DamageTwo(disk);
+  SimLog log(disk);
+  raft::Entry entry = EntryAt(kGroup, {Term{1}, Index{2}});
+  entry.payload = Bytes::Take(std::string(SmallOptions().segment_bytes, 'x'));
+  EXPECT_EQ(Mend(log, entry).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(log.Append(kOther, 0, 3).ok());
+  EXPECT_TRUE(Mend(log, 2).ok());
 }
 
 TEST(LogRecovery, F06_K9_WhatIsGivenUpStaysGivenUp) {
