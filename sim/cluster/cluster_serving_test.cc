@@ -22,6 +22,18 @@ class ClusterServing : public ClusterFault {
     cluster_->RunUntil([&] { return told->has_value(); }, seconds(2));
     return told->value_or(absl::DeadlineExceededError("no answer"));
   }
+  // A read of the counter there, as it is.
+  absl::Status StaleRead(size_t server) {
+    node::ClientRequest request;
+    request.group = kCounter;
+    request.kind = node::RequestKind::kStaleRead;
+    request.client = ClientId{{7}};
+    request.message = Bytes::Copy("GET");
+    auto told = std::make_shared<std::optional<absl::Status>>();
+    cluster_->host(server).Submit(request, [told](node::ClientReply reply) { *told = reply.error; });
+    cluster_->RunUntil([&] { return told->has_value(); }, seconds(30));
+    return told->value_or(absl::DeadlineExceededError("no answer"));
+  }
   bool AwaitServing(size_t server, bool serving) {
     for (int i = 0; i < 200; ++i) {
       if (Serving(server).ok() == serving) return true;
@@ -126,6 +138,79 @@ TEST_F(ClusterServing, K12_F11_ALeaderWhoseLogHangsIsNotElectedAgain) {
   cluster_->SlowDown(old, "log-write", {});
   ExpectWhole();
   EXPECT_TRUE(Serving(old).ok());
+}
+
+// One disk under log and index, as nearly everywhere: the log is found first, and says nothing of the index.
+TEST_F(ClusterServing, K12_F11_WhereTheWholeDiskHangsReadsAreRefused) {
+  Make();
+  ASSERT_EQ(clients_->PutNow({.name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged());
+  const size_t follower = FollowerOf(kCounter);
+  cluster_->SlowDown(follower, "log-write", seconds(20));
+  cluster_->SlowDown(follower, "apply", seconds(20));
+  const auto expect_refused = [&](const char* what, auto read) {
+    absl::Status status;
+    const env::Duration took = Timed([&] { status = read(); });
+    EXPECT_TRUE(absl::IsUnavailable(status)) << what << ": " << status;
+    EXPECT_LT(took, seconds(2)) << what << ": an election timeout is 600 ms here";
+  };
+  ASSERT_EQ(clients_->IncrementNow(LeaderOf(kCounter)), Outcome::kAcknowledged);
+  ASSERT_TRUE(AwaitServing(follower, false));
+  EXPECT_THAT(Serving(follower).ToString(), testing::HasSubstr("the log's disk"));
+  expect_refused("a stale read", [&] { return StaleRead(follower); });
+  expect_refused("a read", [&] { return clients_->CounterNow(follower).status(); });
+  expect_refused("a get", [&] { return clients_->GetNow(follower, "a").status(); });
+  EXPECT_TRUE(clients_->CounterNow(LeaderOf(kCounter)).ok());
+  cluster_->SlowDown(follower, "log-write", {});
+  cluster_->SlowDown(follower, "apply", {});
+  EXPECT_TRUE(cluster_->RunUntil([&] { return Serving(follower).ok(); }, seconds(60)));
+  EXPECT_TRUE(StaleRead(follower).ok());
+  ExpectWhole();
+}
+
+// A read for which the log has all that it needs is answered; one that needs what the log does not take is not.
+TEST_F(ClusterServing, K12_F11_WhereTheLogHangsReadsWaitForNothingThatItLacks) {
+  Make();
+  ASSERT_EQ(clients_->PutNow({.name = "a", .content = "kept"}), Outcome::kAcknowledged);
+  ASSERT_TRUE(cluster_->AwaitConverged());
+  const size_t follower = FollowerOf(kCounter);
+  cluster_->SlowDown(follower, "log-write", seconds(40));
+  ASSERT_EQ(clients_->IncrementNow(LeaderOf(kCounter)), Outcome::kAcknowledged);
+  absl::Status read;
+  const env::Duration took = Timed([&] { read = clients_->CounterNow(follower).status(); });
+  EXPECT_TRUE(absl::IsUnavailable(read)) << read;
+  EXPECT_THAT(read.ToString(), testing::HasSubstr("the log's disk"));
+  EXPECT_LT(took, seconds(2)) << "an election timeout is 600 ms here";
+  EXPECT_TRUE(StaleRead(follower).ok()) << "of what was applied";
+  EXPECT_TRUE(clients_->GetNow(follower, "a").ok()) << "of a group in which nothing waits for the log";
+  // The index hangs too, and comes back before the log does.
+  cluster_->SlowDown(follower, "apply", seconds(5));
+  EXPECT_TRUE(absl::IsUnavailable(StaleRead(follower)));
+  cluster_->SlowDown(follower, "apply", {});
+  cluster_->RunFor(seconds(6));
+  EXPECT_FALSE(Serving(follower).ok()) << "the log hangs yet";
+  EXPECT_TRUE(StaleRead(follower).ok()) << StaleRead(follower);
+  cluster_->SlowDown(follower, "log-write", {});
+  EXPECT_TRUE(cluster_->RunUntil([&] { return Serving(follower).ok(); }, seconds(90)));
+  ExpectWhole();
+}
+
+// The other way round: what is refused for the index is served when that is back.
+TEST_F(ClusterServing, K12_F11_AnIndexThatIsBackServesAlthoughTheLogHangs) {
+  Make();
+  const size_t follower = FollowerOf(kCounter);
+  cluster_->SlowDown(follower, "apply", seconds(5));
+  EXPECT_TRUE(absl::IsUnavailable(StaleRead(follower))) << "the index hangs first";
+  cluster_->SlowDown(follower, "log-write", seconds(40));
+  ASSERT_EQ(clients_->IncrementNow(LeaderOf(kCounter)), Outcome::kAcknowledged);
+  cluster_->RunFor(seconds(1));
+  cluster_->SlowDown(follower, "apply", {});
+  cluster_->RunFor(seconds(10));
+  EXPECT_FALSE(Serving(follower).ok()) << "the log hangs yet";
+  EXPECT_TRUE(StaleRead(follower).ok()) << StaleRead(follower);
+  cluster_->SlowDown(follower, "log-write", {});
+  EXPECT_TRUE(cluster_->RunUntil([&] { return Serving(follower).ok(); }, seconds(90)));
+  ExpectWhole();
 }
 
 TEST_F(ClusterServing, K12_F12_APutThatAMajorityCannotTakeIsRefusedSoon) {

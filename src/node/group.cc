@@ -146,7 +146,8 @@ void Group::Tick() {
   Pump();
   if (log_full_) WriteOut();
   CheckFitness();
-  if (apply_hangs_) AnswerInDoubt(ReplyCode::kUnavailable, unfit_);  // a group of one: nobody else leads
+  // A group of one: nobody else leads.
+  if (!apply_hangs_.ok()) AnswerInDoubt(ReplyCode::kUnavailable, apply_hangs_);
   CheckCommit();
   const env::Instant now = parts_.clock->MonotonicNow();
   for (auto it = reads_.begin(); it != reads_.end();) {
@@ -416,6 +417,7 @@ void Group::Fail(absl::Status status) {
   proposed_.clear();
   pending_bytes_ = 0;
   for (auto& [key, entry] : waiting) Refuse(std::move(entry), Stopped());
+  ReleaseReads();
 }
 
 ClientReply Group::Stopped() const {
@@ -522,13 +524,18 @@ absl::Status Group::Fit() const {
   if (core_->disk_stalled()) {
     return absl::UnavailableError(fmt::format("the log's disk of server {} does not answer", self));
   }
+  return apply_hangs_;
+}
+
+absl::Status Group::ApplyHangs() const {
+  const env::Instant now = parts_.clock->MonotonicNow();
   // Twice as long: where the syncs of a checkpoint are slow, every server has to wait for them.
+  const auto patience = 2 * std::chrono::milliseconds(parts_.options->election_timeout_max_ms);
   const auto asked = ApplyAskedAt();
-  if (asked && now - *asked >= 2 * patience) {
-    return absl::UnavailableError(fmt::format("server {} cannot apply: its index has not answered for {} ms",
-                                              self, (now - *asked) / std::chrono::milliseconds(1)));
-  }
-  return absl::OkStatus();
+  if (!asked || now - *asked < patience) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format("server {} cannot apply: its index has not answered for {} ms",
+                                            parts_.options->self.id.value,
+                                            (now - *asked) / std::chrono::milliseconds(1)));
 }
 
 // Since when the apply executor owes an answer.
@@ -546,34 +553,48 @@ absl::Status Group::ApplyBlocked() const {
     return absl::UnavailableError(
         fmt::format("applied entries wait for room on the disk of server {}", parts_.options->self.id.value));
   }
-  return apply_hangs_ ? unfit_ : absl::OkStatus();
+  return apply_hangs_;
+}
+
+// Why what a read waits for is not applied soon.
+absl::Status Group::ReadBlocked(const Read& read) const {
+  if (!failed_.ok()) return Stopped().error;
+  if (core_->disk_stalled() && read.index > core_->durable()) return unfit_;
+  return ApplyBlocked();
 }
 
 void Group::CheckFitness() {
+  const bool apply_turned = CheckApply();
   absl::Status fit = failed_.ok() ? Fit() : absl::OkStatus();
-  if (fit.ok() == unfit_.ok()) return;
+  const bool turned = fit.ok() != unfit_.ok();
   unfit_ = std::move(fit);
-  apply_hangs_ = !unfit_.ok() && !apply_refused_since_ && !core_->disk_stalled();
-  if (unfit_.ok()) {
+  if (turned && unfit_.ok()) {
     LogInfo("group {}: server {} serves again", parts_.spec.id.ToString(), parts_.options->self.id.value);
-  } else {
+  } else if (turned) {
     LogWarn("group {}: {}", parts_.spec.id.ToString(), Message(unfit_));
   }
   const bool alone = core_->configuration().voters.size() < 2;
-  core_->SetMayLead(unfit_.ok() || alone);
-  if (apply_hangs_) {
-    // When this comes back, everything before it has.
-    probe_since_ = ApplyAskedAt();
-    parts_.apply->Post([this, alive = alive_, shard = parts_.shard] {
-      shard->Post([this, alive] {
-        if (*alive) probe_since_.reset();
-      });
+  if (turned) core_->SetMayLead(unfit_.ok() || alone);
+  if (turned || apply_turned) ReleaseReads();
+  if (turned) Pump();
+}
+
+// True if the apply executor began to hang now, or to answer again.
+bool Group::CheckApply() {
+  absl::Status hangs = ApplyHangs();
+  const bool turned = hangs.ok() != apply_hangs_.ok();
+  apply_hangs_ = std::move(hangs);
+  if (!turned || apply_hangs_.ok()) return turned;
+  // When this comes back, everything before it has.
+  probe_since_ = ApplyAskedAt();
+  parts_.apply->Post([this, alive = alive_, shard = parts_.shard] {
+    shard->Post([this, alive] {
+      if (*alive) probe_since_.reset();
     });
-    auto lookups = std::exchange(lookups_, {});
-    for (auto& [token, lookup] : lookups) lookup.refuse(unfit_);
-  }
-  ReleaseReads();
-  Pump();
+  });
+  auto lookups = std::exchange(lookups_, {});
+  for (auto& [token, lookup] : lookups) lookup.refuse(apply_hangs_);
+  return true;
 }
 
 // Entries that a full or slow majority does not take: who waits is told, and nobody new begins to wait.

@@ -212,10 +212,13 @@ class Group {
   void ApplyBatch(std::vector<raft::Entry> entries);
   std::optional<env::Instant> ApplyAskedAt() const;
   absl::Status Fit() const;
+  absl::Status ApplyHangs() const;
   void CheckFitness();
+  bool CheckApply();
   void CheckCommit();
   void AnswerInDoubt(ReplyCode code, const absl::Status& why);
   absl::Status ApplyBlocked() const;
+  absl::Status ReadBlocked(const Read& read) const;
   absl::Status NotTaken() const;
   void OnApplied(absl::StatusOr<Applied> applied);
   void MaybeCheckpoint();
@@ -327,7 +330,8 @@ class Group {
   std::map<uint64_t, Lookup> lookups_;               // asked of the apply executor, in order
   // Why this server must not lead, where others can: what it lacks has lacked for an election timeout (F-11).
   absl::Status unfit_;
-  bool apply_hangs_ = false;
+  // Why nothing is asked of the apply executor. By itself: what hangs first, or with it, says nothing of the index.
+  absl::Status apply_hangs_;
   std::optional<env::Instant> probe_since_;  // while it hangs: asked, not answered
   // Leader: entries wait for a majority, and have for long.
   Index commit_seen_ = kNoIndex;

@@ -355,7 +355,7 @@ void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, 
   if (core_rests_) {
     return done(ReplyCode::kUnavailable, absl::UnavailableError("a snapshot is being installed"));
   }
-  if (apply_hangs_) return done(ReplyCode::kUnavailable, unfit_);
+  if (!apply_hangs_.ok()) return done(ReplyCode::kUnavailable, apply_hangs_);
   if (reads_.size() >= kReadsMax) {
     Refused().Increment();
     return done(ReplyCode::kResource,
@@ -371,11 +371,11 @@ void Group::ReadBarrier(absl::AnyInvocable<void(ReplyCode, absl::Status)> done, 
 
 // In the order of their arrival; what waits for an apply that is blocked is refused.
 void Group::ReleaseReads() {
-  const absl::Status blocked = ApplyBlocked();
   for (auto it = reads_.begin(); it != reads_.end();) {
     Read& read = it->second;
     const bool waits = !read.index.valid() || read.index > applied_.index;
-    if (waits && (blocked.ok() || !read.index.valid())) {
+    const absl::Status blocked = waits && read.index.valid() ? ReadBlocked(read) : absl::OkStatus();
+    if (waits && blocked.ok()) {
       ++it;
       continue;
     }
@@ -411,7 +411,7 @@ void Group::SubmitRead(ClientRequest request, ReplyFn reply) {
 }
 
 std::optional<uint64_t> Group::BeginLookup(Refusal refuse) {
-  absl::Status refused = apply_hangs_ ? unfit_ : absl::OkStatus();
+  absl::Status refused = apply_hangs_;
   if (stopped_) refused = absl::UnavailableError("the server is stopping");
   if (refused.ok() && lookups_.size() >= kQueriesMax) {
     Refused().Increment();

@@ -523,6 +523,26 @@ TEST_F(GroupTest, F10_AServerWhoseDiskFailedLeadsNoMoreAndAnswersNothing) {
   EXPECT_TRUE(peers_.sent.empty()) << "neither heartbeats nor a campaign";
 }
 
+// What was applied is read; what the log does not give any more is not waited for.
+TEST_F(GroupTest, F10_K12_AReadThatWaitsForALogThatFailedIsRefused) {
+  Lead();
+  std::optional<absl::Status> told;
+  group_->ReadBarrier([&told](ReplyCode, absl::Status status) { told = std::move(status); },
+                      group_->Status().last.index.Next());
+  for (int i = 0; i < 30; ++i) {
+    group_->Tick();
+    AnswerAppends();
+  }
+  ASSERT_FALSE(told.has_value()) << *told;
+  log_.fails = true;
+  group_->Propose(ClientId{{1}}, CallId{1}, false, Bytes::Copy("INCREMENT"), [](const ClientReply&) {});
+  sim_log_.Settle();
+  ASSERT_FALSE(group_->Status().storage.ok());
+  ASSERT_TRUE(told.has_value());
+  EXPECT_TRUE(absl::IsUnavailable(*told)) << *told;
+  EXPECT_NE(Message(*told).find("the disk failed"), std::string_view::npos) << *told;
+}
+
 // --- Writes ------------------------------------------------------------------------------------------------
 
 TEST_F(GroupTest, D05_ARetryOfACallThatIsUnderWayIsEnteredOnceAndBothAreAnswered) {
