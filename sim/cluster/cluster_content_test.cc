@@ -564,6 +564,38 @@ TEST_F(ClusterFault, F24_WhoKnowsThatItsCopyIsDamagedDoesNotSayThatItHoldsIt) {
   for (size_t i = 0; i < 3; ++i) EXPECT_NE(Have(i, upload)->state, node::HoldState::kSealed) << i;
 }
 
+// The other one, which one server can bring, sorts behind them all.
+TEST_F(ClusterFault, D14_ContentsThatNobodyHasDoNotHoldUpTheOthers) {
+  constexpr uint64_t kLost = 60;
+  ClusterOptions options;
+  options.counter = false;
+  Make(options);
+  const auto id = [](uint64_t call) { return UploadId{ClientId{{8}}, CallId{call}}; };
+  for (uint64_t call = 1; call <= kLost + 1; ++call) {
+    ASSERT_EQ(clients_->PutNow({.server = 0,
+                                .name = fmt::format("a{}", call),
+                                .content = MakeContent(10'000, call),
+                                .via = PutVia::kChain,
+                                .upload = id(call)}),
+              Outcome::kAcknowledged);
+  }
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  cluster_->RunFor(seconds(2));
+  const size_t there = FollowerOf(kBlobs);
+  for (size_t i = 0; i < 3; ++i) {
+    for (const std::string& path : Contents(i)) {
+      if (i != there && path.ends_with(id(kLost + 1).ToHex())) continue;
+      ASSERT_TRUE(cluster_->disk(i).Remove(path).ok());
+    }
+  }
+  for (uint64_t call = 1; call <= kLost + 1; ++call) ASSERT_TRUE(Have(there, id(call)).has_value());
+  const auto missing = [&] { return cluster_->status(there, kBlobs)->missing; };
+  ASSERT_TRUE(cluster_->RunUntil([&] { return missing() == kLost + 1; }, seconds(1))) << missing();
+  EXPECT_TRUE(cluster_->RunUntil([&] { return missing() == kLost; }, std::chrono::minutes(5))) << missing();
+  ASSERT_TRUE(Have(there, id(kLost + 1)).has_value());
+  EXPECT_EQ(Have(there, id(kLost + 1))->state, node::HoldState::kSealed);
+}
+
 // --- The only copy -----------------------------------------------------------------------------------------
 
 class OnlyCopy : public ClusterFault {

@@ -573,16 +573,27 @@ void Lane::Tick() {
 }
 
 void Lane::FetchMissing() {
-  const env::Instant now = parts_.clock->MonotonicNow();
-  for (auto& [id, missing] : missing_) {
-    if (fetching_ >= kFetchesMax) return;
-    if (missing.fetching || missing.retry_at > now) continue;
-    if (StillArriving(missing, now)) continue;
-    missing.fetching = true;
+  while (fetching_ < kFetchesMax) {
+    Missing* const next = NextMissing();
+    if (next == nullptr) return;
+    next->fetching = true;
     ++fetching_;
-    const bool reread = missing.content.damaged && !IsFetched(missing.content.upload);
-    reread ? Reread(missing.content.upload) : FetchOne(missing.content.upload, false);
+    const bool reread = next->content.damaged && !IsFetched(next->content.upload);
+    reread ? Reread(next->content.upload) : FetchOne(next->content.upload, false);
   }
+}
+
+// What waits longest for its turn: contents that nobody has do not hold up the others, however many they are (D-14).
+Lane::Missing* Lane::NextMissing() {
+  const env::Instant now = parts_.clock->MonotonicNow();
+  constexpr env::Instant kNeverTried{};
+  Missing* next = nullptr;
+  for (auto& [id, missing] : missing_) {
+    if (missing.fetching || missing.retry_at > now || StillArriving(missing, now)) continue;
+    if (missing.retry_at == kNeverTried) return &missing;
+    if (next == nullptr || missing.retry_at < next->retry_at) next = &missing;
+  }
+  return next;
 }
 
 // Its bytes lie beside the copy that is damaged, since before a restart perhaps, and need only take its place.

@@ -123,6 +123,7 @@ class Lane {
   void CallLeader(std::shared_ptr<LeaderCall> call);
   void AnswerLeaderCall(std::shared_ptr<LeaderCall> call, ClientReply reply);
   void FetchMissing();
+  Missing* NextMissing();
   void Reread(SealedUpload upload);
   void FetchOne(SealedUpload upload, bool replace_held);
   void EndFetch(const UploadId& id, absl::Status status);
