@@ -1,6 +1,8 @@
 // Which bytes an id and a name stand for (P4): ids that are used again, checksums that are equal, reads that go
 // on elsewhere, bytes that were lost.
 
+#include <algorithm>
+
 #include "base/crc32c.h"
 #include "sim/cluster/fault_fixture_for_test.h"
 
@@ -209,6 +211,85 @@ TEST_F(ClusterFault, D09_WhoHoldsOtherBytesUnderTheIdIsNoHolder) {
   cluster_->RunFor(seconds(4));
   EXPECT_NE(outcome, Outcome::kAcknowledged) << "one of three holds these bytes";
   cluster_->network().Heal();
+  ExpectWhole();
+}
+
+// Two uploads under one id, each at a server that cannot ask the other one: both want the third.
+TEST_F(ClusterFault, D11_F72_WhoHoldsTheOneIsNotCountedForTheOther) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.upload_idle_ttl_ms = 120'000;
+  Make(options);
+  cluster_->network().CutBothWays(cluster_->id(0), cluster_->id(1));
+  cluster_->SlowDown(2, "disk", milliseconds(700));  // so that it is asked for both at a time
+  std::shared_ptr<node::Relay> relays[2];
+  std::optional<absl::Status> closed[2];
+  for (size_t i = 0; i < 2; ++i) {
+    node::StreamHeader header;
+    header.group = kBlobs;
+    header.upload = {ClientId{{8}}, CallId{1}};
+    header.blob.name = "a";
+    header.route.primary = cluster_->id(i);
+    header.route.given = true;
+    relays[i] = cluster_->host(i).OpenRelay(AsSent(header), cluster_->lane(i), [](absl::Status) {});
+    relays[i]->home()->Post([&relay = *relays[i], &end = closed[i], i] {
+      relay.Append(0, Bytes::Copy(MakeContent(100'000, i)), [](absl::Status) {});
+      relay.Close([&end](const absl::StatusOr<blob::Sealed>& sealed) { end = sealed.status(); });
+    });
+  }
+  cluster_->RunFor(seconds(50));
+  const auto acknowledged = std::ranges::count_if(closed, [](const auto& end) { return end && end->ok(); });
+  EXPECT_EQ(acknowledged, 1) << "of one of them there is a majority";
+  cluster_->SlowDown(2, "disk", {});
+  cluster_->network().Heal();
+  cluster_->RunFor(seconds(60));
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_TRUE(closed[i].has_value()) << "it waits for ever";
+    env::Executor* const home = relays[i]->home();
+    home->Post([gone = std::move(relays[i])]() mutable { gone.reset(); });
+  }
+  ExpectWhole();
+}
+
+TEST_F(ClusterFault, D11_F72_AFetchOfOtherBytesUnderTheIdIsNotJoined) {
+  ClusterOptions options;
+  options.counter = false;
+  options.host.upload_idle_ttl_ms = 120'000;
+  Make(options);
+  const size_t there = FollowerOf(kBlobs);
+  const size_t holder = (there + 1) % 3;
+  const UploadId upload{ClientId{{8}}, CallId{1}};
+  cluster_->network().Isolate(cluster_->id(there));
+  clients_->Put({.server = holder,
+                 .name = "a",
+                 .content = MakeContent(300'000, 5),
+                 .via = PutVia::kStar,
+                 .vanish_sealed = true,
+                 .upload = upload});
+  ASSERT_TRUE(clients_->Drain());
+  cluster_->network().Heal();
+  ASSERT_TRUE(cluster_->AwaitConverged()) << cluster_->Describe();
+  const auto held = Have(holder, upload);
+  ASSERT_TRUE(held.has_value());
+  ASSERT_EQ(held->state, node::HoldState::kSealed);
+  ASSERT_NE(Have(there, upload)->state, node::HoldState::kSealed);
+  std::vector<absl::StatusOr<node::HaveReply>> answers(3, absl::UnknownError("no answer"));
+  for (size_t i = 0; i < answers.size(); ++i) {
+    node::SealedUpload wanted;
+    wanted.upload = upload;
+    wanted.sealed = held->sealed;
+    wanted.sealed.checksum += i == 1 ? 1 : 0;
+    wanted.holders = {cluster_->id(holder)};
+    cluster_->host(there).FetchSealed(
+        kBlobs, wanted, cluster_->lane(there),
+        [&answers, i](absl::StatusOr<node::HaveReply> answer) { answers[i] = std::move(answer); });
+  }
+  cluster_->RunFor(seconds(5));
+  for (const size_t same : {0, 2}) {
+    ASSERT_TRUE(answers[same].ok()) << answers[same].status();
+    EXPECT_EQ(answers[same]->state, node::HoldState::kSealed);
+  }
+  EXPECT_TRUE(absl::IsUnavailable(answers[1].status())) << answers[1].status();
   ExpectWhole();
 }
 

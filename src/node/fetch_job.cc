@@ -48,6 +48,10 @@ class FetchJob : public std::enable_shared_from_this<FetchJob> {
     if (!replace_held && state.ok() && *state && Matches(**state, parts_.wanted.sealed)) {
       return Prepared{**state, nullptr, nullptr};
     }
+    // Whole, and of another upload under the id: it may count elsewhere already, and only the log throws it away (D-10).
+    if (!parts_.entered && state.ok() && *state && !Matches(**state, parts_.wanted.sealed)) {
+      return absl::AlreadyExistsError(fmt::format("upload {} is sealed here with other bytes", id.ToHex()));
+    }
     // Unsealed it lacks bytes, sealed it has others or is damaged: no part of it is of use.
     if (present != nullptr) {
       was_sealed ? present->Drop() : present->Abort();  // one that was sealed meanwhile stays

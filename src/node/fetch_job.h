@@ -7,8 +7,8 @@
 // exactly wanted.sealed (length and checksum) sealed and durable. Sources are tried in their order, round
 // after round while they bring anything; bytes whose checksum differs are thrown away and asked from another
 // source. A stage that is being sealed here is waited for: what it comes to may be what is wanted. Failure:
-// UNAVAILABLE when no source has them; the stage is then dropped. ALREADY_EXISTS when the log has entered
-// other bytes under the id. Whoever calls sees to it that there is one job for an upload at a time.
+// UNAVAILABLE when no source has them; the stage is then dropped. ALREADY_EXISTS when other bytes are sealed
+// or entered under the id. Whoever calls sees to it that there is one job for an upload at a time.
 #pragma once
 
 #include <chrono>

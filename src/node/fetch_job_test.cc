@@ -247,7 +247,7 @@ TEST_F(FetchJobTest, K13_AStageThatIsBeingSealedIsWaitedForAndNotAborted) {
     (*stage)->Seal({}, home_.get(), [&](absl::StatusOr<blob::Sealed> ended) { sealed = ended; });
     ASSERT_EQ((*stage)->state(), blob::StageState::kSealing);
     holders_.peers["b"] = {.text = text_};
-    const auto fetched = Fetch({"b"});
+    const auto fetched = Fetch({"b"}, /*replace_held=*/false, /*entered=*/true);
     ASSERT_TRUE(sealed.ok()) << sealed.status();
     EXPECT_EQ(sealed->length, there.size());
     ASSERT_TRUE(fetched.ok()) << fetched.status();
@@ -274,6 +274,22 @@ TEST_F(FetchJobTest, F14_D10_ASealedStageThatCannotBeLookedAtIsNotThrownAway) {
   EXPECT_TRUE((*stage)->sealed());
   EXPECT_EQ(Stored(), text_);
   EXPECT_EQ(holders_.peers["b"].asked, 0u);
+}
+
+// It may be one of a majority. Only what the log has entered may take its place.
+TEST_F(FetchJobTest, D10_D11_ASealedStageOfOtherBytesIsNotThrownAway) {
+  auto stage = store_->Create({.id = Id(1), .group = kDefaultGroup});
+  ASSERT_TRUE(stage.ok());
+  (*stage)->Append(0, Bytes::Copy("other bytes"), home_.get(), [](const auto&) {});
+  (*stage)->Seal({}, home_.get(), [](const auto&) {});
+  ASSERT_TRUE(world_.RunUntilIdle(1min));
+  holders_.peers["b"].text = text_;
+  const auto fetched = Fetch({"b"});
+  EXPECT_TRUE(absl::IsAlreadyExists(fetched.status())) << fetched.status();
+  EXPECT_TRUE(Stored() == "other bytes");
+  EXPECT_EQ(holders_.peers["b"].asked, 0u);
+  EXPECT_TRUE(Fetch({"b"}, /*replace_held=*/false, /*entered=*/true).ok());
+  EXPECT_TRUE(Stored() == text_);
 }
 
 TEST_F(FetchJobTest, AnEmptyUploadIsFetchedToo) {

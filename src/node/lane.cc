@@ -492,15 +492,23 @@ void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply>
 void Lane::Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on, Done<HaveReply> done) {
   constexpr size_t kOrderedFetchesMax = 64;
   auto answer = std::make_shared<Done<HaveReply>>(std::move(done));
+  const auto refuse = [reply_on, answer](absl::Status why) {
+    reply_on->Post([answer, why = std::move(why)] { (*answer)(why); });
+  };
   const UploadId id = upload.upload;
-  auto& waiting = fetches_[id];
-  waiting.emplace_back(reply_on, answer);
-  if (waiting.size() > 1) return;  // joins the fetch under way
-  if (fetches_.size() > kOrderedFetchesMax || stopped_) {
-    fetches_.erase(id);
-    reply_on->Post([answer] { (*answer)(absl::ResourceExhaustedError("too many fetches are under way")); });
-    return;
+  if (const auto it = fetches_.find(id); it != fetches_.end()) {
+    // Joins the fetch under way, unless what that brings is not what is wanted here.
+    if (Matches(it->second.wanted, upload.sealed) && (it->second.replaces_held || !replace_held)) {
+      it->second.waiting.emplace_back(reply_on, answer);
+      return;
+    }
+    return refuse(absl::UnavailableError(
+        fmt::format("upload {}: other bytes are being fetched under its id", id.ToHex())));
   }
+  if (fetches_.size() >= kOrderedFetchesMax || stopped_) {
+    return refuse(absl::ResourceExhaustedError("too many fetches are under way"));
+  }
+  fetches_[id] = {upload.sealed, replace_held, {{reply_on, answer}}};
   FetchParts parts;
   parts.home = parts_.shard;
   parts.files = parts_.disk;
@@ -515,7 +523,7 @@ void Lane::Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on
     if (!*alive) return;
     auto joined = fetches_.extract(id);
     if (joined.empty()) return;
-    for (auto& [executor, callback] : joined.mapped()) {
+    for (auto& [executor, callback] : joined.mapped().waiting) {
       executor->Post([callback = callback, fetched] {
         if (!fetched.ok()) return (*callback)(fetched.status());
         (*callback)(HaveReply{HoldState::kSealed, *fetched, 0});

@@ -110,6 +110,11 @@ class Lane {
     // While somebody feeds it. After that, and after a restart, its stage rests until it is taken up again.
     std::weak_ptr<RelayUpload> relay;
   };
+  struct Fetching {  // and who waits for it
+    blob::Sealed wanted;
+    bool replaces_held = false;
+    std::vector<std::pair<env::Executor*, std::shared_ptr<Done<HaveReply>>>> waiting;
+  };
   struct Gathering;
   struct Entering;
   struct LeaderCall;
@@ -168,8 +173,7 @@ class Lane {
   std::map<UploadId, std::vector<ReplyFn>> forwards_;
   std::map<UploadId, Missing> missing_;
   std::map<WriteKey, Write> writes_;
-  absl::flat_hash_map<UploadId, std::vector<std::pair<env::Executor*, std::shared_ptr<Done<HaveReply>>>>>
-      fetches_;
+  absl::flat_hash_map<UploadId, Fetching> fetches_;
   absl::flat_hash_map<UploadId, env::Instant> abandoning_;
   size_t fetching_ = 0;
   size_t gathering_ = 0;  // Gathers that have not ended

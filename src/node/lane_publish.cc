@@ -188,9 +188,9 @@ void Lane::OrderFetches(std::shared_ptr<Gathering> gathering) {
   const auto fetched = [this, alive = alive_, gathering](PeerId id) {
     return [this, alive, gathering, id](absl::StatusOr<HaveReply> reply) {
       if (!*alive || gathering->finished) return;
-      if (reply.ok() && reply->state == HoldState::kSealed && !Contains(gathering->upload.holders, id)) {
-        gathering->upload.holders.push_back(id);
-      }
+      const bool holds = reply.ok() && reply->state == HoldState::kSealed &&
+                         Matches(reply->sealed, gathering->upload.sealed);
+      if (holds && !Contains(gathering->upload.holders, id)) gathering->upload.holders.push_back(id);
       if (absl::IsResourceExhausted(reply.status())) {
         gathering->full.push_back(id);
         gathering->refusal = reply.status();
