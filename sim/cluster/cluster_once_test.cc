@@ -153,6 +153,74 @@ TEST_F(ClusterOnce, K5_ATableThatIsFullOfYoungRepliesTakesNoNewWrites) {
   EXPECT_EQ(Count(), static_cast<int64_t>(call) + 1);
 }
 
+// A machine of the user's with large replies.
+class Talker final : public StateMachine {
+ public:
+  absl::StatusOr<Bytes> Apply(const Command&, State& state) override {
+    const auto count = std::to_string(std::stoi(state.Get("n").value_or("0")) + 1);
+    state.Put("n", count);
+    return Bytes::Copy(count + std::string(10'000, '.'));
+  }
+  absl::StatusOr<Bytes> Query(const Bytes&, const State& state) override {
+    return Bytes::Copy(state.Get("n").value_or("0"));
+  }
+};
+
+// So many at a time, or so many retries of them, that they would push out others that are younger than a minute.
+TEST_F(ClusterOnce, K5_F68_PendingRepliesCountAsLargeAsTheyAre) {
+  ClusterOptions options;
+  options.blobs = false;
+  options.host.session_bytes_max = 400'000;
+  options.adjust = [](size_t, node::HostOptions& host) {
+    host.groups[0].factory = [] { return std::make_unique<Talker>(); };
+  };
+  cluster_ = std::make_unique<Cluster>(11, options);
+  clients_ = std::make_unique<Clients>(*cluster_);
+  cluster_->StartAll();
+  const size_t leader = LeaderOf(kCounter);
+  std::map<uint64_t, node::ClientReply> answers;
+  const auto ask_at_once = [&](uint64_t first, uint64_t last) {
+    answers.clear();
+    for (uint64_t call = first; call <= last; ++call) {
+      node::ClientRequest request;
+      request.group = kCounter;
+      request.client = ClientId{{7}};
+      request.call = CallId{call};
+      request.message = Bytes::Copy("INCREMENT");
+      cluster_->host(leader).Submit(std::move(request), [&answers, call](node::ClientReply reply) {
+        answers[call] = std::move(reply);
+      });
+    }
+    EXPECT_TRUE(cluster_->RunUntil([&] { return answers.size() == last - first + 1; }, seconds(10)));
+  };
+  std::map<uint64_t, Bytes> told;
+  const auto told_is_remembered = [&] {
+    for (const auto& [call, message] : told) {
+      const node::ClientReply again = Increment(call);
+      EXPECT_EQ(again.code, ReplyCode::kOk) << again.error;
+      EXPECT_EQ(again.message, message) << "call " << call << " is forgotten";
+    }
+  };
+  const auto ask_new = [&](uint64_t first, uint64_t last) {
+    ask_at_once(first, last);
+    for (auto& [call, reply] : answers) {
+      EXPECT_TRUE(reply.code == ReplyCode::kOk || reply.code == ReplyCode::kResource) << reply.error;
+      if (reply.code == ReplyCode::kOk) told[call] = reply.message;
+    }
+  };
+  told[1] = Increment(1).message;
+  ask_new(2, 29);
+  EXPECT_EQ(told.size(), 29u);
+  // Half of them again, so that each is to be kept a second time.
+  cluster_->RunFor(seconds(2));
+  ask_new(30, 30);
+  ask_at_once(15, 30);
+  told_is_remembered();
+  ask_new(31, 200);
+  EXPECT_LT(told.size(), 40u);
+  told_is_remembered();
+}
+
 // What frees space is remembered, too, and must not wait for room that only it can make (F-12): also when writes, which
 // have no room, are asked for all the time.
 class FullTable : public ClusterOnce, public testing::WithParamInterface<bool> {};

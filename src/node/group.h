@@ -180,6 +180,8 @@ class Group {
   bool IsOtherContent(const Bytes& payload, uint32_t content) const;
   // The log's time now, when a clock entry is due.
   std::optional<int64_t> ClockDue(bool frees_space);
+  // Of the replies that are remembered, and of those that will be: about.
+  uint64_t ReplyBytes() const;
   absl::Status HasRoom(const Proposal& proposal, uint64_t taken) const;
   void DrainProposals();
   void Refuse(Waiting waiting, const ClientReply& reply);

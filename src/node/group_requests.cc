@@ -54,7 +54,7 @@ void Group::AskedAgain(const StoredReply& stored) {
   constexpr size_t kAgainMax = 1024;
   if (!ready() || commit_stalls_ || parts_.spec.mode == GroupMode::kRatis) return;
   if (clock_ms_ < stored.since_ms + kClockEveryMs || again_proposed_.size() >= kAgainMax) return;
-  if (sessions_->bytes() > parts_.options->session_bytes_max / 8 * 7 || !parts_.log->HasRoom(0).ok() ||
+  if (ReplyBytes() > parts_.options->session_bytes_max / 8 * 7 || !parts_.log->HasRoom(0).ok() ||
       (parts_.room != nullptr && !parts_.room->Admit(0).ok())) {
     return;
   }
@@ -218,6 +218,14 @@ std::optional<int64_t> Group::ClockDue(bool frees_space) {
   return now_ms;
 }
 
+// And of the one that is asked for. How large a pending one will be only the machine can say, by making it: as large as
+// the largest that is remembered.
+uint64_t Group::ReplyBytes() const {
+  constexpr uint64_t kLeast = 256;
+  const uint64_t pending = waiting_.size() + again_proposed_.size() + 1;
+  return sessions_->bytes() + pending * std::max(kLeast, sessions_->largest());
+}
+
 // RESOURCE_EXHAUSTED when the write may not wait too; `taken` bytes are on their way to the log.
 absl::Status Group::HasRoom(const Proposal& proposal, uint64_t taken) const {
   const HostOptions& limits = *parts_.options;
@@ -235,15 +243,12 @@ absl::Status Group::HasRoom(const Proposal& proposal, uint64_t taken) const {
   if (!apply_refused_since_) RETURN_IF_ERROR(unfit_);
   // What is remembered for less than its time is not forgotten for a new write: the retry would be executed
   // again (P3). Rather this one waits until some are old.
-  constexpr uint64_t kReplyBytes = 256;  // of one that is pending, about
-  if (parts_.spec.mode == GroupMode::kSluice &&
-      sessions_->bytes() + waiting_.size() * kReplyBytes > limits.session_bytes_max / 8 * 7) {
-    return absl::ResourceExhaustedError(
-        fmt::format("group {} remembers {} replies of {} bytes for {} ms each, the limit is {} bytes: write "
-                    "less, or raise "
-                    "session_bytes_max",
-                    parts_.spec.id.ToString(), sessions_->size(), sessions_->bytes(), limits.session_keep_ms,
-                    limits.session_bytes_max));
+  if (parts_.spec.mode == GroupMode::kSluice && ReplyBytes() > limits.session_bytes_max / 8 * 7) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "group {} remembers {} replies of {} bytes for {} ms each, {} more are pending, one takes up to {} "
+        "bytes, and the limit is {}: write less, or raise session_bytes_max",
+        parts_.spec.id.ToString(), sessions_->size(), sessions_->bytes(), limits.session_keep_ms,
+        waiting_.size() + again_proposed_.size(), sessions_->largest(), limits.session_bytes_max));
   }
   RETURN_IF_ERROR(parts_.log->HasRoom(taken + proposal.bytes, proposal.frees_space));
   if (proposal.frees_space || parts_.room == nullptr) return absl::OkStatus();

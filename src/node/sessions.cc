@@ -1,6 +1,8 @@
 #include "node/sessions.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/hash/hash.h"
 #include "base/fields.h"
@@ -39,7 +41,7 @@ absl::StatusOr<Bytes> ReplyOf(uint64_t code, std::string_view text) {
 size_t Sessions::Hash::operator()(const UploadId& key) const { return absl::Hash<UploadId>()(key); }
 
 std::string_view Sessions::At(const Place& place) const {
-  return std::string_view(pieces_[place.piece - first_piece_]).substr(place.offset);
+  return std::string_view(pieces_[place.piece - first_piece_].replies).substr(place.offset);
 }
 
 UploadId Sessions::KeyAt(const Place& place) const {
@@ -82,11 +84,13 @@ void Sessions::Record(const UploadId& key, const StoredReply& stored) {
   head.content = stored.content;
   head.code = static_cast<uint32_t>(stored.reply.status().code());
   head.text_bytes = static_cast<uint32_t>(text.size());
-  if (pieces_.empty() || pieces_.back().size() >= kPieceBytes) pieces_.emplace_back();
-  std::string& piece = pieces_.back();
-  const Place place{first_piece_ + pieces_.size() - 1, static_cast<uint32_t>(piece.size())};
-  piece.append(reinterpret_cast<const char*>(&head), sizeof head);
-  piece.append(text);
+  if (pieces_.empty() || pieces_.back().replies.size() >= kPieceBytes) pieces_.emplace_back();
+  Piece& piece = pieces_.back();
+  const Place place{first_piece_ + pieces_.size() - 1, static_cast<uint32_t>(piece.replies.size())};
+  piece.replies.append(reinterpret_cast<const char*>(&head), sizeof head);
+  piece.replies.append(text);
+  piece.largest = std::max(piece.largest, BytesOf(stored));
+  largest_ = std::max(largest_, piece.largest);
   Places& part = PartOf(key);
   // The place of an earlier reply under these ids, if there is one, is forgotten with its piece.
   part.erase(key);
@@ -107,10 +111,21 @@ void Sessions::ForgetBefore(Index first) {
     --size_;
     bytes_ -= sizeof head + head.text_bytes + kPlaceBytes;
     first_offset_ += static_cast<uint32_t>(sizeof head) + head.text_bytes;
-    if (first_offset_ < pieces_.front().size()) continue;
+    if (first_offset_ < pieces_.front().replies.size()) continue;
+    const uint64_t gone = pieces_.front().largest;
     pieces_.pop_front();
+    if (gone == largest_) FindLargest();
     ++first_piece_;
     first_offset_ = 0;
+  }
+}
+
+// Mostly the next piece has one as large.
+void Sessions::FindLargest() {
+  const uint64_t before = std::exchange(largest_, 0);
+  for (const Piece& piece : pieces_) {
+    largest_ = std::max(largest_, piece.largest);
+    if (largest_ == before) return;
   }
 }
 

@@ -50,6 +50,8 @@ class Sessions {
   size_t size() const { return size_; }
   // Memory that the replies take.
   uint64_t bytes() const { return bytes_; }
+  // What the largest one takes of them, or did not long ago.
+  uint64_t largest() const { return largest_; }
   // What one reply adds to bytes().
   static uint64_t BytesOf(const StoredReply& stored);
 
@@ -78,16 +80,23 @@ class Sessions {
   // A table that grows moves all it has: in parts, so that none takes long.
   static constexpr size_t kParts = 32;
 
+  struct Piece {
+    std::string replies;
+    uint64_t largest = 0;
+  };
+
   std::string_view At(const Place& place) const;
   UploadId KeyAt(const Place& place) const;
   Places& PartOf(const UploadId& key);
+  void FindLargest();
 
   std::array<std::optional<Places>, kParts> parts_;
-  std::deque<std::string> pieces_;
+  std::deque<Piece> pieces_;
   uint64_t first_piece_ = 0;   // number of pieces_.front()
   uint32_t first_offset_ = 0;  // of the oldest reply in it
   size_t size_ = 0;
   uint64_t bytes_ = 0;
+  uint64_t largest_ = 0;
 };
 
 // A reply as a durable record, and back.

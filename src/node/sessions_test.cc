@@ -19,6 +19,29 @@ StoredReply Reply(int64_t index, std::string_view text) {
   return stored;
 }
 
+TEST(Sessions, K5_KnowsTheLargestThatIsRemembered) {
+  Sessions sessions;
+  EXPECT_EQ(sessions.largest(), 0u);
+  const auto record = [&](int64_t from, int64_t end, size_t bytes) {
+    for (int64_t i = from; i < end; ++i) {
+      sessions.Record(Key(static_cast<uint64_t>(i)), Reply(i, std::string(bytes, 'r')));
+    }
+    return Sessions::BytesOf(Reply(0, std::string(bytes, 'r')));
+  };
+  const uint64_t small = record(0, 5000, 50);
+  EXPECT_EQ(sessions.largest(), small);
+  const uint64_t large = record(5000, 5001, 100'000);
+  EXPECT_EQ(sessions.largest(), large);
+  const uint64_t middle = record(5001, 6000, 2'000);
+  EXPECT_EQ(sessions.largest(), large);
+  sessions.ForgetBefore(Index{5000});
+  EXPECT_EQ(sessions.largest(), large);
+  sessions.ForgetBefore(Index{5500});
+  EXPECT_EQ(sessions.largest(), middle);
+  sessions.ForgetBefore(Index{6000});
+  EXPECT_EQ(sessions.largest(), 0u);
+}
+
 TEST(Sessions, FindsWhatWasRecordedAndForgetsFromTheOldest) {
   Sessions sessions;
   EXPECT_FALSE(sessions.Find(ClientId{{1}}, CallId{1}));
