@@ -311,9 +311,13 @@ void Group::DrainProposals() {
     admitted.push_back(std::move(proposal));
   }
   // Of the end of the turn: what was answered in it is among them.
-  for (const Index kept : std::exchange(again_, {})) payloads.push_back(EncodeAskedAgain(kept));
+  const std::set<Index> again = std::exchange(again_, {});
+  for (const Index kept : again) payloads.push_back(EncodeAskedAgain(kept));
   if (payloads.empty()) return;
   auto first = core_->Propose(std::move(payloads));
+  // Not under way: the next retry asks for it anew.
+  if (!first.ok())
+    std::erase_if(again_proposed_, [&](const auto& one) { return again.contains(one.second); });
   if (clock_ms && first.ok()) {
     clock_proposed_ms_ = *clock_ms;
     first = first->Next();

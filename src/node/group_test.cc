@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "log/log_test_support.h"
+#include "node/command.h"
 #include "node/group_facts.h"
+#include "node/log_clock.h"
 
 namespace sluice::node {
 namespace {
@@ -562,6 +564,46 @@ TEST_F(GroupTest, D05_ARetryOfACallThatIsUnderWayIsEnteredOnceAndBothAreAnswered
     EXPECT_EQ(reply.message, std::string_view("\0\0\0\1", 4));
   }
   EXPECT_EQ(group_->Status().last.index, before.Next());
+}
+
+// While it hands over, a leader enters nothing; when nobody takes over, the next retry begins the minute anew.
+TEST_F(GroupTest, K5_F68_AReplyThatCouldNotBeKeptLongerIsWhenItIsAskedForNext) {
+  Lead();
+  const auto propose = [&](uint64_t call) {
+    std::optional<ReplyCode> told;
+    group_->Propose(ClientId{{1}}, CallId{call}, false, Bytes::Copy("INCREMENT"),
+                    [&told](const ClientReply& reply) { told = reply.code; });
+    sim_log_.Settle();
+    for (int i = 0; i < 5; ++i) AnswerAppends();
+    return told;
+  };
+  // Entries that say that a reply was asked for again.
+  const auto kept_longer = [&] {
+    int count = 0;
+    const auto entries = sim_log_.Read(kDefaultGroup, 0, group_->Status().last.index.value + 1);
+    EXPECT_TRUE(entries.ok()) << entries.status();
+    for (const raft::Entry& entry : *entries) {
+      if (entry.kind != raft::EntryKind::kCommand) continue;
+      const auto command = DecodeCommand(entry.payload);
+      if (command.ok() && AskedAgainOf(*command)) ++count;
+    }
+    return count;
+  };
+  ASSERT_EQ(propose(1), ReplyCode::kOk);
+  sim_log_.world().RunFor(std::chrono::seconds(2));
+  ASSERT_EQ(propose(2), ReplyCode::kOk);
+  sim_log_.world().RunFor(std::chrono::seconds(2));
+  ASSERT_EQ(propose(3), ReplyCode::kOk);
+  group_->HandOver();
+  EXPECT_EQ(propose(1), ReplyCode::kOk);
+  EXPECT_EQ(kept_longer(), 0) << "it hands over";
+  for (int i = 0; i < 300; ++i) {
+    group_->Tick();
+    AnswerAppends();
+  }
+  ASSERT_TRUE(group_->leads());
+  EXPECT_EQ(propose(1), ReplyCode::kOk);
+  EXPECT_EQ(kept_longer(), 1);
 }
 
 TEST_F(GroupTest, F64_WritesThatWaitForAMajorityAreLimited) {
