@@ -30,6 +30,9 @@ class WatchedCounter final : public StateMachine {
     return counter_.Query(request, state);
   }
   absl::Status Admit(const Bytes& message) override { return counter_.Admit(message); }
+  absl::Status CheckRecord(std::string_view key, std::string_view value) const override {
+    return counter_.CheckRecord(key, value);
+  }
 
  private:
   Cluster* const cluster_;

@@ -520,6 +520,44 @@ TEST_F(ClusterFault, F32_SnapshotThatWasInstalledDoesNotComeBack) {
   ExpectWhole();
 }
 
+// A counter with a record that the other servers' counters cannot have put.
+class Meddler final : public StateMachine {
+ public:
+  explicit Meddler(std::unique_ptr<StateMachine> counter) : counter_(std::move(counter)) {}
+  absl::StatusOr<Bytes> Apply(const Command& command, State& state) override {
+    state.Put("meddled", "with");
+    return counter_->Apply(command, state);
+  }
+  absl::StatusOr<Bytes> Query(const Bytes& request, const State& state) override {
+    return counter_->Query(request, state);
+  }
+
+ private:
+  const std::unique_ptr<StateMachine> counter_;
+};
+
+// What the machine says of a record counts here as in the product.
+TEST_F(ClusterFault, K24_ASnapshotWithARecordThatItsMachineCannotHavePutIsRefused) {
+  ClusterOptions options = LittleLog();
+  constexpr size_t kAway = 2;
+  options.adjust = [](size_t server, node::HostOptions& host) {
+    for (node::GroupSpec& group : host.groups) {
+      if (group.id != kCounter || server == kAway) continue;
+      group.factory = [counter = group.factory] { return std::make_unique<Meddler>(counter()); };
+    }
+  };
+  Make(options);
+  cluster_->Kill(kAway);
+  WriteBeyondLog(LeaderOf(kCounter));
+  Restart(kAway);
+  cluster_->RunFor(seconds(5));
+  const node::GroupStatus* const status = cluster_->status(kAway, kCounter);
+  ASSERT_NE(status, nullptr);
+  EXPECT_FALSE(status->snapshot.index.valid()) << "it was installed";
+  EXPECT_LT(status->applied, Index{50});
+  EXPECT_TRUE(status->storage.ok()) << status->storage;
+}
+
 // K29: the leader is killed and comes back one entry behind. The log of the others begins after its end but for that
 // entry, and all calls to it have failed meanwhile.
 TEST_F(ClusterFault, K29_ARestartedLeaderGetsEntriesAndNoSnapshot) {
