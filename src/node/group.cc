@@ -521,6 +521,10 @@ absl::Status Group::Fit() const {
   const auto patience = std::chrono::milliseconds(parts_.options->election_timeout_max_ms);
   const std::string& self = parts_.options->self.id.value;
   if (apply_refused_since_ && now - *apply_refused_since_ >= patience) return ApplyBlocked();
+  if (core_->disk_stalled() && log_full_) {
+    return absl::UnavailableError(
+        fmt::format("the log of server {} has no room: its disk is full; make room on it", self));
+  }
   if (core_->disk_stalled()) {
     return absl::UnavailableError(fmt::format("the log's disk of server {} does not answer", self));
   }
