@@ -45,6 +45,8 @@ class BlobContent {
   virtual uint64_t length() const = 0;
   // Bytes [offset, offset + count), all of them; an error ends the put.
   virtual absl::StatusOr<Bytes> Read(uint64_t offset, uint64_t count) = 0;
+  // Asked when all bytes are read and the blob is not there yet: an error ends the put, as when more follows.
+  virtual absl::Status CheckEnd() { return absl::OkStatus(); }
   // A file descriptor whose bytes from 0 are the content, or -1: lets the kernel send without a copy.
   virtual int fd() const { return -1; }
 };
@@ -87,6 +89,8 @@ class BlobClient {
                                         const PutOptions& options = {}) = 0;
   virtual absl::StatusOr<BlobFacts> PutBytes(const std::string& name, const Bytes& data,
                                              const PutOptions& options = {}) = 0;
+  // A regular file; one that is longer than the size that it has at the beginning, or gets longer or shorter meanwhile,
+  // is DATA_LOSS, and nothing is stored.
   virtual absl::StatusOr<BlobFacts> PutFile(const std::string& name, const std::string& path,
                                             const PutOptions& options = {}) = 0;
 

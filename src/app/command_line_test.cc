@@ -425,6 +425,18 @@ TEST_F(WithServer, AFileGoesInAndComesOut) {
   ExpectOneLine(gone.err);
 }
 
+TEST_F(WithServer, APutThatCannotBeWholeSaysSo) {
+  for (const auto& [file, named] : {std::pair{"/proc/cpuinfo", "its size was 0 when the put began"},
+                                    {"/dev/zero", "/dev/zero is no regular file"},
+                                    {"/no/such/file", "/no/such/file: No such file or directory"}}) {
+    const Ran put = SluiceThere({"put", file, "--name", "part"});
+    EXPECT_EQ(put.code, 1);
+    EXPECT_THAT(put.err, HasSubstr(named));
+    ExpectOneLine(put.err);
+  }
+  EXPECT_EQ(SluiceThere({"stat", "part"}).code, 1);
+}
+
 TEST_F(WithServer, K27_TheServerOfTheFlagIsAskedWhateverTheEnvironmentNames) {
   setenv("SLUICE_SERVER", "127.0.0.1:1", 1);
   const std::string original = folder_ / "original";

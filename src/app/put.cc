@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "app/progress.h"
 #include "app/units.h"
 #include "base/strings.h"
+#include "client/content.h"
 #include "sluice/blob.h"
 
 namespace sluice::app {
@@ -27,10 +27,8 @@ struct PutFlags {
 
 absl::Status PutOne(BlobClient& blobs, const PutFlags& flags, const std::string& file,
                     const std::string& name) {
-  std::error_code error;
-  const uint64_t length = std::filesystem::file_size(file, error);
-  if (error) return absl::NotFoundError(fmt::format("cannot read {}: {}", file, error.message()));
-  Progress progress(name, length);
+  ASSIGN_OR_RETURN(const auto content, client::FileContent::Open(file));
+  Progress progress(name, content->length());
   PutOptions options;
   options.via = flags.via;
   options.route = flags.route;
@@ -44,7 +42,7 @@ absl::Status PutOne(BlobClient& blobs, const PutFlags& flags, const std::string&
     if (!std::exchange(moved, false)) return;
     progress.Note(fmt::format("sluice put: {}: {}; going on at another server", name, Message(why)));
   };
-  const absl::StatusOr<BlobFacts> facts = blobs.PutFile(name, file, options);
+  const absl::StatusOr<BlobFacts> facts = blobs.Put(name, *content, options);
   progress.Clear();
   if (!facts.ok()) {
     return absl::Status(facts.status().code(), fmt::format("{}: {}", name, Message(facts.status())));

@@ -121,14 +121,18 @@ absl::StatusOr<uint64_t> WriteStream(Connection& connection, const ByteStreamTar
   do {
     request.write_offset = static_cast<int64_t>(offset);
     absl::StatusOr<Bytes> data = content.Read(offset, std::min(kMessageBytes, length - offset));
-    if (!data.ok()) {
+    absl::Status status = data.status();
+    if (status.ok()) {
+      request.data = *std::move(data);
+      offset += request.data.size();
+      request.finish_write = offset == length;
+      if (request.finish_write) status = content.CheckEnd();
+    }
+    if (!status.ok()) {
       context.TryCancel();
       call->Finish().ok();
-      return data.status();
+      return status;
     }
-    request.data = *std::move(data);
-    offset += request.data.size();
-    request.finish_write = offset == length;
     // A write that fails means that the server has ended the call: its status says why.
     if (!call->Write(ToBuffer(wire::EncodeWriteRequest(request)))) break;
     watch.Progress();

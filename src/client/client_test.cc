@@ -4,6 +4,11 @@
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <utility>
 
 #include "client/server_for_test.h"
 #include "sluice/blob.h"
@@ -47,6 +52,48 @@ TEST_F(ClientTest, AFinalRefusalOfAStreamEndsThePutAtOnce) {
     }
   }
   EXPECT_EQ(retries, 0);
+}
+
+// Never a silent prefix: what has grown or says that it is empty is read on before the blob can appear.
+TEST_F(ClientTest, AFileThatGoesOnAfterItsSizeIsNotStored) {
+  const TempFolder folder;
+  const auto blobs = Blobs();
+  for (const BlobVia via : {BlobVia::kDataStream, BlobVia::kByteStream}) {
+    PutOptions options;
+    options.via = via;
+    const absl::Status no_size = blobs->PutFile("cpus", "/proc/cpuinfo", options).status();
+    EXPECT_TRUE(absl::IsDataLoss(no_size)) << no_size;
+    EXPECT_THAT(std::string(no_size.message()), testing::HasSubstr("/proc/cpuinfo has "));
+    EXPECT_THAT(std::string(no_size.message()), testing::HasSubstr("its size was 0"));
+    EXPECT_TRUE(absl::IsNotFound(blobs->Stat("cpus").status()));
+
+    const std::string path = folder / "grows";
+    std::ofstream(path) << std::string(3u << 20, 'g');
+    bool grown = false;
+    options.on_progress = [&](uint64_t) {
+      if (!std::exchange(grown, true)) std::ofstream(path, std::ios::app) << "more";
+    };
+    const absl::Status longer = blobs->PutFile("grows", path, options).status();
+    EXPECT_TRUE(absl::IsDataLoss(longer)) << longer;
+    EXPECT_THAT(std::string(longer.message()),
+                testing::HasSubstr("grows has 3145732 bytes, and its size was 3145728"));
+    EXPECT_TRUE(absl::IsNotFound(blobs->Stat("grows").status()));
+
+    const absl::Status shorter = [&] {
+      grown = false;
+      options.on_progress = [&](uint64_t) { std::filesystem::resize_file(path, 1000); };
+      return blobs->PutFile("shrinks", path, options).status();
+    }();
+    EXPECT_TRUE(absl::IsDataLoss(shorter)) << shorter;
+    EXPECT_TRUE(absl::IsNotFound(blobs->Stat("shrinks").status()));
+  }
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  for (const std::string& other : {pipe, folder.path().string(), std::string("/dev/null")}) {
+    const absl::Status refused = blobs->PutFile("other", other).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("is no regular file"));
+  }
 }
 
 // What somebody else began under the name, and left, is nothing to go on with.

@@ -17,6 +17,8 @@
 namespace sluice::client {
 namespace {
 
+constexpr uint64_t kBeyondMax = 1u << 20;  // read to say how long a file is that goes on after its size
+
 absl::Status FileError(const std::string& path, const char* doing) {
   const int error = errno;
   const std::string text = fmt::format("{} {}: {}", doing, path, strerror(error));
@@ -29,7 +31,7 @@ absl::Status FileError(const std::string& path, const char* doing) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FileContent>> FileContent::Open(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for its writer
   if (fd < 0) return FileError(path, "cannot open");
   struct stat facts {};
   if (fstat(fd, &facts) != 0 || !S_ISREG(facts.st_mode)) {
@@ -58,6 +60,24 @@ absl::StatusOr<Bytes> FileContent::Read(uint64_t offset, uint64_t count) {
   }
   char* data = memory.release();
   return Bytes::Wrap(data, count, [data] { std::unique_ptr<char[]> last(data); });
+}
+
+// A file may grow while it is sent, and some files, as those in /proc, have a size of 0 and bytes nevertheless.
+absl::Status FileContent::CheckEnd() {
+  uint64_t size = length_;
+  char buffer[4096];
+  while (true) {
+    const ssize_t got = pread(fd_, buffer, sizeof buffer, static_cast<off_t>(size));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return FileError(path_, "cannot read");
+    if (got == 0) break;
+    size += static_cast<uint64_t>(got);
+    if (size - length_ >= kBeyondMax) break;
+  }
+  if (size == length_) return absl::OkStatus();
+  return absl::DataLossError(fmt::format(
+      "{} has {}{} bytes, and its size was {} when the put began: copy it to a file that does not change",
+      path_, size - length_ >= kBeyondMax ? "more than " : "", size, length_));
 }
 
 absl::Status WriteAll(int fd, const Bytes& data, const std::string& what) {

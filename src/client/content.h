@@ -21,6 +21,7 @@ class FileContent final : public BlobContent {
   ~FileContent() override;
   uint64_t length() const override { return length_; }
   absl::StatusOr<Bytes> Read(uint64_t offset, uint64_t count) override;
+  absl::Status CheckEnd() override;
   int fd() const override { return fd_; }
 
  private:

@@ -48,6 +48,7 @@ absl::Status SendContent(StreamConnection& stream, const UploadId& id, BlobConte
     offset += header.data_length;
     if (on_progress) on_progress(stream.answered_bytes());
   }
+  RETURN_IF_ERROR(content.CheckEnd());
   wire::PacketHeader close{.client = id.client,
                            .type = wire::PacketType::kStreamData,
                            .stream = id.call,
