@@ -18,6 +18,9 @@
 #include "absl/strings/ascii.h"
 #include "app/commands.h"
 #include "app/units.h"
+#include "base/server_id.h"
+#include "base/strings.h"
+#include "node/check_options.h"
 
 namespace sluice::app {
 namespace {
@@ -310,8 +313,29 @@ bool Among(std::string_view name, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
+bool IsHostPort(const std::string& text) { return MovePort(text, 0).ok() || text.ends_with(":0"); }
+
+absl::Status CheckAddresses(const Settings& settings) {
+  const int last = settings.Ports() - 1;
+  if (!MovePort(settings.listen, last).ok()) {
+    return WrongUsage(
+        fmt::format("listen is \"{}\": HOST:PORT, with a port from 1 to {}", settings.listen, 65535 - last));
+  }
+  for (const auto& [name, text] : {std::pair{"data_stream_listen", &settings.data_stream_listen},
+                                   {"stream_listen", &settings.stream_listen},
+                                   {"http_listen", &settings.http_listen}}) {
+    const bool none = *text == "none" && text != &settings.data_stream_listen;
+    if (!text->empty() && !none && !IsHostPort(*text))
+      return WrongUsage(fmt::format("{} is \"{}\": HOST:PORT", name, *text));
+  }
+  return absl::OkStatus();
+}
+
 // What the units alone do not tell: values with which no server works.
 absl::Status CheckValues(Settings& settings) {
+  if (const absl::Status id = CheckServerId(settings.id); !id.ok())
+    return WrongUsage(fmt::format("id: {}", Message(id)));
+  RETURN_IF_ERROR(CheckAddresses(settings));
   for (const Option& option : Options()) {
     const Field field = option.field(settings);
     const auto* const* narrow = std::get_if<uint32_t*>(&field);
@@ -326,6 +350,8 @@ absl::Status CheckValues(Settings& settings) {
     }
   }
   const node::HostOptions& host = settings.host;
+  if (const absl::Status checked = node::CheckOptions(host); !checked.ok())
+    return WrongUsage(std::string(Message(checked)));
   if (host.election_timeout_max_ms < host.election_timeout_min_ms) {
     return WrongUsage(fmt::format("election_timeout_max_ms is {}, less than election_timeout_min_ms, {}",
                                   host.election_timeout_max_ms, host.election_timeout_min_ms));

@@ -51,6 +51,8 @@ struct Settings {
 
   absl::Status resolved;  // how Resolve ended when the command line was read
 
+  // That a server has, from that of `listen` on.
+  int Ports() const { return http_listen.empty() ? 4 : stream_listen.empty() ? 3 : 2; }
   // Reads file, environment and flags, in this order.
   absl::Status Resolve();
 };

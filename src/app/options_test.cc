@@ -87,11 +87,24 @@ TEST_F(OptionsTest, WhatIsWrongIsNamedWithItsSource) {
 
 // With these a server starts and does nothing, or does not start and does not say why.
 TEST(Settings, ValuesWithWhichNoServerWorksAreRefused) {
-  const std::map<std::string, std::string> wrong[] = {
-      {{"lane_loops", "4294967295"}},         {{"shards", "0"}},
-      {{"election_timeout_max_ms", "1ms"}},   {{"heartbeat_ms", "5s"}},
-      {{"pending_bytes_max", "1"}},           {{"log.queue_bytes_max", "0"}},
-      {{"data_stream.connections_max", "0"}}, {{"session_bytes_max", "0"}}};
+  const std::map<std::string, std::string> wrong[] = {{{"lane_loops", "4294967295"}},
+                                                      {{"shards", "0"}},
+                                                      {{"election_timeout_max_ms", "1ms"}},
+                                                      {{"heartbeat_ms", "5s"}},
+                                                      {{"pending_bytes_max", "1"}},
+                                                      {{"log.queue_bytes_max", "0"}},
+                                                      {{"data_stream.connections_max", "0"}},
+                                                      {{"session_bytes_max", "0"}},
+                                                      {{"log.segment_bytes", "1"}},
+                                                      {{"log.block_bytes", "1000"}},
+                                                      {{"log.segment_bytes", "2GiB"}},
+                                                      {{"listen", "foo"}},
+                                                      {{"listen", "127.0.0.1:65535"}},
+                                                      {{"stream_listen", "foo"}},
+                                                      {{"http_listen", "a:70000"}},
+                                                      {{"data_stream_listen", "none"}},
+                                                      {{"id", "n\n0"}},
+                                                      {{"id", ""}}};
   for (const auto& flags : wrong) {
     Settings settings;
     for (const auto& [name, text] : flags) settings.flags[name] = text;
@@ -100,8 +113,12 @@ TEST(Settings, ValuesWithWhichNoServerWorksAreRefused) {
     EXPECT_NE(refused.message().find(flags.begin()->first), absl::string_view::npos) << refused;
   }
   Settings settings;
-  settings.flags = {{"index.ballast_bytes", "0"}, {"blob.reserve_bytes", "0"}, {"lane_loops", "1"}};
-  EXPECT_TRUE(settings.Resolve().ok());
+  settings.flags = {{"index.ballast_bytes", "0"},
+                    {"blob.reserve_bytes", "0"},
+                    {"lane_loops", "1"},
+                    {"stream_listen", "none"},
+                    {"http_listen", "a:0"}};
+  EXPECT_TRUE(settings.Resolve().ok()) << settings.Resolve();
 }
 
 }  // namespace

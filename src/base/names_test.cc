@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "base/server_id.h"
 #include "base/strings.h"
 
 namespace sluice {
@@ -26,6 +27,18 @@ TEST(Names, F74_IllegalNames) {
     EXPECT_TRUE(absl::IsInvalidArgument(CheckName(name))) << ToHex(name);
   }
   EXPECT_EQ(ToStd(CheckName("a\xff").message()), "the name is not valid UTF-8 at byte 1");
+}
+
+TEST(Names, F82_AServerIdBreaksNoLine) {
+  for (const std::string& id : {"n0"s, "a@b"s, "\xc3\xa9"s, "\xc2\xa0"s, std::string(256, 'x')}) {
+    EXPECT_TRUE(CheckServerId(id).ok()) << CheckServerId(id);
+  }
+  for (const std::string& id :
+       {""s, std::string(257, 'x'), "n\n0"s, "\x1b[31m"s, "n\0"s, "\x7f"s, "\xc2\x9b"s, "\xff"s}) {
+    const absl::Status refused = CheckServerId(id);
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << ToHex(id);
+    EXPECT_EQ(refused.message().find('\n'), absl::string_view::npos) << refused;
+  }
 }
 
 TEST(Names, D17_MistypedDigestIsNoName) {

@@ -34,22 +34,11 @@ GroupState StateOf(const RecoveredGroup& recovered) {
   return state;
 }
 
-absl::Status CheckOptions(const LogOptions& options) {
-  const uint64_t block = options.block_bytes;
-  const bool block_ok = block >= kBlockBytesMin && block <= kBlockBytesMax && (block & (block - 1)) == 0;
-  if (!block_ok || options.segment_bytes % block != 0 || options.segment_bytes < 8 * block ||
-      options.segment_bytes > kSegmentBytesMax) {
-    return absl::InvalidArgumentError(fmt::format("log with segments of {} bytes in blocks of {}",
-                                                  options.segment_bytes, options.block_bytes));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Log>> Log::Open(env::Files& files, env::Executors& executors,
                                                const std::string& dir, LogOptions options) {
-  RETURN_IF_ERROR(CheckOptions(options));
+  RETURN_IF_ERROR(CheckSizes(options.segment_bytes, options.block_bytes));
   RETURN_IF_ERROR(files.MakeDirs(dir));
   ASSIGN_OR_RETURN(Recovered recovered, Recover(files, dir, options));
   for (const std::string& line : recovered.damage) LogError("log damage: {}", line);

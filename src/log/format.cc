@@ -242,6 +242,20 @@ std::optional<uint64_t> ParseGeneration(std::string_view name, std::string_view 
   return generation;
 }
 
+absl::Status CheckSizes(uint64_t segment, uint64_t block) {
+  if (block < kBlockBytesMin || block > kBlockBytesMax || (block & (block - 1)) != 0) {
+    return absl::InvalidArgumentError(fmt::format("log.block_bytes is {}: a power of two from {} to {}",
+                                                  block, kBlockBytesMin, kBlockBytesMax));
+  }
+  constexpr uint64_t kSegmentBlocksMin = 8;
+  if (segment % block != 0 || segment < kSegmentBlocksMin * block || segment > kSegmentBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("log.segment_bytes is {}: a multiple of log.block_bytes, {}, from {} to {}", segment,
+                    block, kSegmentBlocksMin * block, kSegmentBytesMax));
+  }
+  return absl::OkStatus();
+}
+
 std::optional<GroupId> ParseHardStateName(std::string_view name) {
   constexpr std::string_view kPrefix = "state-";
   if (name.substr(0, kPrefix.size()) != kPrefix) return std::nullopt;

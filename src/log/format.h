@@ -31,6 +31,9 @@ inline constexpr size_t kBlockBytesMin = kSectorBytes;
 inline constexpr size_t kBlockBytesMax = 16384;
 inline constexpr uint64_t kSegmentBytesMax = 1u << 30;
 
+// Of segments and blocks. INVALID_ARGUMENT names the option with which there is no log.
+absl::Status CheckSizes(uint64_t segment_bytes, uint64_t block_bytes);
+
 struct SegmentHeader {
   uint32_t version = kFormatVersion;
   uint32_t block_bytes = 0;
