@@ -36,7 +36,7 @@ struct ServerGroup {
   std::function<std::unique_ptr<StateMachine>()> factory;  // makes the user's machine; called once a start
 };
 
-// A member at the very first start.
+// A member at the very first start: it has the port of its address and the next one to itself.
 struct ServerPeer {
   std::string id;
   std::string address;  // "host:port" of its gRPC

@@ -58,27 +58,39 @@ TEST(CommandLine, WrongUsageIsOneLineAndTwo) {
   const struct {
     std::vector<const char*> arguments;
     const char* named;
-  } wrong[] = {{{}, "subcommand"},
-               {{"put"}, "FILE"},
-               {{"ls", "--color"}, "--color"},
-               {{"put", "a", "b", "--name", "c"}, "--name takes one file, not 2"},
-               {{"put", "a", "--via", "pigeon"}, "pigeon"},
-               {{"ls", "--server", "nowhere"}, "nowhere"},
-               {{"ls", "--group-id", "7"}, "\"7\" is no UUID"},
-               {{"config", "--log-segment-bytes", "much"}, "--log-segment-bytes: \"much\""},
-               {{"put", "x", "--via", "ftp"}, "--via: \"ftp\" is none of datastream|bytestream"},
-               {{"bench", "put", "--route", "ring"}, "--route: \"ring\" is none of chain|star"},
-               {{"bench", "stream", "--server", "nowhere"}, "--server: \"nowhere\" is no HOST:PORT"},
-               {{"bench", "echo", "--server", "127.0.0.1:99999"}, "127.0.0.1:99999"},
-               {{"bench", "stream-server", "--listen", "127.0.0.1:99999"}, "127.0.0.1:99999"},
-               {{"bench", "stream", "--message", "0"}, "--message"},
-               {{"bench", "echo", "--beside", "1TiB"}, "--beside"},
-               {{"bench", "open", "--batch", "2000"}, "--batch"},
-               {{"serve", "--peers", "n0@0.0.0.0:7400,n1@a:7400"}, "no address at which others"},  // K20
-               {{"serve", "--advertise", "[::]:7400"}, "--advertise: \"[::]:7400\" is no address"},
-               {{"serve", "--advertise", "a"}, "--advertise: \"a\" is no HOST:PORT"},
-               {{"serve", "--advertise", "b:7400", "--peers", "n0@a:7400"}, "they must agree"},
-               {{"config", "--config", "/no/such/file"}, "/no/such/file"}};
+  } wrong[] = {
+      {{}, "subcommand"},
+      {{"put"}, "FILE"},
+      {{"ls", "--color"}, "--color"},
+      {{"put", "a", "b", "--name", "c"}, "--name takes one file, not 2"},
+      {{"put", "a", "--via", "pigeon"}, "pigeon"},
+      {{"ls", "--server", "nowhere"}, "nowhere"},
+      {{"ls", "--group-id", "7"}, "\"7\" is no UUID"},
+      {{"config", "--log-segment-bytes", "much"}, "--log-segment-bytes: \"much\""},
+      {{"put", "x", "--via", "ftp"}, "--via: \"ftp\" is none of datastream|bytestream"},
+      {{"bench", "put", "--route", "ring"}, "--route: \"ring\" is none of chain|star"},
+      {{"bench", "stream", "--server", "nowhere"}, "--server: \"nowhere\" is no HOST:PORT"},
+      {{"bench", "echo", "--server", "127.0.0.1:99999"}, "127.0.0.1:99999"},
+      {{"bench", "stream-server", "--listen", "127.0.0.1:99999"}, "127.0.0.1:99999"},
+      {{"bench", "stream", "--message", "0"}, "--message"},
+      {{"bench", "echo", "--beside", "1TiB"}, "--beside"},
+      {{"bench", "open", "--batch", "2000"}, "--batch"},
+      {{"serve", "--peers", "n0@0.0.0.0:7400,n1@a:7400"}, "no address at which others"},  // K20
+      {{"serve", "--advertise", "[::]:7400"}, "--advertise: \"[::]:7400\" is no address"},
+      {{"serve", "--advertise", "a"}, "--advertise: \"a\" is no HOST:PORT"},
+      {{"serve", "--advertise", "b:7400", "--peers", "n0@a:7400"}, "they must agree"},
+      {{"serve", "--data", "/proc/none", "--peers", "n0@127.0.0.1:7400,n0@127.0.0.1:7410"},
+       "--peers: n0 is there twice"},
+      {{"serve", "--data", "/proc/none", "--peers", "n0@127.0.0.1:7400,n1@127.0.0.1:7402"},
+       "each server has 4, from that of its address on"},
+      {{"serve", "--data", "/proc/none", "--listen", "127.0.0.1:7410", "--peers", "n0@127.0.0.1:7400"},
+       "listens on 127.0.0.1:7410"},
+      {{"serve", "--data", "/proc/none", "--id", "n3", "--peers", "n0@127.0.0.1:7400"},
+       "--peers: the server n3 is not among them"},
+      {{"serve", "--data", "/proc/none", "--listen", "foo"}, "listen is \"foo\": HOST:PORT"},
+      {{"serve", "--data", "/proc/none", "--log-segment-bytes", "1"}, "log.segment_bytes is 1: a multiple"},
+      {{"serve", "--data", "/proc/none", "--id", "n\n0"}, "id: a server id is UTF-8 without control"},
+      {{"config", "--config", "/no/such/file"}, "/no/such/file"}};
   for (const auto& one : wrong) {
     const Ran ran = Sluice(one.arguments);
     EXPECT_EQ(ran.code, 2) << one.named;

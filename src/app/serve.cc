@@ -45,15 +45,18 @@ absl::StatusOr<std::vector<raft::Peer>> ParsePeers(const Settings& settings) {
     if (const absl::Status told = edge::CheckTold(address); !told.ok()) {
       return WrongUsage(fmt::format("--peers: {}", Message(told)));
     }
-    const std::string id = text.substr(0, at);
-    if (id == settings.id && !settings.advertise.empty() && address != settings.advertise) {
-      return WrongUsage(
-          fmt::format("--advertise says {}, --peers says {}: they must agree", settings.advertise, text));
-    }
-    ASSIGN_OR_RETURN(raft::Peer peer, PeerAt(id, address));
+    ASSIGN_OR_RETURN(raft::Peer peer, PeerAt(text.substr(0, at), address));
     peers.push_back(std::move(peer));
   }
-  if (!peers.empty()) return peers;
+  if (!peers.empty()) {
+    const absl::Status checked = edge::CheckMembership({.id = settings.id,
+                                                        .listen = settings.listen,
+                                                        .advertise = settings.advertise,
+                                                        .peers = peers,
+                                                        .ports = settings.Ports()});
+    if (!checked.ok()) return WrongUsage(fmt::format("--peers: {}", Message(checked)));
+    return peers;
+  }
   const auto told = edge::ToldAddress(settings.listen, settings.advertise);
   if (!told.ok()) return WrongUsage(fmt::format("--advertise: {}", Message(told.status())));
   ASSIGN_OR_RETURN(raft::Peer self, PeerAt(settings.id, *told));
@@ -89,9 +92,6 @@ absl::StatusOr<edge::WholeServerOptions> ServerOptionsOf(const Settings& setting
   ASSIGN_OR_RETURN(const std::vector<raft::Peer> peers, ParsePeers(settings));
   const auto self = std::find_if(peers.begin(), peers.end(),
                                  [&](const auto& peer) { return peer.id.value == settings.id; });
-  if (self == peers.end()) {
-    return WrongUsage(fmt::format("--id {} is not among --peers", settings.id));
-  }
   options.host.self = *self;
   options.host.data_dir = settings.data;
   options.host.bootstrap = settings.bootstrap || peers.size() == 1;

@@ -268,6 +268,12 @@ TEST(Options, ThatCannotBeAreRefused) {
   several.listen = "127.0.0.1:0";
   several.peers = {{"n0", "127.0.0.1:0"}, {"n1", "127.0.0.1:7410"}};
   EXPECT_TRUE(absl::IsInvalidArgument(Server::Start(several).status()));
+  several.listen = "127.0.0.1:7400";
+  several.data_dir = "/proc/none";  // nothing starts, whatever is taken
+  several.peers = {{"n0", "127.0.0.1:7400"}, {"n0", "127.0.0.1:7410"}};
+  const absl::Status twice = Server::Start(several).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(twice)) << twice;
+  EXPECT_THAT(std::string(twice.message()), testing::StartsWith("peers: n0 is there twice"));
 }
 
 }  // namespace

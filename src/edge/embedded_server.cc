@@ -82,6 +82,11 @@ absl::StatusOr<raft::Peer> PeerOf(const std::string& id, const std::string& addr
                     .admin_address = {}};
 }
 
+absl::Status AmongPeers(const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(fmt::format("peers: {}", Message(status)));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
@@ -92,20 +97,21 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
     }
     ASSIGN_OR_RETURN(options.listen, FreePorts(options.listen));
   }
-  if (options.peers.empty()) {
+  const bool alone = options.peers.empty();
+  if (alone) {
     ASSIGN_OR_RETURN(const std::string told, edge::ToldAddress(options.listen, options.advertise));
     options.peers.push_back({options.id, told});
   }
   std::vector<raft::Peer> peers;
   for (const ServerPeer& one : options.peers) {
-    if (options.peers.size() > 1) RETURN_IF_ERROR(edge::CheckTold(one.address));
+    if (!alone) RETURN_IF_ERROR(edge::CheckTold(one.address));
     ASSIGN_OR_RETURN(raft::Peer peer, PeerOf(one.id, one.address));
     if (one.id == options.id) whole.host.self = peer;
     peers.push_back(std::move(peer));
   }
-  if (whole.host.self.id.empty()) {
-    return absl::InvalidArgumentError(fmt::format("the server {} is not among its peers", options.id));
-  }
+  const edge::Membership all{
+      .id = options.id, .listen = options.listen, .advertise = options.advertise, .peers = peers};
+  if (!alone) RETURN_IF_ERROR(AmongPeers(edge::CheckMembership(all)));
   whole.host.data_dir = options.data_dir;
   whole.host.bootstrap = options.bootstrap || peers.size() == 1;
   const bool has_default = std::any_of(options.groups.begin(), options.groups.end(),

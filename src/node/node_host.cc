@@ -5,11 +5,11 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/server_id.h"
 
 namespace sluice::node {
 namespace {
 
-constexpr size_t kPeerIdBytesMax = 256;
 // How long an orderly stop takes at most for what it could do without.
 constexpr std::chrono::seconds kHandOverPatience{1};
 constexpr std::chrono::seconds kCheckpointPatience{1};
@@ -23,8 +23,43 @@ ClientReply NoSuchGroup(const GroupId& group) {
 
 constexpr char kTwoTimes[] = "one of them is from another time; restore both from one copy";
 
+// They become the first entry of the group's log.
+absl::Status CheckPeers(const GroupSpec& spec) {
+  raft::Configuration first;
+  first.voters = spec.peers;
+  absl::Status status = raft::CheckConfiguration(first);
+  for (const raft::Peer& peer : spec.peers) status.Update(CheckServerId(peer.id.value));
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(
+      fmt::format("the peers of group {}: {}", spec.id.ToString(), Message(status)));
+}
+
+// The core takes them for what one like it has appended. A checksum vouches for the bytes, not for who wrote them.
+absl::Status CheckConfigurations(const GroupSpec& spec, const log::GroupState& recovered,
+                                 const std::string& dir) {
+  Index index = recovered.compacted.index;
+  const auto check = [&](const log::GroupState::Info& info) {
+    index = index.Next();
+    if (info.kind != raft::EntryKind::kConfiguration) return absl::OkStatus();
+    const absl::Status decoded = raft::DecodeConfiguration(info.configuration).status();
+    if (decoded.ok()) return decoded;
+    return absl::DataLossError(fmt::format(
+        "group {}: entry {} of {}/log is no configuration with which a server could run ({}): put a copy of "
+        "{} back. If there is none, remove it whole and start without --bootstrap: the server then follows, "
+        "and does not vote (F-20); with it only if the cluster has never run",
+        spec.id.ToString(), index.value, dir, Message(decoded), dir));
+  };
+  for (const log::GroupState::Info& info : recovered.entries) RETURN_IF_ERROR(check(info));
+  for (const log::GroupState::Beyond& beyond : recovered.beyond) {
+    // One that is damaged is put back from another server, which answers for what it sends.
+    RETURN_IF_ERROR(check(beyond.intact ? beyond.info : log::GroupState::Info{}));
+  }
+  return absl::OkStatus();
+}
+
 // What the log says of itself.
 absl::Status CheckRecovered(const GroupSpec& spec, const log::GroupState& recovered, const std::string& dir) {
+  RETURN_IF_ERROR(CheckConfigurations(spec, recovered, dir));
   const Term last_term = recovered.entries.empty() ? recovered.compacted.term : recovered.entries.back().term;
   if (recovered.hard_state && recovered.hard_state->term < last_term) {
     return absl::FailedPreconditionError(
@@ -93,10 +128,8 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Open(HostOptions options, HostSeams 
 
 absl::Status NodeHost::Open() {
   const std::string& dir = options_.data_dir;
-  if (options_.self.id.empty() || options_.self.id.value.size() > kPeerIdBytesMax) {
-    return absl::InvalidArgumentError(
-        fmt::format("a server id has 1 to {} bytes, not {}", kPeerIdBytesMax, options_.self.id.value.size()));
-  }
+  RETURN_IF_ERROR(CheckServerId(options_.self.id.value));
+  for (const GroupSpec& spec : options_.groups) RETURN_IF_ERROR(CheckPeers(spec));
   RETURN_IF_ERROR(seams_.files->MakeDirs(dir));
   ASSIGN_OR_RETURN(lock_, seams_.files->LockFile(dir + "/LOCK"));
   ASSIGN_OR_RETURN(identity_, OpenIdentity(*seams_.files, dir, options_.self.id, options_.bootstrap));

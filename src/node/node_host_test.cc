@@ -15,6 +15,8 @@
 #include "base/temp_folder_for_test.h"
 #include "env/files.h"
 #include "env/random.h"
+#include "log/log.h"
+#include "node/identity.h"
 #include "node/silent_bytes_for_test.h"
 
 namespace sluice::node {
@@ -137,7 +139,7 @@ class NodeHostEnd : public testing::Test {
     return {.id = {id}, .address = id, .data_stream_address = {}, .client_address = {}, .admin_address = {}};
   }
 
-  void Open(const std::string& machine, const std::vector<std::string>& peers, int groups = 1) {
+  absl::Status TryOpen(const std::string& machine, const std::vector<std::string>& peers, int groups = 1) {
     HostOptions options;
     options.self = PeerNamed("n0");
     options.data_dir = folder_.path();
@@ -155,9 +157,14 @@ class NodeHostEnd : public testing::Test {
                                                   .executors = &executors_,
                                                   .clock = &env::RealClock(),
                                                   .random = &env::RealRandom()});
-    ASSERT_TRUE(opened.ok()) << Message(opened.status());
+    RETURN_IF_ERROR(opened.status());
     host_ = *std::move(opened);
     host_->Start(&peers_, &bytes_);
+    return absl::OkStatus();
+  }
+  void Open(const std::string& machine, const std::vector<std::string>& peers, int groups = 1) {
+    const absl::Status opened = TryOpen(machine, peers, groups);
+    ASSERT_TRUE(opened.ok()) << Message(opened);
   }
 
   ClientReply Increment(const GroupId& group) {
@@ -187,6 +194,46 @@ class NodeHostEnd : public testing::Test {
   uint64_t calls_ = 0;
   std::unique_ptr<Host> host_;
 };
+
+// Peers become the first entry of the log: what no core could read again must not be written.
+TEST_F(NodeHostEnd, PeersThatCannotBeAGroupAreRefused) {
+  for (const std::vector<std::string>& peers :
+       {std::vector<std::string>{"n0", "n0"}, {"n0", ""}, {"n0", "n\n1"}}) {
+    const absl::Status refused = TryOpen("counter", peers);
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+    EXPECT_NE(Message(refused).find("the peers of group"), std::string_view::npos) << refused;
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+}
+
+// Its checksum is right: this is what a first start with a peer listed twice once wrote.
+TEST_F(NodeHostEnd, K24_AConfigurationOfTheDiskThatCannotBeIsAnErrorWithItsIndex) {
+  ASSERT_TRUE(OpenIdentity(env::RealFiles(), folder_.path(), {"n0"}, /*bootstrap=*/true).ok());
+  raft::Configuration twice;
+  twice.voters = {PeerNamed("n0"), PeerNamed("n0")};
+  for (const Bytes& payload : {raft::EncodeConfiguration(twice), Bytes::Copy("?"), Bytes()}) {
+    std::filesystem::remove_all(folder_ / "log");
+    {
+      auto log =
+          log::Log::Open(env::RealFiles(), env::RealExecutors(), folder_ / "log", {.segment_bytes = 1 << 20});
+      ASSERT_TRUE(log.ok()) << Message(log.status());
+      log::AppendBatch batch;
+      batch.group.bytes[15] = 1;
+      batch.hard_state = raft::HardState{.term = Term{1}, .voted_for = {"n0"}};
+      batch.entries = {{{Term{1}, Index{0}}, raft::EntryKind::kCommand, Bytes::Copy("c")},
+                       {{Term{1}, Index{1}}, raft::EntryKind::kConfiguration, payload}};
+      std::promise<absl::Status> written;
+      (*log)->Append(std::move(batch), timers_.get(),
+                     [&](absl::Status status) { written.set_value(std::move(status)); });
+      ASSERT_TRUE(written.get_future().get().ok());
+    }
+    const absl::Status refused = TryOpen("counter", {"n0"});
+    EXPECT_TRUE(absl::IsDataLoss(refused)) << refused;
+    EXPECT_NE(Message(refused).find(fmt::format("entry 1 of {}/log", folder_.path().string())),
+              std::string_view::npos)
+        << refused;
+  }
+}
 
 TEST_F(NodeHostEnd, K18_CallersEndBeforeWhomTheyCall) {
   Open("counter", {"n0"});

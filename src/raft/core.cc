@@ -70,7 +70,7 @@ Core::Impl::Impl(CoreOptions options, InitialState state)
     std::optional<Configuration> configuration;
     if (info.kind == EntryKind::kConfiguration) {
       absl::StatusOr<Configuration> decoded = DecodeConfiguration(info.configuration);
-      // The log's checksums vouch for the payload, and it was decoded before it was appended.
+      // Whoever read it from the disk has decoded it, and refused a log where that fails.
       SLUICE_CHECK(decoded.ok()) << decoded.status();
       configuration = *std::move(decoded);
     }
