@@ -35,6 +35,7 @@ constexpr auto kRestartPause = std::chrono::seconds(1);
 constexpr auto kEndPatience = std::chrono::seconds(10);
 constexpr size_t kLineBytesMax = 64 << 10;
 constexpr size_t kRecordBytesMax = 64 << 10;
+constexpr std::string_view kErrorPrefix = "sluice serve: ";
 
 struct DevFlags {
   uint32_t nodes = 3;
@@ -49,6 +50,8 @@ struct Child {
   pid_t pid = 0;    // 0: not running
   int output = -1;  // its standard output and error
   std::string line;
+  std::string error;    // the last that it said before it ended
+  bool failed = false;  // at its start: that would only fail again
   Clock::time_point start_at{};
 };
 
@@ -68,6 +71,7 @@ class Cluster {
   void OnSignal();
   void End();
   void Reap();
+  void GiveUp(const Child& child);
   bool Running() const;
   std::string Folder(const std::string& id) const { return flags_.dir + "/" + id; }
   std::string Record() const { return flags_.dir + "/founders"; }
@@ -77,8 +81,9 @@ class Cluster {
   std::vector<Child> children_;
   std::set<std::string> founders_;  // are still to be started with --bootstrap for the first time
   int signals_ = -1;
-  int ends_ = 0;         // how often it was told to end
-  absl::Status output_;  // of the lines that it prints
+  int ends_ = 0;          // how often it was told to end
+  absl::Status output_;   // of the lines that it prints
+  absl::Status failure_;  // of a server that could not start
   Clock::time_point kill_at_ = Clock::time_point::max();
 };
 
@@ -94,7 +99,7 @@ absl::Status Cluster::Prepare() {
   for (uint32_t i = 0; i < flags_.nodes; ++i)
     peers += fmt::format("{}n{}@{}", i == 0 ? "" : ",", i, address(i));
   for (uint32_t i = 0; i < flags_.nodes; ++i) {
-    Child child{.id = fmt::format("n{}", i), .arguments = {}, .line = {}};
+    Child child{.id = fmt::format("n{}", i), .arguments = {}, .line = {}, .error = {}};
     child.arguments = {"sluice",   "serve",  "--id",           child.id,  "--listen",
                        address(i), "--data", Folder(child.id), "--peers", peers};
     if (!flags_.settings.config_file.empty()) {
@@ -185,6 +190,7 @@ absl::Status Cluster::Start(Child& child) {
 }
 
 void Cluster::PrintLine(size_t i, std::string_view line) {
+  if (line.starts_with(kErrorPrefix)) children_[i].error = line.substr(kErrorPrefix.size());
   constexpr std::array kColours{32, 33, 34, 35, 36, 31};
   if (colour_) {
     Print("\x1b[{}m{} |\x1b[0m {}\n", kColours[i % kColours.size()], children_[i].id, line);
@@ -238,11 +244,21 @@ void Cluster::Reap() {
       child.pid = 0;
       child.start_at = Clock::now() + kRestartPause;
       if (ends_ > 0) continue;
-      const std::string end = WIFSIGNALED(how) ? fmt::format("was ended by signal {}", WTERMSIG(how))
-                                               : fmt::format("ended with exit code {}", WEXITSTATUS(how));
+      // One that had been up ends with 0 or by a signal.
+      child.failed = WIFEXITED(how) && WEXITSTATUS(how) != 0;
+      if (child.failed) continue;
+      const std::string end =
+          WIFSIGNALED(how) ? fmt::format("was ended by signal {}", WTERMSIG(how)) : "ended";
       PrintLine(i, fmt::format("{}; it starts again in a second", end));
     }
   }
+}
+
+void Cluster::GiveUp(const Child& child) {
+  failure_ = absl::FailedPreconditionError(
+      fmt::format("{} could not start, so all end: {} (its folder follows --dir, its ports --base-port)",
+                  child.id, child.error.empty() ? "it did not say why" : child.error));
+  End();
 }
 
 bool Cluster::Running() const {
@@ -275,6 +291,9 @@ absl::Status Cluster::Run() {
       if (waits[i + 1].revents != 0) ReadOutput(i);
     }
     Reap();
+    for (const Child& child : children_) {
+      if (child.failed && child.output < 0 && ends_ == 0) GiveUp(child);  // all that it said is read
+    }
     if (!output_.ok() && ends_ == 0) End();  // nobody sees what the servers say
     if (Clock::now() > kill_at_) {
       for (const Child& child : children_) {
@@ -285,7 +304,8 @@ absl::Status Cluster::Run() {
   for (size_t i = 0; i < children_.size(); ++i) {
     if (children_[i].output >= 0) ReadOutput(i);
   }
-  return output_;
+  failure_.Update(output_);
+  return failure_;
 }
 
 }  // namespace

@@ -3,8 +3,9 @@
 
     dev_test.py SLUICE SCENARIO BASE_PORT
 
-Scenarios: empty (the folder of the first server is all that the first start made), cut (the first start ends, by
-SIGKILL, when one of three servers has its identity, and the other two could not begin), restarted (a server's folder
+Scenarios: empty (the folder of the first server is all that the first start made), cut (the first start ends when one
+of three servers has its identity, since the other two could not begin), twice (a second one in the same folder, and one
+on the same ports, end with the error of the server that cannot start; the first goes on), restarted (a server's folder
 vanishes while `sluice dev` runs), before (a folder vanishes that was made when nothing recorded the first start). Only
 processes started here get signals, by their ids.
 """
@@ -37,6 +38,16 @@ class Dev:
             self.process.send_signal(how)
             self.process.wait()
             self.process = None
+
+    def expect_failure(self, command, *errors):
+        """It ends by itself, and its last line says one of these."""
+        try:
+            done = subprocess.run(command, stdout=self.log, stderr=subprocess.PIPE, text=True, timeout=START_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"{command} goes on")
+        last = (done.stderr.splitlines() or [""])[-1]
+        if done.returncode != 1 or not any(error in last for error in errors):
+            raise SystemExit(f"{command} ended with {done.returncode}: {done.stderr}")
 
     def run(self, *words, servers=(0, 1, 2)):
         addresses = ",".join(f"127.0.0.1:{self.ports[i]}" for i in servers)
@@ -78,13 +89,21 @@ def cut(dev):
     dev.data.mkdir()
     for name in ("n1", "n2"):
         (dev.data / name).symlink_to("nowhere")  # no folder can be made there
-    dev.start()
-    dev.await_that("n0 is there", lambda: any(server.get("pid") for server in dev.status(0).get("servers", [])))
-    dev.end(signal.SIGKILL)  # its server, told so by the kernel, ends in order; the next waits for the port
+    while not (dev.data / "n0" / "identity").exists():  # it may have been ended before it had one
+        dev.expect_failure(dev.command, "n1 could not start", "n2 could not start")
     for name in ("n1", "n2"):
         (dev.data / name).unlink()
     dev.start()
     dev.await_whole()
+
+
+def twice(dev):
+    dev.start()
+    dev.await_whole()
+    dev.expect_failure(dev.command, "LOCK is locked by another process")
+    other = [str(dev.data) + "-other" if word == str(dev.data) else word for word in dev.command]
+    dev.expect_failure(other, "the port is in use")
+    dev.put("still there")
 
 
 def restarted(dev):
@@ -115,7 +134,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sluice-dev-", dir=".")).resolve()
     dev = Dev(program, folder, base_port)
     try:
-        {"empty": empty, "cut": cut, "restarted": restarted, "before": before}[scenario](dev)
+        {"empty": empty, "cut": cut, "twice": twice, "restarted": restarted, "before": before}[scenario](dev)
     finally:
         dev.end()
     shutil.rmtree(folder)
