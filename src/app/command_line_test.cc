@@ -20,6 +20,8 @@
 #include "app/options.h"
 #include "base/log.h"
 #include "base/temp_folder_for_test.h"
+#include "env/files.h"
+#include "node/identity.h"
 #include "sluice/blob.h"
 #include "sluice/server.h"
 #include "sluice/stream.h"
@@ -98,6 +100,18 @@ TEST(CommandLine, WrongUsageIsOneLineAndTwo) {
     ExpectOneLine(ran.err);
     EXPECT_EQ(ran.out, "");
   }
+}
+
+TEST(CommandLine, BootstrapIsForTheVeryFirstStart) {
+  const TempFolder folder;
+  const std::string data = folder.path();
+  ASSERT_TRUE(node::OpenIdentity(env::RealFiles(), data, {"n0"}, /*bootstrap=*/true).ok());
+  // The address is none of this machine: what is not refused before ends there.
+  const Ran again = Sluice({"serve", "--listen", "192.0.2.1:7400", "--data", data.c_str(), "--bootstrap"});
+  EXPECT_EQ(again.code, 1);
+  EXPECT_THAT(again.err, StartsWith("sluice serve: --bootstrap is for the very first start, and " + data +
+                                    " is not empty"));
+  ExpectOneLine(again.err);
 }
 
 TEST(CommandLine, EveryCommandHasHelpWithAnExample) {

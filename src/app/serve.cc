@@ -16,6 +16,7 @@
 #include "edge/told_address.h"
 #include "edge/whole_server.h"
 #include "env/descriptors.h"
+#include "env/files.h"
 
 namespace sluice::app {
 namespace {
@@ -114,6 +115,16 @@ absl::StatusOr<edge::WholeServerOptions> ServerOptionsOf(const Settings& setting
   return options;
 }
 
+// What is in a folder without an identity is looked at by who makes one there.
+absl::Status CheckFirstStart(const std::string& dir) {
+  ASSIGN_OR_RETURN(const bool begun, env::RealFiles().Exists(dir + "/identity"));
+  if (!begun) return absl::OkStatus();
+  return absl::FailedPreconditionError(fmt::format(
+      "--bootstrap is for the very first start, and {} is not empty: a server has begun there; start "
+      "without --bootstrap, or with another --data folder",
+      dir));
+}
+
 // TERM and INT are read by this thread and interrupt no other.
 int BlockedSignals() {
   sigset_t set;
@@ -134,6 +145,7 @@ uint32_t WaitForSignal(int signals) {
 absl::Status Serve(Settings* settings) {
   RETURN_IF_ERROR(settings->resolved);
   ASSIGN_OR_RETURN(edge::WholeServerOptions options, ServerOptionsOf(*settings));
+  if (settings->bootstrap) RETURN_IF_ERROR(CheckFirstStart(settings->data));
   RETURN_IF_ERROR(env::RaiseDescriptorLimit());
   const int signals = BlockedSignals();  // before any thread starts
   ASSIGN_OR_RETURN(const auto server, edge::WholeServer::Start(std::move(options)));

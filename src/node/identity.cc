@@ -1,12 +1,27 @@
 #include "node/identity.h"
 
 #include "base/fields.h"
+#include "base/log.h"
 
 namespace sluice::node {
 namespace {
 
 constexpr uint64_t kFormatVersion = 3;
 constexpr size_t kIdentityBytesMax = 64u << 10;
+
+// A folder with files of somebody else is not taken over: whoever removes the server's data would remove them too.
+absl::Status CheckEmpty(env::Files& files, const std::string& dir) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(dir));
+  for (const std::string& name : names) {
+    if (name == "LOCK" || name == "identity.tmp")
+      continue;  // of a first start that was killed before it had begun
+    return absl::FailedPreconditionError(fmt::format(
+        "{} is no server's folder and is not empty: {} is in it; give --data a folder that is empty, or "
+        "that does not exist yet",
+        dir, Printable(name)));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -48,6 +63,7 @@ absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir,
         "whole and start without --bootstrap: the server then follows, and does not vote (F-20)",
         dir, dir));
   }
+  RETURN_IF_ERROR(CheckEmpty(files, dir));
   identity.server = server;
   identity.may_vote = bootstrap;
   RETURN_IF_ERROR(SaveIdentity(files, dir, identity));

@@ -24,7 +24,7 @@ struct Identity {
 };
 
 // Reads the identity of `dir`, or makes one in an empty folder. FAILED_PRECONDITION if the folder belongs to
-// another server or is of another format.
+// another server, is of another format, or holds files and no identity.
 absl::StatusOr<Identity> OpenIdentity(env::Files& files, const std::string& dir, const PeerId& server,
                                       bool bootstrap);
 // Replaces it, durably: a server has learned its cluster.

@@ -67,6 +67,19 @@ TEST_F(IdentityTest, F19_F20_AFolderThatLostItsIdentityIsNoNewOne) {
   }
 }
 
+TEST_F(IdentityTest, F19_AFolderWithFilesOfSomebodyElseIsRefusedAndLeftAlone) {
+  ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/photo", Bytes::Copy("mine")).ok());
+  for (const bool bootstrap : {false, true}) {
+    const auto refused = Open("n0", bootstrap);
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+    EXPECT_NE(refused.status().message().find("photo is in it"), absl::string_view::npos) << refused.status();
+  }
+  EXPECT_EQ(*disk_.List("/data"), std::vector<std::string>{"photo"});
+  ASSERT_TRUE(disk_.Remove("/data/photo").ok());
+  ASSERT_TRUE(env::WriteFileDurably(disk_, "/data/LOCK", Bytes()).ok());  // of a first start that was killed
+  EXPECT_TRUE(Open("n0").ok());
+}
+
 TEST_F(IdentityTest, F21_AnotherFormatIsRefusedByItsVersionAndLeftAlone) {
   for (const uint64_t version : {1u, 2u, 99u}) {
     FieldWriter other;
