@@ -291,18 +291,19 @@ TEST(Log, F12_FullDiskRefusesAndRecoversWithoutRestart) {
   int64_t next = 1;
   absl::Status status;
   // Many at a time: blocks that are half empty would be copied together.
-  while (next < 1000 && (status = log.Append(kGroup, next, 7)).ok()) next += 7;
+  while (next < 1000 && log.Append(kGroup, next, 7).ok()) next += 7;
+  while (next < 1000 && (status = log.Append(kGroup, next, 1)).ok()) ++next;
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_GT(next, 10);
   EXPECT_TRUE(log->stats().failed.ok());
   // Refused earlier than that, so that a group can still write what it has to.
   EXPECT_TRUE(absl::IsResourceExhausted(log->HasRoom(1)));
   // What has no room is left as it was; a hard state has its room always.
-  AppendBatch batch{.group = kGroup, .hard_state = std::nullopt, .entries = EntriesAt(kGroup, next, 7, 1)};
+  AppendBatch batch{.group = kGroup, .hard_state = std::nullopt, .entries = EntriesAt(kGroup, next, 2, 1)};
   int answers = 0;
   Log::Done done = [&](absl::Status) { ++answers; };
   EXPECT_FALSE(log->TryAppend(batch, log.shard(), done));
-  EXPECT_EQ(batch.entries.size(), 7u);
+  EXPECT_EQ(batch.entries.size(), 2u);
   EXPECT_EQ(batch.entries[1].payload.size(), SizeOf({Term{1}, Index{next + 1}}));
   ASSERT_TRUE(done != nullptr);
   EXPECT_TRUE(log.Store(kGroup, 7, "n1").ok());
@@ -312,7 +313,7 @@ TEST(Log, F12_FullDiskRefusesAndRecoversWithoutRestart) {
   EXPECT_TRUE(log->TryAppend(batch, log.shard(), done));
   log.Settle();
   EXPECT_EQ(answers, 1);
-  EXPECT_TRUE(log.Append(kGroup, next + 7, 5).ok());
+  EXPECT_TRUE(log.Append(kGroup, next + 2, 5).ok());
 }
 
 // Each life begins in a segment of its own. On a full disk it must give one back before it ends.

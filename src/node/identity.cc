@@ -13,8 +13,8 @@ constexpr size_t kIdentityBytesMax = 64u << 10;
 absl::Status CheckEmpty(env::Files& files, const std::string& dir) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(dir));
   for (const std::string& name : names) {
-    if (name == "LOCK" || name == "identity.tmp")
-      continue;  // of a first start that was killed before it had begun
+    if (name == "LOCK" || name == "identity.tmp" || name == "lost+found")
+      continue;  // of a first start that was killed before it had begun, or of the file system
     return absl::FailedPreconditionError(fmt::format(
         "{} is no server's folder and is not empty: {} is in it; give --data a folder that is empty, or "
         "that does not exist yet",
