@@ -116,7 +116,7 @@ class AProgram : public testing::Test {
       }
       const TempFolder folder;
       const std::string path = folder / "large";
-      std::ofstream{path};
+      std::ofstream(path).close();
       std::filesystem::resize_file(path, kFileBytes);
       status = put(live.address(), path);
       stopped = port.stopped();

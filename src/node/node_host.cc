@@ -41,7 +41,7 @@ absl::Status CheckConfigurations(const GroupSpec& spec, const log::GroupState& r
   const auto check = [&](const log::GroupState::Info& info) {
     index = index.Next();
     if (info.kind != raft::EntryKind::kConfiguration) return absl::OkStatus();
-    const absl::Status decoded = raft::DecodeConfiguration(info.configuration).status();
+    absl::Status decoded = raft::DecodeConfiguration(info.configuration).status();
     if (decoded.ok()) return decoded;
     return absl::DataLossError(fmt::format(
         "group {}: entry {} of {}/log is no configuration with which a server could run ({}): put a copy of "
