@@ -285,7 +285,7 @@ TEST_F(ClusterFault, D11_F72_AFetchOfOtherBytesUnderTheIdIsNotJoined) {
         [&answers, i](absl::StatusOr<node::HaveReply> answer) { answers[i] = std::move(answer); });
   }
   cluster_->RunFor(seconds(5));
-  for (const size_t same : {0, 2}) {
+  for (const size_t same : {0u, 2u}) {
     ASSERT_TRUE(answers[same].ok()) << answers[same].status();
     EXPECT_EQ(answers[same]->state, node::HoldState::kSealed);
   }
@@ -614,7 +614,7 @@ TEST_F(ClusterFault, F24_F03_WhatWasFetchedTakesThePlaceOfADamagedCopyAfterARest
     cluster_->PowerLoss(1);
     if (bytes_of(1) == damaged) {
       ++beside[seed % 2];
-      for (const size_t other : {0, 2}) break_copy(other);
+      for (const size_t other : {0u, 2u}) break_copy(other);
     }
     Restart(1);
     ASSERT_TRUE(cluster_->AwaitConverged(seconds(60))) << cluster_->Describe();

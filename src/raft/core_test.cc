@@ -336,8 +336,8 @@ TEST(CoreAppend, P6_F59_NoAnswerEndsALeader) {
       } else if (!calls.empty()) {
         const size_t recent = std::min<size_t>(calls.size(), 12);
         AppendReply reply;
-        reply.call =
-            draw(10) == 0 ? draw(core.last().index.value + 2000) : calls[calls.size() - 1 - draw(recent)];
+        reply.call = draw(10) == 0 ? draw(static_cast<uint64_t>(core.last().index.value) + 2000)
+                                   : calls[calls.size() - 1 - draw(recent)];
         reply.term = Term{draw(20) == 0 ? 0u : 1u};
         reply.result = static_cast<AppendResult>(draw(12) == 0 ? 1 : 2 * draw(2));
         reply.next = index();
@@ -386,7 +386,8 @@ TEST(CoreAppend, P6_F59_NoMessageEndsAFollower) {
       const PeerId& peer = draw(8) == 0 ? kN2 : kN0;
       const uint64_t what = draw(100);
       if (what < 50) {
-        AppendRequest request{step + 1u, draw(3) == 0 ? term() : core.term(), at(), {}, index(), false};
+        AppendRequest request{
+            static_cast<uint64_t>(step) + 1, draw(3) == 0 ? term() : core.term(), at(), {}, index(), false};
         Term before = request.previous.term;
         for (uint64_t n = draw(4); n > 0; --n) {
           before = Term{before.value + (draw(3) == 0 ? 1 : 0)};
