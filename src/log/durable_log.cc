@@ -338,10 +338,10 @@ void DurableLog::Mend(const GroupId& group, std::vector<raft::Entry> entries, en
   }
   for (raft::Entry& entry : entries) {
     // It comes from another server, which may have larger segments, or be wrong.
-    if (refused.ok() && entry.payload.size() > options_.segment_bytes / 2) {
+    if (refused.ok() && entry.payload.size() > EntryBytesMax(options_)) {
       refused =
           absl::InvalidArgumentError(fmt::format("log {}: a lost entry of {} bytes; half a segment is {}",
-                                                 dir_, entry.payload.size(), options_.segment_bytes / 2));
+                                                 dir_, entry.payload.size(), EntryBytesMax(options_)));
     }
     if (!refused.ok() || found->second->FindBeyond(entry.at.index) != nullptr) continue;
     op.cost += entry.payload.size() + kEntryCost;

@@ -189,7 +189,6 @@ void DurableLog::CopyForward(uint64_t generation) {
     Op op;
     op.kind = RecordKind::kCopy;
     op.group = group;
-    op.cost = 0;  // bounded by an eighth of a segment
     for (const TermIndex& at : indexes) {
       absl::StatusOr<std::vector<raft::Entry>> read =
           ReadEntries({group, at.index, at.index.Next(), /*bytes_max=*/0, nullptr, nullptr});
@@ -213,6 +212,8 @@ bool DurableLog::EnqueueCopy(uint64_t generation, Op op) {
     const Slot* slot = found->second->Find(entry.at.index);
     if (slot == nullptr || slot->term != entry.at.term || slot->place.generation != generation) continue;
     op.old_places.push_back(slot->place);
+    op.cost +=
+        entry.payload.size() + kRecordHeaderBytes;  // what follows must not take the room that it needs
     op.entries.push_back(std::move(entry));
   }
   if (op.entries.empty()) return false;

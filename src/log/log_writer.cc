@@ -323,8 +323,9 @@ void DurableLog::Release(const Freed& freed) {
 // all on a full disk, where the next life would have none to begin in.
 bool DurableLog::WorthCopying(const SegmentUse& oldest) const {
   const auto counted = [](const SegmentUse& use) { return use.bytes + use.entries * kRecordHeaderBytes; };
-  if (no_space_ && ready_.empty() && counted(oldest) <= active_blocks_left_ * options_.block_bytes / 2)
-    return true;
+  // As Admit counts: twice.
+  const bool fits = 2 * (queued_bytes_ + counted(oldest)) <= active_blocks_left_ * options_.block_bytes;
+  if (no_space_ && ready_.empty() && fits) return true;
   if (segments_.size() >= 3 && counted(oldest) <= options_.segment_bytes / 8) return true;
   uint64_t all = 0;
   for (const auto& [generation, use] : segments_) all += counted(use);

@@ -491,6 +491,7 @@ void Lane::Have(const UploadId& upload, env::Executor* reply_on, Done<HaveReply>
 
 void Lane::Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on, Done<HaveReply> done) {
   constexpr size_t kOrderedFetchesMax = 64;
+  constexpr size_t kJoinedMax = 64;  // each leader that gathers asks once, so these are many
   auto answer = std::make_shared<Done<HaveReply>>(std::move(done));
   const auto refuse = [reply_on, answer](absl::Status why) {
     reply_on->Post([answer, why = std::move(why)] { (*answer)(why); });
@@ -498,6 +499,10 @@ void Lane::Fetch(SealedUpload upload, bool replace_held, env::Executor* reply_on
   const UploadId id = upload.upload;
   if (const auto it = fetches_.find(id); it != fetches_.end()) {
     // Joins the fetch under way, unless what that brings is not what is wanted here.
+    if (it->second.waiting.size() >= kJoinedMax) {
+      return refuse(absl::ResourceExhaustedError(fmt::format("upload {}: {} calls wait for it to be fetched",
+                                                             id.ToHex(), it->second.waiting.size())));
+    }
     if (Matches(it->second.wanted, upload.sealed) && (it->second.replaces_held || !replace_held)) {
       it->second.waiting.emplace_back(reply_on, answer);
       return;
